@@ -1,0 +1,1 @@
+"""The pure format modules of kms/core, copied by scripts/generate."""

@@ -1,0 +1,155 @@
+"""Resource names (AIP-122) and the principals that act on them, parsed once into typed values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NewType, Self
+from uuid import UUID
+
+from .errors import InvalidRequest, Unauthenticated, invalid
+
+TenantUid = NewType("TenantUid", UUID)
+KekUid = NewType("KekUid", UUID)
+KeyUid = NewType("KeyUid", UUID)
+
+SLUG_RULE = "must match [a-z][a-z0-9-]{0,61}[a-z0-9]"
+_SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
+_TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
+
+# Longer than the longest legal name, so that a refused one is not echoed at length.
+_LONGEST = 256
+
+
+def parse_slug(text: str, field: str) -> str:
+    """Check the last segment of a resource name; 2 to 63 characters.
+
+    Raises:
+        InvalidRequest: *field* is not a slug.
+    """
+    if _SLUG.fullmatch(text) is None:
+        raise invalid(field, SLUG_RULE)
+    return text
+
+
+def _segments(text: str, field: str, pattern: str) -> list[str]:
+    """Match *text* against a pattern such as `tenants/{tenant}/keys/{key}` and return the variable segments."""
+    wanted = pattern.split("/")
+    given = text.split("/") if len(text) <= _LONGEST else []
+    if len(given) != len(wanted):
+        raise invalid(field, f"must have the form {pattern}")
+    found = []
+    for segment, want in zip(given, wanted, strict=True):
+        if want.startswith("{"):
+            if _SLUG.fullmatch(segment) is None:
+                raise invalid(field, f"must have the form {pattern}; {want} {SLUG_RULE}")
+            found.append(segment)
+        elif segment != want:
+            raise invalid(field, f"must have the form {pattern}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TenantName:
+    """`tenants/{tenant}`."""
+
+    tenant: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a tenant's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        return cls(*_segments(text, field, "tenants/{tenant}"))
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}"
+
+    def kek(self, version: int) -> str:
+        """Name one version of the tenant's KEK."""
+        return f"tenants/{self.tenant}/keks/{version}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """`tenants/{tenant}/keys/{key}`."""
+
+    tenant: str
+    key: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a key's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        return cls(*_segments(text, field, "tenants/{tenant}/keys/{key}"))
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/keys/{self.key}"
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant that owns the key."""
+        return TenantName(self.tenant)
+
+    def version(self, number: int) -> str:
+        """Name one version of the key."""
+        return f"tenants/{self.tenant}/keys/{self.key}/versions/{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: a principal of one tenant, or (tenant None) an operator of the installation."""
+
+    tenant: str | None
+    name: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "principal") -> Self:
+        """Read `tenants/{tenant}/principals/{principal}` or `operators/{operator}`.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        if text.startswith("operators/"):
+            return cls(None, *_segments(text, field, "operators/{operator}"))
+        return cls(*_segments(text, field, "tenants/{tenant}/principals/{principal}"))
+
+    @classmethod
+    def from_spiffe_id(cls, uri: str, trust_domain: str) -> Self:
+        """Read the URI SAN of a client certificate: `spiffe://<trust domain>/` and a principal's name.
+
+        Source: SPIFFE-ID, sections 2.1 and 2.2.
+
+        Raises:
+            Unauthenticated: another trust domain, or a path that names no principal.
+        """
+        prefix = f"spiffe://{trust_domain}/"
+        if not uri.startswith(prefix):
+            raise Unauthenticated("the client certificate is of another trust domain")
+        try:
+            return cls.parse(uri.removeprefix(prefix))
+        except InvalidRequest as error:
+            raise Unauthenticated("the client certificate names no principal") from error
+
+    def spiffe_id(self, trust_domain: str) -> str:
+        """The URI SAN for this principal's certificate."""
+        return f"spiffe://{trust_domain}/{self}"
+
+    def __str__(self) -> str:
+        return f"operators/{self.name}" if self.tenant is None else f"tenants/{self.tenant}/principals/{self.name}"
+
+
+def parse_trust_domain(text: str) -> str:
+    """Check a SPIFFE trust domain; at most 255 characters.
+
+    Raises:
+        InvalidRequest: not `[a-z0-9][a-z0-9._-]*`.
+    """
+    if _TRUST_DOMAIN.fullmatch(text) is None:
+        raise invalid("trust_domain", "must match [a-z0-9][a-z0-9._-]{0,254}")
+    return text

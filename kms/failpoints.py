@@ -1,0 +1,42 @@
+"""Named places at which a test kills the process, to show that what was acknowledged survives.
+
+A failpoint does nothing unless the environment names it when the process starts: KMS_FAILPOINT=<name>, or
+<name>@<n> for its n-th passage. Whoever can set the daemon's environment can stop it anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+FAILPOINTS: Final = frozenset(
+    {
+        "create_tenant.intent_stored",
+        "create_key.dek_wrapped",
+        "create_key.before_commit",
+        "create_key.committed",
+        "rotate_key.dek_wrapped",
+        "rotate_key.before_commit",
+        "rotate_key.committed",
+        "rotate_kek.intent_stored",
+        "create_kek.in_token",
+        "create_kek.before_commit",
+        "create_kek.committed",
+        "settle.before",
+        "counters.reserved",
+    }
+)
+
+_name, _, _count = os.environ.get("KMS_FAILPOINT", "").partition("@")
+_left = int(_count or "1")
+
+
+def reach(name: str) -> None:
+    """Die here, without any clean-up, if the environment asks for it."""
+    global _left  # noqa: PLW0603  the count of passages is the process's, like the environment it comes from
+    if name != _name:
+        return
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)

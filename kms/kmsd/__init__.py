@@ -1,0 +1,1 @@
+"""The kmsd command: set up, check, migrate, serve."""

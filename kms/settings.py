@@ -1,0 +1,223 @@
+"""kmsd.toml as frozen values, read once; relative paths are relative to the file's directory."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from kms.core.errors import KmsError
+from kms.core.names import Principal, parse_trust_domain
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; the message says which setting and why, and holds no secret."""
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    base = info.context["directory"] if info.context else Path.cwd()
+    return Path(os.path.normpath(base / path.expanduser()))
+
+
+def _checked_principal(text: str) -> str:
+    try:
+        return str(Principal.parse(text))
+    except KmsError as error:
+        raise ValueError(str(error)) from error
+
+
+def _checked_trust_domain(text: str) -> str:
+    try:
+        return parse_trust_domain(text)
+    except KmsError as error:
+        raise ValueError(str(error)) from error
+
+
+ConfigPath = Annotated[Path, AfterValidator(_resolve)]
+Seconds = Annotated[timedelta, Field(gt=timedelta(0))]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Secret(_Part):
+    """Where a secret comes from: exactly one of a file, an environment variable or a prompt; never a command line."""
+
+    file: ConfigPath | None = None
+    environment: str | None = None
+    prompt: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Secret:
+        if sum(source is not None for source in (self.file, self.environment, self.prompt)) != 1:
+            raise ValueError("give exactly one of file, environment and prompt")
+        return self
+
+    def read(self) -> SecretStr:
+        """Return the secret, without the end of its line.
+
+        Raises:
+            SettingsError: the source is missing or empty.
+        """
+        if self.file is not None:
+            try:
+                text = self.file.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"secret file {self.file}: {error.__class__.__name__}") from error
+        elif self.environment is not None:
+            text = os.environ.get(self.environment, "")
+        else:
+            text = getpass.getpass(f"{self.prompt}: ")
+        text = text.rstrip("\r\n")
+        if not text:
+            raise SettingsError(f"the secret from {self.file or self.environment or 'the prompt'} is empty or missing")
+        return SecretStr(text)
+
+
+class TcpListener(_Part):
+    """Mutual TLS on TCP; the client certificate names the caller."""
+
+    address: str = "127.0.0.1:7443"
+    certificate: ConfigPath
+    private_key: ConfigPath
+    client_ca: ConfigPath
+
+
+class UnixListener(_Part):
+    """A Unix socket on which every caller is one configured principal; the file's mode decides who may connect."""
+
+    path: ConfigPath
+    principal: Annotated[str, AfterValidator(_checked_principal)]
+    mode: Annotated[str, Field(pattern=r"^0[0-7]{3}$")] = "0600"
+
+
+class Listen(_Part):
+    """Where calls come in; at least one listener."""
+
+    tcp: TcpListener | None = None
+    unix: UnixListener | None = None
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Listen:
+        if self.tcp is None and self.unix is None:
+            raise ValueError("configure at least one of listen.tcp and listen.unix")
+        return self
+
+
+class Token(_Part):
+    """The PKCS#11 token that holds the KEKs; its host process alone loads the module."""
+
+    module: ConfigPath
+    label: Annotated[str, Field(min_length=1, max_length=32)]
+    pin: Secret
+    environment: dict[str, str] = Field(default_factory=dict)  # for the host process, such as SOFTHSM2_CONF
+    mechanism: Literal["probe", "aes-gcm", "aes-kw"] = "probe"  # how new KEKs wrap
+    deadline: Seconds = timedelta(seconds=2)  # for one operation
+    login_deadline: Seconds = timedelta(seconds=20)  # for loading the module and logging in
+
+
+class SqliteStorage(_Part):
+    """The embedded database; it belongs to one daemon."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: ConfigPath
+
+
+class PostgresqlStorage(_Part):
+    """A PostgreSQL server, shared by the nodes of an installation."""
+
+    kind: Literal["postgresql"]
+    url: Secret  # a libpq URI; it may hold a password
+    pool_size: Annotated[int, Field(ge=1, le=100)] = 8
+
+
+class Cache(_Part):
+    """Bounds of what the daemon remembers; lifetimes are absolute, use does not prolong them."""
+
+    dek_lifetime: Seconds = timedelta(minutes=5)
+    dek_entries: Annotated[int, Field(ge=1)] = 10_000
+    key_lifetime: Seconds = timedelta(seconds=5)
+    key_entries: Annotated[int, Field(ge=1)] = 10_000
+
+
+class Limits(_Part):
+    """Bounds of what callers may ask for."""
+
+    message_bytes: Annotated[int, Field(ge=1 << 16, le=64 << 20)] = 4 << 20
+    batch_values: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    calls_in_flight: Annotated[int, Field(ge=1)] = 256  # for each principal
+    call_deadline: Seconds = timedelta(seconds=30)  # also for callers that set none
+    drain: Seconds = timedelta(seconds=10)  # for running calls, after SIGTERM
+
+
+class Log(_Part):
+    """The operators' log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class Metrics(_Part):
+    """Prometheus metrics over HTTP; without an address there are none."""
+
+    address: str | None = None
+
+
+class Tracing(_Part):
+    """OpenTelemetry spans to a collector (OTLP over gRPC); without an endpoint there are none."""
+
+    endpoint: str | None = None
+
+
+class Settings(_Part):
+    """The whole configuration of one daemon."""
+
+    profile: Literal["production", "development"] = "production"
+    data_directory: ConfigPath
+    trust_domain: Annotated[str, AfterValidator(_checked_trust_domain)]
+    listen: Listen
+    token: Token
+    storage: Annotated[SqliteStorage | PostgresqlStorage, Field(discriminator="kind")]
+    cache: Cache = Cache()
+    limits: Limits = Limits()
+    log: Log = Log()
+    metrics: Metrics = Metrics()
+    tracing: Tracing = Tracing()
+
+
+def load(path: Path) -> Settings:
+    """Read a configuration file.
+
+    Raises:
+        SettingsError: unreadable, no TOML, an unknown setting, or a value that breaks its rule.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: is no TOML: {error}") from error
+    try:
+        return Settings.model_validate(values, context={"directory": path.resolve().parent})
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            where = ".".join(str(part) for part in problem["loc"])
+            what = "unknown setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+            lines.append(f"{path}: {where or 'file'}: {what}")
+        raise SettingsError("\n".join(lines)) from error

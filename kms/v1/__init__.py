@@ -1,0 +1,1 @@
+"""Stubs generated from proto/kms/v1 by scripts/generate."""

@@ -1,0 +1,207 @@
+from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.rpc import status_pb2 as _status_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ContextPair(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: bytes
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class VaryingContext(_message.Message):
+    __slots__ = ("key", "values")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, key: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ItemFailure(_message.Message):
+    __slots__ = ("index", "status")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    status: _status_pb2.Status
+    def __init__(self, index: _Optional[int] = ..., status: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class EncryptRequest(_message.Message):
+    __slots__ = ("name", "plaintext", "context")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PLAINTEXT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    plaintext: bytes
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    def __init__(self, name: _Optional[str] = ..., plaintext: _Optional[bytes] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ...) -> None: ...
+
+class EncryptResponse(_message.Message):
+    __slots__ = ("ciphertext", "version")
+    CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ciphertext: bytes
+    version: int
+    def __init__(self, ciphertext: _Optional[bytes] = ..., version: _Optional[int] = ...) -> None: ...
+
+class DecryptRequest(_message.Message):
+    __slots__ = ("name", "ciphertext", "context")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ciphertext: bytes
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    def __init__(self, name: _Optional[str] = ..., ciphertext: _Optional[bytes] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ...) -> None: ...
+
+class DecryptResponse(_message.Message):
+    __slots__ = ("plaintext", "version", "primary")
+    PLAINTEXT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PRIMARY_FIELD_NUMBER: _ClassVar[int]
+    plaintext: bytes
+    version: int
+    primary: bool
+    def __init__(self, plaintext: _Optional[bytes] = ..., version: _Optional[int] = ..., primary: _Optional[bool] = ...) -> None: ...
+
+class ReEncryptRequest(_message.Message):
+    __slots__ = ("name", "ciphertext", "context")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ciphertext: bytes
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    def __init__(self, name: _Optional[str] = ..., ciphertext: _Optional[bytes] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ...) -> None: ...
+
+class ReEncryptResponse(_message.Message):
+    __slots__ = ("ciphertext", "version", "changed")
+    CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    ciphertext: bytes
+    version: int
+    changed: bool
+    def __init__(self, ciphertext: _Optional[bytes] = ..., version: _Optional[int] = ..., changed: _Optional[bool] = ...) -> None: ...
+
+class EncryptBatchRequest(_message.Message):
+    __slots__ = ("name", "plaintexts", "context", "varying")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PLAINTEXTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    VARYING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    plaintexts: _containers.RepeatedScalarFieldContainer[bytes]
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    varying: VaryingContext
+    def __init__(self, name: _Optional[str] = ..., plaintexts: _Optional[_Iterable[bytes]] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., varying: _Optional[_Union[VaryingContext, _Mapping]] = ...) -> None: ...
+
+class EncryptBatchResponse(_message.Message):
+    __slots__ = ("ciphertexts", "failures", "version")
+    CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ciphertexts: _containers.RepeatedScalarFieldContainer[bytes]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    version: int
+    def __init__(self, ciphertexts: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class DecryptBatchRequest(_message.Message):
+    __slots__ = ("name", "ciphertexts", "context", "varying")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    VARYING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ciphertexts: _containers.RepeatedScalarFieldContainer[bytes]
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    varying: VaryingContext
+    def __init__(self, name: _Optional[str] = ..., ciphertexts: _Optional[_Iterable[bytes]] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., varying: _Optional[_Union[VaryingContext, _Mapping]] = ...) -> None: ...
+
+class DecryptBatchResponse(_message.Message):
+    __slots__ = ("plaintexts", "failures")
+    PLAINTEXTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    plaintexts: _containers.RepeatedScalarFieldContainer[bytes]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    def __init__(self, plaintexts: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ...) -> None: ...
+
+class ReEncryptBatchRequest(_message.Message):
+    __slots__ = ("name", "ciphertexts", "context", "varying")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    VARYING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ciphertexts: _containers.RepeatedScalarFieldContainer[bytes]
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    varying: VaryingContext
+    def __init__(self, name: _Optional[str] = ..., ciphertexts: _Optional[_Iterable[bytes]] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., varying: _Optional[_Union[VaryingContext, _Mapping]] = ...) -> None: ...
+
+class ReEncryptBatchResponse(_message.Message):
+    __slots__ = ("ciphertexts", "failures", "version", "changed")
+    CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    ciphertexts: _containers.RepeatedScalarFieldContainer[bytes]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    version: int
+    changed: int
+    def __init__(self, ciphertexts: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ..., changed: _Optional[int] = ...) -> None: ...
+
+class GenerateDataKeyRequest(_message.Message):
+    __slots__ = ("name", "length", "context")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    length: int
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    def __init__(self, name: _Optional[str] = ..., length: _Optional[int] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ...) -> None: ...
+
+class GenerateDataKeyResponse(_message.Message):
+    __slots__ = ("plaintext", "ciphertext", "version")
+    PLAINTEXT_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    plaintext: bytes
+    ciphertext: bytes
+    version: int
+    def __init__(self, plaintext: _Optional[bytes] = ..., ciphertext: _Optional[bytes] = ..., version: _Optional[int] = ...) -> None: ...
+
+class DecryptDataKeyRequest(_message.Message):
+    __slots__ = ("name", "ciphertext", "context")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ciphertext: bytes
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    def __init__(self, name: _Optional[str] = ..., ciphertext: _Optional[bytes] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ...) -> None: ...
+
+class DecryptDataKeyResponse(_message.Message):
+    __slots__ = ("plaintext", "version")
+    PLAINTEXT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    plaintext: bytes
+    version: int
+    def __init__(self, plaintext: _Optional[bytes] = ..., version: _Optional[int] = ...) -> None: ...
+
+class GenerateRandomBytesRequest(_message.Message):
+    __slots__ = ("length",)
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    length: int
+    def __init__(self, length: _Optional[int] = ...) -> None: ...
+
+class GenerateRandomBytesResponse(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
