@@ -1,0 +1,96 @@
+"""Every RPC is one row: who may call it, and what kind of event it is. A missing or surplus row stops the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+from google.protobuf.descriptor import ServiceDescriptor
+
+from kms.v1 import crypto_pb2, keys_pb2, tenants_pb2
+
+
+class Callers(Enum):
+    """Who may call a method; which resources they then see is decided where these are looked up."""
+
+    OPERATOR = "operators of the installation"
+    TENANT = "principals of a tenant"
+    ANYONE = "operators of the installation and principals of a tenant"
+
+
+class AuditKind(StrEnum):
+    """What kind of event a call is."""
+
+    ADMIN = "admin"  # changes a resource
+    READ = "read"  # reads metadata
+    DATA = "data"  # uses a key
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC."""
+
+    service: ServiceDescriptor
+    name: str
+    permission: str
+    callers: Callers
+    audit: AuditKind
+
+    @property
+    def full_name(self) -> str:
+        """`/package.Service/Method`, as on the wire."""
+        return f"/{self.service.full_name}/{self.name}"
+
+    @property
+    def request(self) -> Any:
+        """The request's descriptor."""
+        return self.service.methods_by_name[self.name].input_type
+
+    @property
+    def response(self) -> Any:
+        """The response's descriptor."""
+        return self.service.methods_by_name[self.name].output_type
+
+
+_TENANTS = tenants_pb2.DESCRIPTOR.services_by_name["TenantService"]
+_KEYS = keys_pb2.DESCRIPTOR.services_by_name["KeyService"]
+_CRYPTO = crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"]
+SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO)
+
+METHODS: Final = (
+    Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN),
+    Method(_TENANTS, "GetTenant", "tenants.get", Callers.ANYONE, AuditKind.READ),
+    Method(_TENANTS, "ListTenants", "tenants.list", Callers.OPERATOR, AuditKind.READ),
+    Method(_KEYS, "CreateKey", "keys.create", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "GetKey", "keys.get", Callers.TENANT, AuditKind.READ),
+    Method(_KEYS, "ListKeys", "keys.list", Callers.TENANT, AuditKind.READ),
+    Method(_KEYS, "UpdateKey", "keys.update", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "RotateKey", "keys.rotate", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "ListKeyVersions", "keyVersions.list", Callers.TENANT, AuditKind.READ),
+    Method(_KEYS, "ListKeks", "keks.list", Callers.ANYONE, AuditKind.READ),
+    Method(_KEYS, "RotateKek", "keks.rotate", Callers.ANYONE, AuditKind.ADMIN),
+    Method(_CRYPTO, "Encrypt", "keys.encrypt", Callers.TENANT, AuditKind.DATA),
+    Method(_CRYPTO, "Decrypt", "keys.decrypt", Callers.TENANT, AuditKind.DATA),
+    Method(_CRYPTO, "ReEncrypt", "keys.reEncrypt", Callers.TENANT, AuditKind.DATA),
+    Method(_CRYPTO, "EncryptBatch", "keys.encrypt", Callers.TENANT, AuditKind.DATA),
+    Method(_CRYPTO, "DecryptBatch", "keys.decrypt", Callers.TENANT, AuditKind.DATA),
+    Method(_CRYPTO, "ReEncryptBatch", "keys.reEncrypt", Callers.TENANT, AuditKind.DATA),
+    Method(_CRYPTO, "GenerateDataKey", "dataKeys.generate", Callers.TENANT, AuditKind.DATA),
+    Method(_CRYPTO, "DecryptDataKey", "dataKeys.decrypt", Callers.TENANT, AuditKind.DATA),
+    Method(_CRYPTO, "GenerateRandomBytes", "random.generate", Callers.ANYONE, AuditKind.READ),
+)
+
+
+def check_complete(methods: Iterable[Method] = METHODS) -> None:
+    """Compare the rows with the services' descriptors.
+
+    Raises:
+        RuntimeError: an RPC has no row or two, or a row has no RPC.
+    """
+    rows = [method.full_name for method in methods]
+    wanted = {f"/{service.full_name}/{method.name}" for service in SERVICES for method in service.methods}
+    problems = sorted(wanted.symmetric_difference(rows)) + sorted({row for row in rows if rows.count(row) > 1})
+    if problems:
+        raise RuntimeError(f"the method table does not fit the services: {', '.join(problems)}")
