@@ -39,8 +39,42 @@ COLUMNS: Final = (
 )
 
 _START = datetime(2023, 12, 1, tzinfo=UTC)
-_FIRST = "Ana Zoë Björn Łukasz Nguyễn Chidi Aoife İpek Émilie Ольга 美咲 سلمى अर्जुन Jean-Luc D'Arcy Jos\u00e9 Jose\u0301 Grace".split()
-_LAST = "Lima Müller Åkesson Wójcik Trần Okonkwo O'Sullivan Yıldız Dupont Петрова 佐藤 الحسن शर्मा Ng".split()
+_FIRST = [
+    "Ana",
+    "Zoë",
+    "Björn",
+    "Łukasz",
+    "Nguyễn",
+    "Chidi",
+    "Aoife",
+    "İpek",
+    "Émilie",
+    "Ольга",
+    "美咲",
+    "سلمى",
+    "अर्जुन",
+    "Jean-Luc",
+    "D'Arcy",
+    "José",
+    "José",
+    "Grace",
+]
+_LAST = [
+    "Lima",
+    "Müller",
+    "Åkesson",
+    "Wójcik",
+    "Trần",
+    "Okonkwo",
+    "O'Sullivan",
+    "Yıldız",
+    "Dupont",
+    "Петрова",
+    "佐藤",
+    "الحسن",
+    "शर्मा",
+    "Ng",
+]
 _MAIL_HOSTS = ("example.org", "mail.example.com", "example.net")
 _ODD = (
     'O\'Brien \\ "quoted"',
