@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 import structlog
 
 from kms.core.names import KeyName, KeyUid, Principal
-from kms.core.ports import HealthStatus, PartHealth
 from kms.crypto.cache import DekCache
 from kms.hardening import harden
+from kms.hosts import HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.metrics import Metrics
+from kms.metrics_endpoint import MetricsEndpoint
+from kms.observer import CallObserver
 from kms.rpc.calls import Calls
 from kms.rpc.crypto import CryptoServicer
 from kms.rpc.identity import Identities
@@ -32,7 +37,182 @@ from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
-from kms.settings import PostgresqlStorage, Settings, Token
+from kms.settings import PostgresqlStorage, Settings, SqliteStorage, Token
 from kms.tracing import Tracing
-from storage.migrate import require_current
-from storage.ownership import own_directory
+from storage.database import Database
+from storage.ownership import Ownership
+from storage.postgresql import open_postgresql
+from storage.sqlite import open_sqlite
+
+_log = structlog.get_logger(__name__)
+
+HEALTH_INTERVAL = 2.0  # seconds
+HEALTH_DEADLINE = 5.0
+SWEEP_INTERVAL = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The adapters, opened, and what both the daemon and its tests build on them."""
+
+    storage: Database
+    vault: Pkcs11Vault
+    usage: UsageCounters
+    wrapping: DekWrapping
+
+
+@asynccontextmanager
+async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Open the database and the token; closed in reverse.
+
+    Raises:
+        CannotOpen: the database is missing, damaged or of another release.
+        HsmUnavailable, StorageUnavailable: the token or the database cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        storage = await _open_storage(settings.storage)
+        stack.push_async_callback(storage.close)
+        vault = _make_vault(settings.token)
+        await vault.start()
+        stack.push_async_callback(vault.stop)
+        usage = UsageCounters(storage, time.monotonic)
+        yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage))
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and stop.
+
+    Raises:
+        DirectoryInUse: another daemon serves from the same data directory.
+        CannotOpen, KmsError, ListenError: what the daemon needs is not to be had; nothing is left running.
+    """
+    check_complete()
+    for measure in harden():
+        _log.info("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
+    stopping = _stop_on_signals()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(Ownership.take(settings.data_directory))
+        parts = await stack.enter_async_context(opened_parts(settings))
+        capabilities = parts.vault.capabilities()
+        _log.info("token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name)
+
+        # Services.
+        limits, cache = settings.limits, settings.cache
+        rings: DekCache[KeyName, Ring] = DekCache(
+            cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic
+        )
+        versions: DekCache[tuple[KeyUid, int], ReadyVersion] = DekCache(
+            cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
+        )
+        keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions)
+        keks = Keks(parts.storage, parts.vault, parts.usage, _now)
+        tenants = Tenants(parts.storage, keks, _now)
+        keys = Keys(parts.storage, tenants, keyrings, parts.wrapping, parts.usage, _now)
+        fields = Fields(keyrings, limits.batch_values)
+        data_keys = DataKeys(keyrings, parts.vault)
+
+        # What operators see.
+        release = version("kmsd")
+        metrics = Metrics([method.full_name for method in METHODS], release)
+        metrics.watch_cache("key", rings)
+        metrics.watch_cache("dek", versions)
+        metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
+        tracing = Tracing(settings.tracing.endpoint, release)
+        stack.callback(tracing.close)
+
+        # The edge.
+        unix = settings.listen.unix
+        calls = Calls(
+            Identities(settings.trust_domain, None if unix is None else Principal.parse(unix.principal)),
+            CallObserver(metrics, tracing),
+            in_flight=limits.calls_in_flight,
+            deadline=limits.call_deadline.total_seconds(),
+        )
+        servicers = dict(
+            zip(
+                (service.full_name for service in SERVICES),
+                (TenantServicer(tenants), KeyServicer(keys, keks), CryptoServicer(fields, data_keys)),
+                strict=True,
+            )
+        )
+        server = RpcServer(calls.handlers(METHODS, servicers), settings.listen, limits)
+        health = HealthMonitor(
+            {"storage": parts.storage.health, "token": parts.vault.health},
+            HEALTH_INTERVAL,
+            HEALTH_DEADLINE,
+            server.tell_health,
+        )
+        metrics.watch_health(lambda: health.latest)
+
+        # Intents that a crash left without an outcome come first: nobody may see a half-made tenant or KEK.
+        settled = await keks.settle()
+        await health.look()
+        if settings.metrics.address is not None:
+            endpoint = MetricsEndpoint(metrics, *_host_and_port(settings.metrics.address))
+            _log.info("metrics.serving", address=await endpoint.start())
+            stack.push_async_callback(endpoint.stop)
+        addresses = await server.start()
+        stack.push_async_callback(server.stop, limits.drain.total_seconds())
+        _log.info("daemon.ready", version=release, profile=settings.profile, listen=addresses, settled=settled)
+
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(health.run()),
+                tasks.create_task(metrics.watch_event_loop()),
+                tasks.create_task(_sweep(rings, versions)),
+            ]
+            await stopping.wait()
+            _log.info("daemon.draining", seconds=limits.drain.total_seconds())
+            for task in running:
+                task.cancel()
+    _log.info("daemon.stopped")
+
+
+async def _open_storage(settings: SqliteStorage | PostgresqlStorage) -> Database:
+    if isinstance(settings, SqliteStorage):
+        return await open_sqlite(settings.path)
+    return await open_postgresql(settings.url.read().get_secret_value(), settings.pool_size)
+
+
+def _make_vault(token: Token) -> Pkcs11Vault:
+    return Pkcs11Vault(
+        module=token.module,
+        label=token.label,
+        pin=lambda: token.pin.read().get_secret_value(),
+        environment=token.environment,
+        mechanism=token.mechanism,
+        deadline=token.deadline.total_seconds(),
+        login_deadline=token.login_deadline.total_seconds(),
+        on_change=_report_host,
+    )
+
+
+def _report_host(status: HostStatus) -> None:
+    _log.info("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
+
+
+async def _sweep(*caches: DekCache[KeyName, Ring] | DekCache[tuple[KeyUid, int], ReadyVersion]) -> None:
+    """Drop what has outlived its time even if nobody asks for it again."""
+    while True:
+        await asyncio.sleep(SWEEP_INTERVAL)
+        for cache in caches:
+            cache.sweep()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
