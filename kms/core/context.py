@@ -70,9 +70,12 @@ class Context:
         Raises:
             InvalidRequest: a key or value breaks its rule, a key is repeated, or there are too many; all are named.
         """
+        given = list(pairs)
+        if len(given) >= MAX_PAIRS:  # before the pairs are looked at, so that there are not more violations than that
+            raise invalid(field, f"must have at most {MAX_PAIRS - 1} pairs")
         violations: list[Violation] = []
         seen: dict[str, bytes] = {TENANT_KEY: str(tenant).encode()}
-        for index, (key, value) in enumerate(pairs):
+        for index, (key, value) in enumerate(given):
             try:
                 check_key(key, f"{field}[{index}].key")
                 check_value(value, f"{field}[{index}].value")
@@ -82,8 +85,6 @@ class Context:
             if key in seen:
                 violations.append(Violation(f"{field}[{index}].key", "must not be repeated"))
             seen[key] = value
-        if len(seen) > MAX_PAIRS:
-            violations.append(Violation(field, f"must have at most {MAX_PAIRS - 1} pairs"))
         if violations:
             raise InvalidRequest(*violations)
         context = cls(tuple(sorted(seen.items())))
@@ -145,7 +146,7 @@ class Frame:
             clean = b"\0" not in joined
         except UnicodeDecodeError:
             clean = False
-        if clean and len(joined) <= self.longest:
+        if clean and max(map(len, values), default=0) <= self.longest:
             return {}
         failures: dict[int, InvalidRequest] = {}
         for index, value in enumerate(values):

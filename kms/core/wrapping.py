@@ -43,7 +43,7 @@ class DekPlace:
 
 
 def binding(place: DekPlace, kek: KekUid, kek_version: int, mechanism: WrapMechanism, dek_length: int) -> bytes:
-    """Return B, the associated data of a wrap: 16 + 66 bytes."""
+    """Return B, the associated data of a wrap: 16 + 62 bytes."""
     return WRAP_LABEL + _BINDING.pack(
         place.tenant.bytes,
         place.key.bytes,
