@@ -34,6 +34,7 @@ class KmsError(Exception):
     """The root of all errors that are answered to a caller."""
 
     reason: ClassVar[str] = "INTERNAL"
+    request_id: str = ""  # the id under which the daemon logged the call; set where the error has crossed the wire
 
 
 @dataclass(frozen=True, slots=True)

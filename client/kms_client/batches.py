@@ -1,0 +1,180 @@
+"""Batches of any size: split into messages that fit, and joined again in the order of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from . import responses
+from .formats.context import MAX_LENGTH
+from .formats.errors import KmsError, invalid
+from .formats.suites import MAX_PLAINTEXT
+from .methods import CRYPTO
+from .requests import Context, Request, build, context_value, pairs
+from .responses import Part
+from .v1 import crypto_pb2
+from .values import BatchResult, EncryptedBatch, ReEncryptedBatch
+
+R = TypeVar("R")
+
+# The daemon's limits on one message (crypto.proto); its answers are kept below the same size.
+MESSAGE_BYTES: Final = 4 << 20
+MESSAGE_VALUES: Final = 10_000
+# Fields of an answer other than its values; and what an item costs beyond its bytes, in both directions: header, nonce
+# and tag are 62 bytes at most (FORMATS section 2), two tags and lengths of protobuf 10.
+MARGIN: Final = 4096
+ITEM_OVERHEAD: Final = 72
+
+# The pair of the context that differs from value to value: its key, and one value for each item.
+Varying = tuple[str, Sequence[str | bytes]]
+
+
+def split(costs: Sequence[int], budget: int, most: int) -> tuple[list[range], list[int]]:
+    """Cut items into runs of at most *most* that cost at most *budget* together, keeping the order.
+
+    Returns the runs, and the indexes of the items that are too large for any run.
+    """
+    runs, too_large = [], []
+    start = spent = 0
+    for index, cost in enumerate(costs):
+        if cost > budget:
+            runs.append(range(start, index))
+            too_large.append(index)
+            start, spent = index + 1, 0
+        elif spent + cost > budget or index - start == most:
+            runs.append(range(start, index))
+            start, spent = index, cost
+        else:
+            spent += cost
+    runs.append(range(start, len(costs)))
+    return [run for run in runs if run], too_large
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[R]):
+    """The requests of one batch, made one at a time, and how their answers become one result."""
+
+    count: int
+    refused: dict[int, KmsError]  # items that no message can hold: they fail alone, like any other bad item
+    _runs: list[range] = field(repr=False)
+    _make: Callable[[range], Request[Part]] = field(repr=False)
+    _join: Callable[[int, dict[int, KmsError], Sequence[Part]], R] = field(repr=False)
+
+    def requests(self) -> Iterator[Request[Part]]:
+        """Make the requests in order."""
+        return map(self._make, self._runs)
+
+    def result(self, parts: Sequence[Part]) -> R:
+        """Join the answers of all requests."""
+        return self._join(self.count, self.refused, parts)
+
+
+def _checked(values: Sequence[bytes], name: str) -> Sequence[bytes]:
+    if isinstance(values, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"{name} must be a sequence of bytes, not {type(values).__name__}")
+    for index, value in enumerate(values):
+        if not isinstance(value, bytes):
+            raise TypeError(f"{name}[{index}] must be bytes, not {type(value).__name__}")
+    return values
+
+
+def _varying(varying: Varying | None, count: int) -> tuple[str, list[bytes]] | None:
+    if varying is None:
+        return None
+    key, values = varying
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"varying must have a sequence of values, not {type(values).__name__}")
+    if len(values) != count:
+        raise invalid("varying.values", f"there must be one for each of the {count} values, not {len(values)}")
+    return key, [context_value(value, f"varying.values[{index}]") for index, value in enumerate(values)]
+
+
+def _too_large(index: int, size: int, name: str) -> KmsError:
+    if size > MAX_PLAINTEXT:
+        return invalid(f"{name}[{index}]", f"must hold at most {MAX_PLAINTEXT} bytes of plaintext, has {size}")
+    return invalid(f"varying.values[{index}]", "the context is too long for a message")
+
+
+def _batch(
+    method: str,
+    kind: type[Message],
+    fields: tuple[str, str],
+    join: Callable[[int, dict[int, KmsError], Sequence[Part]], R],
+    *,
+    name: str,
+    values: Sequence[bytes],
+    context: Context | None,
+    varying: Varying | None,
+) -> Batch[R]:
+    """Check lengths and types of everything, then split; nothing has been sent when this raises."""
+    asked, answered = fields
+    values = _checked(values, asked)
+    rows = _varying(varying, len(values))
+    shared: dict[str, Any] = {"name": name, "context": pairs(context)}
+    budget = MESSAGE_BYTES - MARGIN - build(kind, **shared).ByteSize()
+    if budget < 2 * MAX_PLAINTEXT:  # any legal item must fit
+        raise invalid("context", f"must have at most {MAX_LENGTH} bytes in canonical form")
+    costs = [ITEM_OVERHEAD + len(value) for value in values]
+    if rows is not None:
+        costs = [cost + len(row) for cost, row in zip(costs, rows[1], strict=True)]
+    runs, too_large = split(costs, budget, MESSAGE_VALUES)
+
+    def make(run: range) -> Request[Part]:
+        message: dict[str, Any] = {**shared, asked: values[run.start : run.stop]}
+        if rows is not None:
+            message["varying"] = build(crypto_pb2.VaryingContext, key=rows[0], values=rows[1][run.start : run.stop])
+        return Request(method, build(kind, **message), responses.part(answered, run.start, len(run)))
+
+    refused = {index: _too_large(index, len(values[index]), asked) for index in too_large}
+    return Batch(len(values), refused, runs, make, join)
+
+
+def encrypt_batch(
+    name: str, plaintexts: Sequence[bytes], context: Context | None, varying: Varying | None
+) -> Batch[EncryptedBatch]:
+    """CryptoService.EncryptBatch."""
+    return _batch(
+        f"{CRYPTO}/EncryptBatch",
+        crypto_pb2.EncryptBatchRequest,
+        ("plaintexts", "ciphertexts"),
+        responses.encrypted_batch,
+        name=name,
+        values=plaintexts,
+        context=context,
+        varying=varying,
+    )
+
+
+def decrypt_batch(
+    name: str, ciphertexts: Sequence[bytes], context: Context | None, varying: Varying | None
+) -> Batch[BatchResult]:
+    """CryptoService.DecryptBatch."""
+    return _batch(
+        f"{CRYPTO}/DecryptBatch",
+        crypto_pb2.DecryptBatchRequest,
+        ("ciphertexts", "plaintexts"),
+        responses.decrypted_batch,
+        name=name,
+        values=ciphertexts,
+        context=context,
+        varying=varying,
+    )
+
+
+def reencrypt_batch(
+    name: str, ciphertexts: Sequence[bytes], context: Context | None, varying: Varying | None
+) -> Batch[ReEncryptedBatch]:
+    """CryptoService.ReEncryptBatch."""
+    return _batch(
+        f"{CRYPTO}/ReEncryptBatch",
+        crypto_pb2.ReEncryptBatchRequest,
+        ("ciphertexts", "ciphertexts"),
+        responses.reencrypted_batch,
+        name=name,
+        values=ciphertexts,
+        context=context,
+        varying=varying,
+    )

@@ -1,0 +1,82 @@
+"""Every RPC as one row, and the retry policy that follows from it; a test compares the rows with the .proto files."""
+
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+from typing import Any, Final
+
+from google.protobuf.struct_pb2 import Struct
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+from .v1 import crypto_pb2_grpc, keys_pb2_grpc, tenants_pb2_grpc
+
+TENANTS: Final = "kms.v1.TenantService"
+KEYS: Final = "kms.v1.KeyService"
+CRYPTO: Final = "kms.v1.CryptoService"
+HEALTH: Final = "grpc.health.v1.Health"
+
+# These change nothing, so that doing one twice is as good as doing it once.
+SAFE: Final = MappingProxyType(
+    {
+        TENANTS: ("GetTenant", "ListTenants"),
+        KEYS: ("GetKey", "ListKeys", "ListKeyVersions", "ListKeks"),
+        CRYPTO: (
+            "Encrypt",
+            "Decrypt",
+            "ReEncrypt",
+            "EncryptBatch",
+            "DecryptBatch",
+            "ReEncryptBatch",
+            "GenerateDataKey",
+            "DecryptDataKey",
+            "GenerateRandomBytes",
+        ),
+    }
+)
+# A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
+# here because whoever asks for it wants to know the state of this moment.
+NEVER_RETRIED: Final = MappingProxyType(
+    {
+        TENANTS: ("CreateTenant",),
+        KEYS: ("CreateKey", "UpdateKey", "RotateKey", "RotateKek"),
+        HEALTH: ("Check", "List"),
+    }
+)
+
+# gRPC waits for the backoff with a jitter of 20 % either way and gives up at the deadline of the call.
+RETRY_POLICY: Final = MappingProxyType(
+    {
+        "maxAttempts": 5,  # gRPC allows no more
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 2.5,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+)
+
+
+def service_config() -> str:
+    """Return gRPC's service config (gRFC A6) as JSON."""
+    names = [{"service": service, "method": method} for service, methods in SAFE.items() for method in methods]
+    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": dict(RETRY_POLICY)}]})
+
+
+def bind(channel: Any) -> dict[str, Any]:
+    """Return the callable of every RPC on a channel of grpc or grpc.aio, by `service/method`."""
+    stubs: dict[str, Any] = {
+        TENANTS: tenants_pb2_grpc.TenantServiceStub(channel),  # type: ignore[no-untyped-call]
+        KEYS: keys_pb2_grpc.KeyServiceStub(channel),  # type: ignore[no-untyped-call]
+        CRYPTO: crypto_pb2_grpc.CryptoServiceStub(channel),  # type: ignore[no-untyped-call]
+    }
+    rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
+    bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}
+    # The messages of grpc.health.v1 are spared a dependency: the well-known types have the same bytes. A request is
+    # {string service = 1}, a response {enum status = 1}, and a list {map<string, response> = 1}.
+    for method, response in (("Check", Int32Value), ("List", Struct)):
+        bound[f"{HEALTH}/{method}"] = channel.unary_unary(
+            f"/{HEALTH}/{method}",
+            request_serializer=StringValue.SerializeToString,
+            response_deserializer=response.FromString,
+        )
+    return bound

@@ -1,0 +1,161 @@
+"""What the daemon answers, as immutable values. What holds plaintext or key bytes does not show them in its repr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+from .formats.errors import KmsError
+from .formats.suites import ProtectionLevel, Purpose, Suite
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An owner of keys: `tenants/{tenant}`."""
+
+    name: str
+    uid: str
+    display_name: str
+    create_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A named lineage of DEKs: `tenants/{tenant}/keys/{key}`.
+
+    A purpose, suite or level that only a newer daemon knows is its bare number.
+    """
+
+    name: str
+    uid: str
+    display_name: str
+    purpose: Purpose | int
+    suite: Suite | int
+    protection_level: ProtectionLevel | int
+    primary_version: int
+    rotation_period: timedelta | None
+    create_time: datetime
+    rotate_time: datetime
+    creator: str
+    etag: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVersion:
+    """One DEK of a key: `tenants/{tenant}/keys/{key}/versions/{version}`."""
+
+    name: str
+    version: int
+    primary: bool
+    kek: str
+    create_time: datetime
+    encryptions_reserved: int
+    encryptions_limit: int | None  # None: the suite has no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Kek:
+    """One version of a tenant's KEK: `tenants/{tenant}/keks/{version}`."""
+
+    name: str
+    uid: str
+    version: int
+    primary: bool
+    hsm_key_id: str  # PKCS#11 URI (RFC 7512)
+    create_time: datetime
+    wrapped_key_versions: int
+    wraps_reserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """A ciphertext and the key version that encrypted it."""
+
+    ciphertext: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decrypted:
+    """A plaintext, the key version that decrypted it, and whether that is the primary one."""
+
+    plaintext: bytes = field(repr=False)
+    version: int
+    primary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReEncrypted:
+    """A ciphertext of the primary version; *changed* is False where it had been of that version before."""
+
+    ciphertext: bytes
+    version: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A data key in the clear, to be kept in memory only, and encrypted, to be stored beside what it protects."""
+
+    plaintext: bytes = field(repr=False)
+    ciphertext: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecryptedDataKey:
+    """A data key in the clear and the key version that decrypted it."""
+
+    plaintext: bytes = field(repr=False)
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """One entry for each value of a batch, in its order; None where the item failed, and *failures* says why.
+
+    A failed item is None and never empty bytes, so that it cannot be stored by mistake as if it were a result.
+    """
+
+    values: list[bytes | None] = field(repr=False)
+    failures: dict[int, KmsError]
+
+    def complete(self) -> list[bytes]:
+        """Return the values of a batch in which every item succeeded.
+
+        Raises:
+            KmsError: the error of the first item that failed.
+        """
+        for index in sorted(self.failures):
+            raise self.failures[index]
+        return [value for value in self.values if value is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedBatch(BatchResult):
+    """Ciphertexts, and the newest key version among those that encrypted: 0 for an empty batch.
+
+    A batch that is split while the key rotates has ciphertexts of two versions; each names its own in its header.
+    """
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReEncryptedBatch(BatchResult):
+    """Ciphertexts of the primary version, that version (0 for an empty batch), and how many had been of an older one."""
+
+    version: int
+    changed: int
+
+
+class HealthStatus(IntEnum):
+    """Whether a part serves; the numbers of grpc.health.v1."""
+
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3

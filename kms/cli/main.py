@@ -1,0 +1,77 @@
+"""The `kms` command for staff."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+# gRPC's own log would come between the lines of this command. It is read when gRPC is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import kms_client
+import typer
+
+from . import doctor, kek, keys, tenants
+from .exit_codes import ExitCode, code_of
+from .output import plain
+
+app = typer.Typer(
+    name="kms",
+    help="Manage tenants, keys and key-encryption keys of a kmsd daemon.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # errors are one plain line
+    pretty_exceptions_enable=False,
+)
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(keys.app, name="keys")
+app.add_typer(kek.app, name="kek")
+app.command("doctor")(doctor.doctor)
+
+
+def _complain(message: str, request_id: str = "") -> None:
+    suffix = f" (request {plain(request_id)})" if request_id else ""
+    sys.stderr.write(f"kms: {plain(message)}{suffix}\n")
+
+
+def _report(error: BaseException) -> ExitCode:
+    match error:
+        case kms_client.KmsError():
+            _complain(str(error), error.request_id)
+            return code_of(error)
+        case kms_client.ConfigurationError():
+            _complain(str(error))
+            return code_of(error)
+        case typer.TyperException():
+            message = error.format_message()
+            if message.startswith("Usage: "):  # a command group without a command: its help
+                sys.stderr.write(f"{message}\n")
+            else:
+                _complain(message)
+            return ExitCode.USAGE
+        case typer.Abort() | KeyboardInterrupt():
+            _complain("interrupted")
+            return ExitCode.INTERRUPTED
+        case _:  # its message could hold anything
+            _complain(f"unexpected error: {type(error).__name__}")
+            return ExitCode.UNEXPECTED
+
+
+def run(arguments: Sequence[str]) -> ExitCode:
+    """Run one command line; an error is one line on standard error, never a traceback."""
+    try:
+        code = app(list(arguments), prog_name="kms", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough. Nothing more can be written, also not by the interpreter at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+        return _report(error)
+    return ExitCode(code) if isinstance(code, int) else ExitCode.OK
+
+
+def main() -> None:
+    """Run as the command `kms`."""
+    sys.exit(run(sys.argv[1:]))

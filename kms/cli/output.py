@@ -1,0 +1,72 @@
+"""Records as tables for people or as JSON for programs; the field names of both are stable."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Record = Mapping[str, object]
+
+
+class Output(StrEnum):
+    """The form of what a command prints."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+# A pipe has no width: what reads it gets whole lines.
+_ENDLESS: Final = 100_000  # characters
+
+
+def _console() -> Console:
+    if sys.stdout.isatty():
+        return Console()
+    return Console(width=_ENDLESS, force_terminal=False, no_color=True, color_system=None)
+
+
+def plain(text: str) -> str:
+    """Return *text* on one line, without what could steer a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _cell(value: object) -> Text:
+    if value is None or value == "":
+        return Text("-")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, Mapping):
+        return Text(plain(", ".join(f"{key}={item}" for key, item in value.items())) or "-")
+    return Text(plain(str(value)))
+
+
+def show(record: Record, output: Output) -> None:
+    """Print one record: a line for each field, or a JSON object."""
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps(record, indent=2) + "\n")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for field, value in record.items():
+        table.add_row(Text(field), _cell(value))
+    _console().print(table)
+
+
+def show_all(records: Sequence[Record], columns: Sequence[str], output: Output) -> None:
+    """Print records: a table of some of their fields, or a JSON array of whole ones."""
+    if output is Output.JSON:
+        sys.stdout.write(json.dumps(list(records), indent=2) + "\n")
+        return
+    table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.upper(), no_wrap=column == columns[0])
+    for record in records:
+        table.add_row(*(_cell(record[column]) for column in columns))
+    _console().print(table)
