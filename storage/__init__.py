@@ -1,0 +1,1 @@
+"""The database behind the ports of kms.core: tables, migrations and repositories, on SQLite and on PostgreSQL."""

@@ -1,0 +1,162 @@
+"""What both engines share behind the Storage port: transactions, counters, health, and a bounded number of each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import Final
+from weakref import WeakValueDictionary
+
+from sqlalchemy import Connection, event, select
+
+from kms.core.errors import StorageUnavailable
+from kms.core.names import TenantUid
+from kms.core.ports import Counter, HealthStatus, PartHealth
+
+from . import counters
+from .keks import Keks
+from .key_versions import KeyVersions
+from .keys import Keys
+from .session import Line, Session
+from .tables import tenants
+from .tenants import Tenants
+
+PLACE_WAIT: Final = 1.0  # seconds for a place among the running transactions, or for SQLite's turn to write
+EXCLUSIVE_WAIT: Final = 10.0  # seconds for a named lock
+CLOSE_WAIT: Final = 3.0  # seconds for running transactions when the storage closes
+
+
+class Work:
+    """UnitOfWork: the repositories on one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self.tenants = Tenants(session)
+        self.keks = Keks(session)
+        self.keys = Keys(session)
+        self.key_versions = KeyVersions(session)
+
+
+async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:
+    """Take a lock within *wait* seconds; *held* gives it back.
+
+    Raises:
+        StorageUnavailable: it was not free in time.
+    """
+    try:
+        async with asyncio.timeout(wait):
+            await lock.acquire()
+    except TimeoutError as error:
+        raise StorageUnavailable(f"{what} was not free in time") from error
+    held.callback(lock.release)
+
+
+class Database(ABC):
+    """Storage on one engine; belongs to one event loop."""
+
+    def __init__(self, line: Line, transactions: int) -> None:
+        self._line = line
+        self._transactions = transactions
+        self._slots = asyncio.Semaphore(transactions)
+        self._names: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._closed = False
+        # Each transaction begins with one statement, chosen by the session; the drivers' own BEGIN is switched off.
+        event.listen(line.engine.sync_engine, "begin", _begin)
+
+    @abstractmethod
+    def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
+        """Return what begins a transaction."""
+
+    async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
+        """Wait for what the engine allows only once at a time."""
+
+    @abstractmethod
+    def exclusive(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Hold a lock of that name on all nodes of the installation; a crash of the holder releases it."""
+
+    @asynccontextmanager
+    async def transaction(self, tenant: TenantUid | None = None, *, write: bool = False) -> AsyncIterator[Work]:
+        """Begin a transaction; *tenant* is told to the database, None for work over tenants.
+
+        Without *write* it is a snapshot to read from. With it, what is replaced is compared with the revision that
+        it came from; on PostgreSQL two reads in it may see another's commit in between.
+        """
+        async with self._session(tenant, write=write) as session:
+            yield Work(session)
+
+    async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> bool:
+        """Add *amount* durably; False, and nothing is added, where that would pass *stop_at*."""
+        async with self._session(counter.tenant, write=True) as session:
+            return await counters.reserve(session, counter, amount, stop_at)
+
+    async def reserved(self, wanted: list[Counter]) -> list[int]:
+        """Return what has been reserved of each so far, 0 for one never reserved; at most 5,000 of them."""
+        owners = {counter.tenant for counter in wanted}
+        async with self._session(owners.pop() if len(owners) == 1 else None, write=False) as session:
+            return await counters.reserved(session, wanted)
+
+    async def check(self) -> None:
+        """Make one cheap round trip, for health."""
+        async with self._session(None, write=False) as session:
+            await session.rows(select(tenants.c.revision).limit(1))
+
+    async def health(self) -> PartHealth:
+        """Say whether the database answers, and how fast."""
+        started = time.monotonic()
+        try:
+            await self.check()
+        except StorageUnavailable as error:
+            return PartHealth(HealthStatus.UNHEALTHY, str(error), time.monotonic() - started)
+        return PartHealth(HealthStatus.HEALTHY, "", time.monotonic() - started)
+
+    async def close(self) -> None:
+        """Wait a moment for running transactions, then close every connection; may be called twice."""
+        self._closed = True
+        async with AsyncExitStack() as held:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_WAIT):
+                    for _ in range(self._transactions):
+                        await self._slots.acquire()
+                        held.callback(self._slots.release)
+            if self._line.tasks.running:
+                await asyncio.wait(self._line.tasks.running, timeout=CLOSE_WAIT)
+            await self._line.engine.dispose()
+
+    @asynccontextmanager
+    async def _session(self, tenant: TenantUid | None, *, write: bool) -> AsyncIterator[Session]:
+        async with AsyncExitStack() as waiting:
+            self._line.breaker.look()
+            await self._turn(waiting, write=write)
+            await taken(self._slots, PLACE_WAIT, waiting, "a place among the transactions")
+            if self._closed:
+                raise StorageUnavailable("the storage is closed")
+            self._line.breaker.enter()
+            begin = self._statement(tenant, write=write)
+            session = Session(self._line, begin, waiting.pop_all(), tenant=tenant, write=write)
+        async with running(session):
+            yield session
+
+    def _named(self, name: str) -> asyncio.Lock:
+        """Return the lock of that name inside this process; it lives as long as somebody holds or awaits it."""
+        return self._names.setdefault(name, asyncio.Lock())
+
+
+@asynccontextmanager
+async def running(session: Session) -> AsyncIterator[Session]:
+    """Open a session, commit it at the end of the block, roll it back after an error."""
+    try:
+        await session.open()
+        yield session
+    except Exception:
+        await session.end(commit=False)
+        raise
+    except BaseException:  # the caller was cancelled: it does not wait
+        session.leave()
+        raise
+    await session.end(commit=True)
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options()["kms_begin"])

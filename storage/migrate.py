@@ -1,0 +1,179 @@
+"""Migrations: one history for both engines, run by `kmsd migrate` and only looked at by the daemon."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, text
+from sqlalchemy.schema import CreateSchema
+
+from .conninfo import database_name, parameters
+from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, translated
+from .tables import INTERNAL
+
+# A file (SQLite), or a libpq connection string or URI (PostgreSQL).
+Target: TypeAlias = Path | str
+
+# Seconds that a migration waits for a table's lock; everybody else queues behind it meanwhile.
+LOCK_TIMEOUT: Final = 5
+# Seconds that a migration waits for another one to end.
+TURN_TIMEOUT: Final = 60
+
+
+def _script() -> ScriptDirectory:
+    config = Config()
+    # ConfigParser reads a percent sign as the start of a substitution.
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return ScriptDirectory.from_config(config)
+
+
+def require_found(found: Sequence[str]) -> None:
+    """Compare what a database says it is with what this release needs.
+
+    Raises:
+        DatabaseMissing: it is empty.
+        DatabaseOutdated: an older release made it.
+        DatabaseTooNew: a newer one did.
+    """
+    script = _script()
+    if not found:
+        raise DatabaseMissing("the database is empty; run `kmsd migrate`")
+    if set(found) == set(script.get_heads()):
+        return
+    known = {revision.revision for revision in script.walk_revisions()}
+    if set(found) <= known:
+        raise DatabaseOutdated(f"the database is of an older release (revision {', '.join(found)}); run `kmsd migrate`")
+    raise DatabaseTooNew(
+        f"the database is from a newer release (revision {', '.join(found)} is unknown here); run that release or newer"
+    )
+
+
+def current(target: Target) -> list[str]:
+    """Return the revisions that the database says it is of; none for an empty one.
+
+    Raises:
+        DatabaseMissing: there is no database.
+        StorageUnavailable: it does not answer.
+    """
+    with _connected(target) as connection:
+        return _found(connection)
+
+
+def require_current(target: Target) -> None:
+    """Make sure that the database is of this release.
+
+    Raises:
+        CannotOpen: it is missing, empty, of an older release or of a newer one.
+        StorageUnavailable: it does not answer.
+    """
+    require_found(current(target))
+
+
+def upgrade(target: Target) -> None:
+    """Bring the database to this release, in one transaction; a SQLite file is made where there is none.
+
+    Raises:
+        CannotOpen: it is from a newer release, or cannot be made.
+        StorageUnavailable: it does not answer, or is in use.
+    """
+    if isinstance(target, Path):
+        _make_file(target)
+    with _connected(target) as connection, connection.begin():
+        schema = None
+        if connection.dialect.name == "postgresql":
+            schema = INTERNAL
+            connection.execute(text(f"SET LOCAL lock_timeout = '{TURN_TIMEOUT}s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('kms/migrate', 0))"))
+            connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
+            if not inspect(connection).has_schema(schema):  # IF NOT EXISTS would need the right to create it anyway
+                connection.execute(CreateSchema(schema))
+        if found := _found(connection):
+            try:
+                require_found(found)
+            except DatabaseOutdated:
+                pass
+            else:
+                return
+        _run(connection, schema)
+        if schema is None and (broken := connection.execute(text("PRAGMA foreign_key_check")).all()):
+            raise CannotOpen(f"the migration would leave {len(broken)} references to nothing; nothing was changed")
+
+
+def _run(connection: Connection, schema: str | None) -> None:
+    script = _script()
+
+    def steps(revision: Any, _context: Any) -> Any:
+        return script._upgrade_revs("head", revision)  # noqa: SLF001  what `alembic upgrade` does
+
+    with EnvironmentContext(Config(), script, fn=steps) as environment:
+        environment.configure(connection=connection, version_table_schema=schema, transactional_ddl=True)
+        environment.run_migrations()
+
+
+def _found(connection: Connection) -> list[str]:
+    schema = INTERNAL if connection.dialect.name == "postgresql" else None
+    if not inspect(connection).has_table("alembic_version", schema=schema):
+        return []
+    name = "alembic_version" if schema is None else f"{schema}.alembic_version"
+    return list(connection.execute(text(f"SELECT version_num FROM {name}")).scalars())  # noqa: S608  no input
+
+
+@contextmanager
+def _connected(target: Target) -> Iterator[Connection]:
+    engine = _sqlite(target) if isinstance(target, Path) else _postgresql(target)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except CannotOpen:
+        raise
+    except Exception as error:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == "3D000":  # no database of that name
+            raise DatabaseMissing(f"there is no database {database_name(str(target))}; create it first") from error
+        meaning = translated(error)
+        if meaning is error:
+            raise
+        raise meaning from error
+    finally:
+        engine.dispose()
+
+
+def _postgresql(url: str) -> Engine:
+    given = parameters(url)
+    return create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(**given, prepare_threshold=None), poolclass=NullPool
+    )
+
+
+def _sqlite(path: Path) -> Engine:
+    from .sqlite import prepare, sqlite_url  # noqa: PLC0415  sqlite looks at the migrations too
+
+    if not path.is_file():
+        raise DatabaseMissing(f"there is no database {path}; make it with `kmsd migrate`")
+
+    def prepare_for_ddl(connection: Any, record: object) -> None:
+        prepare(connection, record)
+        # Dropping a table while it is rebuilt would delete what refers to it. Inside a transaction this does nothing.
+        connection.execute("PRAGMA foreign_keys=OFF").close()
+
+    engine = create_engine(sqlite_url(path, "pysqlite"), poolclass=NullPool)
+    event.listen(engine, "connect", prepare_for_ddl)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty database that only this user can read; its WAL gets the same mode from SQLite."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise CannotOpen(f"the database {path} cannot be made: {error.strerror}") from error

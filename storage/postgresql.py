@@ -1,0 +1,158 @@
+"""PostgreSQL: one database that all nodes of an installation share; works through a transaction pooler too.
+
+Nothing is set for a session: time limits and the tenant are set in the statement that begins each transaction and end
+with it, so that nothing can leak to the next user of a connection, in our pool or in a pooler's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final
+
+import psycopg
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from kms.core.errors import StorageUnavailable
+from kms.core.names import TenantUid
+
+from .breaker import Breaker
+from .conninfo import parameters
+from .database import EXCLUSIVE_WAIT, Database, running, taken
+from .errors import CannotOpen
+from .migrate import require_found
+from .session import Line, Session, Tasks
+
+# Milliseconds, less than a session's bound: the server answers with an error while the line is still good.
+STATEMENT_TIMEOUT: Final = 1_500
+LOCK_TIMEOUT: Final = 1_000
+IDLE_TIMEOUT: Final = 5_000  # between the statements of one transaction
+# The holder of a named lock waits for the token meanwhile; a frozen holder loses the lock after this time.
+EXCLUSIVE_IDLE_TIMEOUT: Final = 45_000
+EXCLUSIVE_POLL: Final = 0.05  # seconds
+EXCLUSIVE_LOCKS: Final = 4  # at once in one process, each with a connection of its own
+
+_WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+class PostgresqlDatabase(Database):
+    """Storage on PostgreSQL."""
+
+    def __init__(self, line: Line, pool_size: int) -> None:
+        super().__init__(line, pool_size)
+        self._lock_slots = asyncio.Semaphore(EXCLUSIVE_LOCKS)
+
+    def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
+        return begin(_WRITE if write else _READ, tenant=tenant)
+
+    @asynccontextmanager
+    async def exclusive(self, name: str) -> AsyncIterator[None]:
+        """Hold a lock of that name on all nodes of the installation, at most 45 seconds; a crash releases it.
+
+        Raises:
+            StorageUnavailable: it was not free in time; or, at the end, it was lost while it was held.
+        """
+        deadline = time.monotonic() + EXCLUSIVE_WAIT
+        async with AsyncExitStack() as waiting:
+            self._line.breaker.look()
+            await taken(self._named(name), EXCLUSIVE_WAIT, waiting, f"the lock {name}")
+            await taken(self._lock_slots, deadline - time.monotonic(), waiting, f"the lock {name}")
+            if self._closed:
+                raise StorageUnavailable("the storage is closed")
+            self._line.breaker.enter()
+            statement = begin(_WRITE, idle_timeout=EXCLUSIVE_IDLE_TIMEOUT)
+            session = Session(self._line, statement, waiting.pop_all(), tenant=None, write=False)
+        async with running(session):
+            # Asking again and again keeps the bound of one step, which one long wait in the server would not.
+            attempt = select(func.pg_try_advisory_xact_lock(func.hashtextextended(f"kms/exclusive/{name}", 0)))
+            while not (await session.rows(attempt))[0][0]:
+                if time.monotonic() > deadline:
+                    raise StorageUnavailable(f"the lock {name} was not free in time")
+                await asyncio.sleep(EXCLUSIVE_POLL)
+            yield
+
+
+class _Connector:
+    """Makes the pool's connections, and remembers the newest."""
+
+    def __init__(self, url: str) -> None:
+        self._parameters = parameters(url)
+        self.newest: Any = None
+
+    async def __call__(self, *_args: object, **_kwargs: object) -> psycopg.AsyncConnection[Any]:
+        # Statements prepared in the server would belong to a pooler's connection, not to ours. With autocommit the
+        # driver begins nothing by itself.
+        self.newest = await psycopg.AsyncConnection.connect(
+            **self._parameters, prepare_threshold=None, autocommit=True, cursor_factory=psycopg.AsyncCursor
+        )
+        return self.newest
+
+
+async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
+    """Open a database that `kmsd migrate` has made; *url* is a libpq connection string or URI.
+
+    Raises:
+        CannotOpen: the URI is none, the database is missing or not of this release, or not in UTF-8.
+        StorageUnavailable: it does not answer, or refuses the user.
+    """
+    connector = _Connector(url)
+    engine = create_async_engine(
+        "postgresql+psycopg://",
+        async_creator=connector,
+        isolation_level="AUTOCOMMIT",
+        pool_size=pool_size,
+        max_overflow=EXCLUSIVE_LOCKS,
+        pool_use_lifo=True,
+    )
+    line = Line(engine, _shut_down, Breaker(time.monotonic), Tasks())
+    database = PostgresqlDatabase(line, pool_size)
+    try:
+        await _verify(line)
+    except BaseException:
+        # The first connection asks the server a few things before any session knows it.
+        if connector.newest is not None:
+            _shut_down(connector.newest)
+        await database.close()
+        raise
+    return database
+
+
+async def _verify(line: Line) -> None:
+    async with running(Session(line, begin(_READ), AsyncExitStack(), tenant=None, write=False)) as session:
+        [[encoding]] = await session.raw("SELECT current_setting('server_encoding')")
+        if encoding != "UTF8":
+            raise CannotOpen(f"the database is in {encoding}; make one in UTF8")
+        [[table]] = await session.raw("SELECT to_regclass('security_internal.alembic_version')::text")
+        rows = await session.raw("SELECT version_num FROM security_internal.alembic_version") if table else []
+    require_found([row[0] for row in rows])
+
+
+def begin(mode: str, *, tenant: TenantUid | None = None, idle_timeout: int = IDLE_TIMEOUT) -> str:
+    """Return the statements that begin a transaction, sent in one message: one round trip."""
+    settings = {
+        "statement_timeout": f"'{STATEMENT_TIMEOUT}'",
+        "lock_timeout": f"'{LOCK_TIMEOUT}'",
+        "idle_in_transaction_session_timeout": f"'{idle_timeout}'",
+    }
+    if mode == _WRITE:
+        # A server that confirms commits before they are on disk would lose keys and counts that were acknowledged.
+        settings["synchronous_commit"] = "coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')"
+    if tenant is not None:
+        settings["app.current_tenant_id"] = f"'{tenant}'"  # a UUID's text: hexadecimal digits and hyphens
+    return f"{mode}; SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
+
+
+def _shut_down(driver: Any) -> None:
+    """End whatever waits for the server on this connection.
+
+    Shutting down the socket, not closing it: the waiting call reads an end of file at once and cleans up itself. Its
+    cancellation would take ten seconds more, and closing under it would leave the event loop a dead descriptor.
+    """
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(driver.pgconn.socket)) as line:
+        line.shutdown(socket.SHUT_RDWR)

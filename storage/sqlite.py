@@ -1,0 +1,121 @@
+"""SQLite: the embedded database of one daemon, which owns its directory (storage.ownership)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import URL, event, select
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from kms.core.errors import CorruptRecord
+from kms.core.names import TenantUid
+
+from .breaker import Breaker
+from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, running, taken
+from .errors import CannotOpen, DatabaseMissing
+from .migrate import require_found
+from .session import Line, Session, Tasks
+from .tables import SCHEMAS
+
+TRANSACTIONS: Final = 5  # at once: one writer and four readers, each with a thread of its own
+CHECK_BOUND: Final = 60.0  # seconds for reading the whole file at the start
+
+# WAL with synchronous=FULL is durable at every commit; NORMAL would lose the last ones in a power cut.
+PRAGMAS: Final = ("journal_mode=wal", "synchronous=full", "foreign_keys=on", "recursive_triggers=on", "busy_timeout=1000")
+
+
+class SqliteDatabase(Database):
+    """Storage on SQLite."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__(line, TRANSACTIONS)
+        self._writer = asyncio.Lock()
+
+    def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
+        del tenant  # SQLite knows no row-level security
+        # A deferred transaction that reads first and writes later fails at once when another writes meanwhile.
+        return "BEGIN IMMEDIATE" if write else "BEGIN DEFERRED"
+
+    async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
+        if write:  # waiting here costs nothing, waiting in SQLite occupies a thread that polls
+            await taken(self._writer, PLACE_WAIT, places, "the turn to write")
+
+    @asynccontextmanager
+    async def exclusive(self, name: str) -> AsyncIterator[None]:
+        """Hold a lock of that name; the daemon that owns the directory is the whole installation."""
+        async with AsyncExitStack() as held:
+            await taken(self._named(name), EXCLUSIVE_WAIT, held, f"the lock {name}")
+            yield
+
+    async def verify(self) -> None:
+        """Look for damage in the whole file, and for migrations that are missing or too new.
+
+        Raises:
+            CannotOpen: it is damaged, or not of this release.
+        """
+        places = AsyncExitStack()
+        try:
+            async with running(Session(self._line, "BEGIN DEFERRED", places, tenant=None, write=False)) as session:
+                answers = [row[0] for row in await session.raw("PRAGMA quick_check(1)", CHECK_BOUND)]
+                if answers != ["ok"]:
+                    raise CannotOpen(f"the database is damaged: {answers[0]}")
+                tables = await session.raw("SELECT name FROM sqlite_master WHERE name = 'alembic_version'", CHECK_BOUND)
+                found = await session.raw("SELECT version_num FROM alembic_version", CHECK_BOUND) if tables else []
+        except CorruptRecord as error:
+            raise CannotOpen(str(error)) from error
+        require_found([row[0] for row in found])
+
+
+def _interrupt(driver: Any) -> None:
+    with suppress(ValueError):  # closed already
+        driver._conn.interrupt()  # noqa: SLF001  aiosqlite's own interrupt() would have to be awaited
+
+
+def sqlite_url(path: Path, driver: str) -> URL:
+    """Return the URL of an existing file: nothing is created where it is missing."""
+    return URL.create(f"sqlite+{driver}", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
+
+
+async def open_sqlite(path: Path) -> SqliteDatabase:
+    """Open a database that `kmsd migrate` has made, and check the whole of it.
+
+    Raises:
+        CannotOpen: it is missing, damaged, unreadable, or not of this release.
+        StorageUnavailable: it does not answer, or another process holds it.
+    """
+    if not path.is_file():
+        raise DatabaseMissing(f"there is no database {path}; make it with `kmsd migrate`")
+    try:
+        path.chmod(0o600)
+    except OSError as error:
+        raise CannotOpen(f"the database {path} is not this user's: {error.strerror}") from error
+    engine = create_async_engine(
+        sqlite_url(path, "aiosqlite"),
+        pool_size=TRANSACTIONS,
+        max_overflow=0,
+        pool_timeout=PLACE_WAIT,
+        execution_options={"schema_translate_map": dict.fromkeys(SCHEMAS)},
+    )
+    event.listen(engine.sync_engine, "connect", prepare)
+    database = SqliteDatabase(Line(engine, _interrupt, Breaker(time.monotonic), Tasks()))
+    try:
+        await database.verify()
+    except BaseException:
+        await database.close()
+        raise
+    return database
+
+
+def prepare(connection: Any, _record: object) -> None:
+    """Set up a new connection, of either driver."""
+    connection.isolation_level = None  # the driver begins nothing by itself
+    cursor = connection.cursor()
+    for pragma in PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,73 @@
+"""Tenants in the database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from kms.core.errors import AlreadyExists, Conflict, KmsError
+from kms.core.keyring import Tenant
+
+from .records import read, read_one, store
+from .session import Session
+from .tables import tenants as t
+
+COLUMNS = (t.c.tenant_id, t.c.slug, t.c.display_name, t.c.kek_uid, t.c.primary_kek, t.c.created_at, t.c.revision)
+
+
+def tenant(row: Row[Any]) -> Tenant:
+    """Make the value of one row of COLUMNS."""
+    return Tenant(
+        uid=row.tenant_id,
+        slug=row.slug,
+        display_name=row.display_name,
+        kek=row.kek_uid,
+        primary_kek=row.primary_kek,
+        created_at=row.created_at,
+        revision=row.revision,
+    )
+
+
+class Tenants:
+    """TenantRepository on one transaction. Slugs are unique over all tenants, so these queries alone name no tenant."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self, slug: str) -> Tenant | None:
+        """Return the tenant, also one that is not ready yet."""
+        return read_one(await self._session.rows(select(*COLUMNS).where(t.c.slug == slug)), tenant)
+
+    async def list_ready(self, after: str, limit: int) -> list[Tenant]:
+        """Return at most *limit* ready tenants with slugs greater than *after*, ordered by slug."""
+        query = select(*COLUMNS).where(t.c.slug > after, t.c.primary_kek > 0).order_by(t.c.slug).limit(limit)
+        return read(await self._session.rows(query), tenant)
+
+    async def add(self, tenant: Tenant) -> Tenant:
+        """Store a new tenant with revision 1 and return it so.
+
+        Raises:
+            AlreadyExists: the slug is taken.
+        """
+        return await self._store(tenant, 0, AlreadyExists(f"{tenant.name} exists already"))
+
+    async def replace(self, tenant: Tenant) -> Tenant:
+        """Store a changed tenant over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        return await self._store(tenant, tenant.revision, Conflict(f"{tenant.name} was changed in between"))
+
+    async def _store(self, tenant: Tenant, came_from: int, otherwise: KmsError) -> Tenant:
+        row = {
+            "tenant_id": tenant.uid,
+            "slug": tenant.slug,
+            "display_name": tenant.display_name,
+            "kek_uid": tenant.kek,
+            "primary_kek": tenant.primary_kek,
+            "created_at": tenant.created_at,
+        }
+        return replace(tenant, revision=await store(self._session, t, row, came_from, otherwise=otherwise))
