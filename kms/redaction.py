@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from datetime import date, timedelta
 from enum import Enum
+from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import PurePath
 from typing import Final
@@ -51,6 +52,8 @@ _ABOUT: Final = frozenset(
 )
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
+# Text without any of these cannot match the patterns below: names and numbers, which most values are, pass quickly.
+_SUSPECT: Final = re.compile(r"""[=:'"@]|-----|(?i:bearer|basic)\s""")
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
@@ -70,6 +73,7 @@ _ASSIGNMENT: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=1_024)
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a secret, going by its words: `user_pin` does, `pin_file` does not."""
     words = [_singular(word.lower()) for word in _WORD.findall(name)]
@@ -90,10 +94,15 @@ def clean_text(text: str, limit: int = MAX_TEXT) -> str:
     """Take what looks like a secret out of running text and cut it to *limit* characters."""
     # Bounded before the patterns see it, and again after; every pattern also matches where the cut took its end.
     text = text[: 2 * limit]
+    if _SUSPECT.search(text) is not None:
+        text = _without_secrets(text)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _without_secrets(text: str) -> str:
     text = _BYTES.sub("<bytes>", _PEM.sub(REDACTED, text))
     text = _BEARER.sub(rf"\1 {REDACTED}", _URL_USER.sub(REDACTED, text))
-    text = _ASSIGNMENT.sub(rf"\1\2{REDACTED}", text)
-    return text if len(text) <= limit else f"{text[:limit]}..."
+    return _ASSIGNMENT.sub(rf"\1\2{REDACTED}", text)
 
 
 def clean_trace(error: BaseException) -> str:
