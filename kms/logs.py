@@ -49,7 +49,7 @@ def configure(level: LogLevel, form: LogFormat, descriptor: int = 2) -> BoundedW
     ]
 
     def announce(lost: int) -> str:
-        return render(None, "warning", {"level": "warning", "event": "log_lines_dropped", "count": lost})
+        return render(None, "warning", {"level": "warning", "event": "log.lines_dropped", "count": lost})
 
     writer = BoundedWriter(descriptor, announce)
     structlog.configure(
@@ -199,21 +199,21 @@ class _Handler(logging.Handler):
                 event = dict(process(None, record.levelname.lower(), event))  # type: ignore[arg-type]
             self._writer.write_line(self._render(None, record.levelname.lower(), event))
         except Exception as error:  # noqa: BLE001  logging must never take down what logs
-            self._writer.write_line(f'{{"level": "error", "event": "log_failed", "error": "{type(error).__name__}"}}')
+            self._writer.write_line(f'{{"level": "error", "event": "log.failed", "error": "{type(error).__name__}"}}')
 
 
 def _report_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
-    get_logger().critical("uncaught_exception", exc_info=(kind, error, trace))
+    get_logger().critical("exception.uncaught", exc_info=(kind, error, trace))
 
 
 def _report_thread_crash(crash: threading.ExceptHookArgs) -> None:
     if crash.exc_value is not None and not issubclass(crash.exc_type, SystemExit):
         name = crash.thread.name if crash.thread else None
-        get_logger().critical("uncaught_exception", thread=name, exc_info=crash.exc_value)
+        get_logger().critical("exception.uncaught", thread=name, exc_info=crash.exc_value)
 
 
 def _report_unraisable(failure: sys.UnraisableHookArgs) -> None:
     # The object is left out: its repr may be anything.
-    get_logger().error("unraisable_exception", exc_info=failure.exc_value)
+    get_logger().error("exception.unraisable", exc_info=failure.exc_value)

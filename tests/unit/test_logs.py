@@ -103,14 +103,14 @@ asyncio.run(main())
 
 def test_a_log_call_with_wrong_arguments_prints_neither_them_nor_a_traceback():
     [line] = lines_of("import logging\nlogging.error('two %s %s', b'planted')")
-    assert line["event"] == "log_failed"
+    assert line["event"] == "log.failed"
     assert "planted" not in json.dumps(line)
 
 
 def test_an_uncaught_exception_is_logged_without_local_variables():
     code = "def work(pin):\n    raise KeyError('no entry')\nwork('planted-' + 'pin')"
     [line] = lines_of(code, returncode=1)
-    assert line["event"] == "uncaught_exception"
+    assert line["event"] == "exception.uncaught"
     assert line["level"] == "critical"
     assert "KeyError" in line["exception"]
     assert "planted-pin" not in json.dumps(line)
@@ -126,7 +126,7 @@ thread = threading.Thread(target=work, name="worker"); thread.start(); thread.jo
 loud = Loud(); del loud
 """
     lines = lines_of(code)
-    assert [line["event"] for line in lines] == ["uncaught_exception", "unraisable_exception"]
+    assert [line["event"] for line in lines] == ["exception.uncaught", "exception.unraisable"]
     assert lines[0]["thread"] == "worker"
 
 
