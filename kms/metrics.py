@@ -1,0 +1,252 @@
+"""What operators can measure, as Prometheus metrics of a registry of their own; they exist whether anybody reads them or not.
+
+Labels come from sets that are known at start: never a tenant, a key, a caller or a message. Whatever else arrives
+becomes `other`, so that no caller can grow the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from kms.core.ports import HealthStatus, PartHealth
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+OTHER: Final = "other"
+
+# https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+CODES: Final = frozenset(
+    {
+        *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+        *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
+        *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+    }
+)
+TOKEN_OPERATIONS: Final = frozenset(
+    {"open", "login", "probe", "create_kek", "find_kek", "canary", "wrap", "unwrap", "random"}
+)
+TOKEN_OUTCOMES: Final = frozenset({"ok", "refused", "error", "timeout"})
+VALUE_OUTCOMES: Final = frozenset({"ok", "failed"})
+LOAD_OUTCOMES: Final = frozenset({"ok", "failed"})
+COUNTED: Final = frozenset({"encryptions", "wraps"})
+CACHES: Final = frozenset({"dek", "key", "tenant", "kek"})
+
+# Seconds. A cached unary call takes well under 1 ms, a batch of 10,000 some 20 ms, a call is cut off at 30 s.
+_CALL_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_TOKEN_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
+_LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_BATCH_VALUES: Final = (1, 10, 100, 1_000, 10_000, 100_000)
+
+
+class CacheStatistics(Protocol):
+    """What a cache counts about itself; read at every scrape."""
+
+    hits: int
+    misses: int
+    evictions: int
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        ...
+
+
+class Metrics:
+    """All metrics of one daemon; the methods are safe to call from any thread and never raise for a strange label."""
+
+    def __init__(self, methods: Iterable[str], version: str) -> None:
+        self.registry = CollectorRegistry(auto_describe=False)
+        self._methods = frozenset(methods)
+        self._parts: Callable[[], Mapping[str, PartHealth]] = dict
+        self._caches: dict[str, CacheStatistics] = {}
+        registry = self.registry
+
+        self._calls = Counter("kms_calls", "Calls answered.", ("method", "code"), registry=registry)
+        self._call_seconds = Histogram(
+            "kms_call_duration_seconds",
+            "Time from the request to its answer.",
+            ("method",),
+            buckets=_CALL_SECONDS,
+            registry=registry,
+        )
+        self._in_flight = Gauge("kms_calls_in_flight", "Calls being worked on.", registry=registry)
+        self._values = Counter(
+            "kms_values", "Values encrypted, decrypted or re-encrypted.", ("method", "outcome"), registry=registry
+        )
+        self._batch_values = Histogram(
+            "kms_batch_values", "Values in one call.", ("method",), buckets=_BATCH_VALUES, registry=registry
+        )
+        self._token_operations = Counter(
+            "kms_token_operations", "Operations of the PKCS#11 token.", ("operation", "outcome"), registry=registry
+        )
+        self._token_seconds = Histogram(
+            "kms_token_operation_duration_seconds",
+            "Time an operation of the token took, waiting for its host included.",
+            ("operation",),
+            buckets=_TOKEN_SECONDS,
+            registry=registry,
+        )
+        self._token_restarts = Counter(
+            "kms_token_host_restarts", "Token host processes started after the first.", registry=registry
+        )
+        self._dek_loads = Counter(
+            "kms_dek_loads", "DEKs unwrapped because no cache held them.", ("outcome",), registry=registry
+        )
+        self._reserved = Counter(
+            "kms_counters_reserved",
+            "Uses reserved durably before they were made.",
+            ("counted",),
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "kms_event_loop_lag_seconds",
+            "How much later than asked for the event loop woke a sleeper.",
+            buckets=_LAG_SECONDS,
+            registry=registry,
+        )
+        self._log_lines_dropped = Gauge(
+            "kms_log_lines_dropped", "Log lines lost since the start for want of a reader.", registry=registry
+        )
+        build = Gauge(
+            "kms_build_info", "Always 1; the labels tell what runs.", ("version", "python"), registry=registry
+        )
+        build.labels(version, platform.python_version()).set(1)
+        registry.register(_Watched(self))
+        ProcessCollector(registry=registry)
+
+        # Series that exist from the start: a rate over one that appears with its first event misses that event.
+        for method in self._methods:
+            self._calls.labels(method, "OK")
+            self._call_seconds.labels(method)
+        for operation in TOKEN_OPERATIONS:
+            self._token_operations.labels(operation, "ok")
+        for outcome in LOAD_OUTCOMES:
+            self._dek_loads.labels(outcome)
+        for counted in COUNTED:
+            self._reserved.labels(counted)
+
+    def call_started(self) -> None:
+        """A call has begun; pair it with call_ended()."""
+        self._in_flight.inc()
+
+    def call_ended(self) -> None:
+        """A call is no longer being worked on."""
+        self._in_flight.dec()
+
+    def call_finished(self, method: str, code: str, seconds: float) -> None:
+        """A call to *method* (`/package.Service/Method`) has been answered with the gRPC status *code*, by name."""
+        method = _known(method, self._methods)
+        self._calls.labels(method, _known(code, CODES)).inc()
+        self._call_seconds.labels(method).observe(seconds)
+
+    def values_processed(self, method: str, succeeded: int, failed: int = 0) -> None:
+        """One call has worked on that many values."""
+        method = _known(method, self._methods)
+        self._values.labels(method, "ok").inc(succeeded)
+        if failed:
+            self._values.labels(method, "failed").inc(failed)
+        self._batch_values.labels(method).observe(succeeded + failed)
+
+    def token_operation(self, operation: str, outcome: str, seconds: float) -> None:
+        """The token has done or failed one operation: TOKEN_OPERATIONS, TOKEN_OUTCOMES."""
+        operation = _known(operation, TOKEN_OPERATIONS)
+        self._token_operations.labels(operation, _known(outcome, TOKEN_OUTCOMES)).inc()
+        self._token_seconds.labels(operation).observe(seconds)
+
+    def token_host_restarted(self) -> None:
+        """The token's host process has been started again."""
+        self._token_restarts.inc()
+
+    def dek_loaded(self, outcome: str) -> None:
+        """A DEK was read from storage and unwrapped, or could not be: LOAD_OUTCOMES."""
+        self._dek_loads.labels(_known(outcome, LOAD_OUTCOMES)).inc()
+
+    def uses_reserved(self, counted: str, amount: int) -> None:
+        """*amount* uses have been reserved durably: COUNTED."""
+        self._reserved.labels(_known(counted, COUNTED)).inc(amount)
+
+    def watch_cache(self, name: str, cache: CacheStatistics) -> None:
+        """Read a cache's own counts at every scrape.
+
+        Raises:
+            ValueError: *name* is none of CACHES.
+        """
+        if name not in CACHES:
+            raise ValueError(f"{name} is no cache's name")
+        self._caches[name] = cache
+
+    def watch_health(self, parts: Callable[[], Mapping[str, PartHealth]]) -> None:
+        """Ask *parts* for the health of each part at every scrape; its keys must come from the program, not from callers."""
+        self._parts = parts
+
+    def watch_log(self, dropped: Callable[[], int]) -> None:
+        """Ask *dropped* for the number of lost log lines at every scrape."""
+        self._log_lines_dropped.set_function(lambda: float(dropped()))
+
+    async def watch_event_loop(self, interval: float = 1.0) -> None:
+        """Measure how late the running event loop wakes sleepers, every *interval* seconds, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + interval
+            await asyncio.sleep(interval)
+            self._lag.observe(max(0.0, loop.time() - due))
+
+    def render(self) -> bytes:
+        """Return all metrics in Prometheus's text format, as CONTENT_TYPE says."""
+        return generate_latest(self.registry)
+
+    def health(self) -> Mapping[str, PartHealth]:
+        """Return the health of each part that is watched."""
+        return self._parts()
+
+    def watched(self) -> Iterator[Metric]:
+        """Yield what is read from other objects at scrape time."""
+        yield from self._cache_families()
+        yield from self._health_families()
+
+    def _cache_families(self) -> Iterator[Metric]:
+        counts = {
+            "hits": CounterMetricFamily("kms_cache_hits", "Look-ups that found a live entry.", labels=["cache"]),
+            "misses": CounterMetricFamily("kms_cache_misses", "Look-ups that found none.", labels=["cache"]),
+            "evictions": CounterMetricFamily(
+                "kms_cache_evictions", "Entries that left for want of room.", labels=["cache"]
+            ),
+        }
+        entries = GaugeMetricFamily("kms_cache_entries", "Entries held.", labels=["cache"])
+        for name, cache in self._caches.items():
+            for count, family in counts.items():
+                family.add_metric([name], getattr(cache, count))
+            entries.add_metric([name], len(cache))
+        yield from counts.values()
+        yield entries
+
+    def _health_families(self) -> Iterator[Metric]:
+        status = GaugeMetricFamily("kms_health", "1 for the status that a part has, else 0.", labels=["part", "status"])
+        seconds = GaugeMetricFamily(
+            "kms_health_response_seconds", "Time a part's last health check took.", labels=["part"]
+        )
+        for part, health in self._parts().items():
+            for candidate in HealthStatus:
+                status.add_metric([part, candidate.value], 1.0 if health.status is candidate else 0.0)
+            seconds.add_metric([part], health.response_time)
+        yield status
+        yield seconds
+
+
+class _Watched(Collector):
+    """Hands the registry what Metrics reads elsewhere."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        return self._metrics.watched()
+
+
+def _known(value: str, known: frozenset[str]) -> str:
+    return value if value in known else OTHER
