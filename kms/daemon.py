@@ -94,13 +94,13 @@ async def serve(settings: Settings) -> None:
         stack.enter_context(Ownership.take(settings.data_directory))
         parts = await stack.enter_async_context(opened_parts(settings))
         capabilities = parts.vault.capabilities()
-        _log.info("token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name)
+        _log.info(
+            "token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name
+        )
 
         # Services.
         limits, cache = settings.limits, settings.cache
-        rings: DekCache[KeyName, Ring] = DekCache(
-            cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic
-        )
+        rings: DekCache[KeyName, Ring] = DekCache(cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic)
         versions: DekCache[tuple[KeyUid, int], ReadyVersion] = DekCache(
             cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
         )
@@ -131,7 +131,7 @@ async def serve(settings: Settings) -> None:
         servicers = dict(
             zip(
                 (service.full_name for service in SERVICES),
-                (TenantServicer(tenants), KeyServicer(keys, keks), CryptoServicer(fields, data_keys)),
+                (TenantServicer(tenants), KeyServicer(keys, keks), CryptoServicer(fields, data_keys, metrics)),
                 strict=True,
             )
         )
@@ -214,5 +214,3 @@ def _now() -> datetime:
 def _host_and_port(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
-
-

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from kms.core.errors import KmsError
 from kms.core.names import KeyName, Principal
 from kms.rpc.fields import pairs_of, varying_of
 from kms.rpc.status import status_of
 from kms.services.data_keys import DataKeys
-from kms.services.fields import Fields
+from kms.services.fields import Batch, Fields
 from kms.v1 import crypto_pb2 as pb
+
+
+class BatchObserver(Protocol):
+    """Is told of every batch: metrics."""
+
+    def values_processed(self, method: str, succeeded: int, failed: int = 0) -> None:
+        """One batch has been worked on."""
+        ...
 
 
 class CryptoServicer:
     """Serves kms.v1.CryptoService."""
 
-    def __init__(self, fields: Fields, data_keys: DataKeys) -> None:
+    def __init__(self, fields: Fields, data_keys: DataKeys, observer: BatchObserver) -> None:
         self._fields = fields
         self._data_keys = data_keys
+        self._observer = observer
 
     async def Encrypt(self, request: pb.EncryptRequest, caller: Principal) -> pb.EncryptResponse:
         """Encrypt one value."""
@@ -40,6 +51,7 @@ class CryptoServicer:
         """Encrypt many values."""
         name, context, varying = KeyName.parse(request.name), pairs_of(request.context), varying_of(request)
         batch = await self._fields.encrypt_batch(caller, name, request.plaintexts[:], context, varying)
+        self._count("EncryptBatch", batch)
         return pb.EncryptBatchResponse(
             ciphertexts=batch.values, failures=_failures(batch.failures), version=batch.version
         )
@@ -48,12 +60,14 @@ class CryptoServicer:
         """Decrypt many values."""
         name, context, varying = KeyName.parse(request.name), pairs_of(request.context), varying_of(request)
         batch = await self._fields.decrypt_batch(caller, name, request.ciphertexts[:], context, varying)
+        self._count("DecryptBatch", batch)
         return pb.DecryptBatchResponse(plaintexts=batch.values, failures=_failures(batch.failures))
 
     async def ReEncryptBatch(self, request: pb.ReEncryptBatchRequest, caller: Principal) -> pb.ReEncryptBatchResponse:
         """Bring many values to the primary version."""
         name, context, varying = KeyName.parse(request.name), pairs_of(request.context), varying_of(request)
         batch = await self._fields.reencrypt_batch(caller, name, request.ciphertexts[:], context, varying)
+        self._count("ReEncryptBatch", batch)
         return pb.ReEncryptBatchResponse(
             ciphertexts=batch.values,
             failures=_failures(batch.failures),
@@ -81,6 +95,10 @@ class CryptoServicer:
         """Return random bytes of the token."""
         del caller  # the token's random bytes are nobody's
         return pb.GenerateRandomBytesResponse(data=await self._data_keys.random(request.length))
+
+    def _count(self, method: str, batch: Batch) -> None:
+        failed = len(batch.failures)
+        self._observer.values_processed(f"/kms.v1.CryptoService/{method}", len(batch.values) - failed, failed)
 
 
 def _failures(failures: dict[int, KmsError]) -> list[pb.ItemFailure]:
