@@ -140,7 +140,7 @@ async def serve(settings: Settings) -> None:
             {"storage": parts.storage.health, "token": parts.vault.health},
             HEALTH_INTERVAL,
             HEALTH_DEADLINE,
-            server.tell_health,
+            server.health.tell,
         )
         metrics.watch_health(lambda: health.latest)
 

@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from kms.core.ports import HealthStatus, PartHealth
+from kms.rpc.health import HealthServicer
 from kms.rpc.methods import SERVICES
 from kms.settings import Limits, Listen, TcpListener, UnixListener
 
@@ -31,10 +31,10 @@ class RpcServer:
     def __init__(self, handlers: Sequence[grpc.GenericRpcHandler], listen: Listen, limits: Limits) -> None:
         self._listen = listen
         self._limits = limits
-        self._health = health.aio.HealthServicer()
+        self.health = HealthServicer()
         self._server = grpc.aio.server(options=_options(limits))
         self._server.add_generic_rpc_handlers(tuple(handlers))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         names = [service.full_name for service in SERVICES]
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
@@ -53,20 +53,12 @@ class RpcServer:
         if self._listen.unix is not None:
             self._listen.unix.path.chmod(int(self._listen.unix.mode, 8))
         for service in ("", *(service.full_name for service in SERVICES)):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+            await self.health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return addresses
-
-    async def tell_health(self, part: str, state: PartHealth) -> None:
-        """Answer health checks for the service *part* with its state."""
-        serving = state.status in (HealthStatus.HEALTHY, HealthStatus.DEGRADED)
-        known = state.status is not HealthStatus.UNKNOWN
-        answer = health_pb2.HealthCheckResponse
-        status = answer.SERVING if serving else answer.NOT_SERVING if known else answer.UNKNOWN
-        await self._health.set(part, status)
 
     async def stop(self, grace: float) -> None:
         """Tell health checks first, refuse new calls, and give the running ones *grace* seconds."""
-        await self._health.enter_graceful_shutdown()
+        await self.health.enter_graceful_shutdown()
         await self._server.stop(grace)
         if self._listen.unix is not None:
             self._listen.unix.path.unlink(missing_ok=True)
