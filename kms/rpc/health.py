@@ -16,7 +16,7 @@ _STATUS = {
 }
 
 
-class HealthServicer(health.aio.HealthServicer):
+class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]  # grpcio has no types for it
     """Serves grpc.health.v1.Health: "" is the daemon, the services have their full names, the parts theirs."""
 
     def __init__(self) -> None:

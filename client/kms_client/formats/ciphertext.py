@@ -44,6 +44,17 @@ class Header:
         Raises:
             InvalidRequest: too short or too long, another format, an unknown suite, no UUIDv4, version 0.
         """
+        header = cls.read(data, field)
+        header.check_length(len(data), field)
+        return header
+
+    @classmethod
+    def read(cls, data: bytes, field: str = "ciphertext") -> Self:
+        """Read the first 22 bytes, which are all that is looked at.
+
+        Raises:
+            InvalidRequest: too short, another format, an unknown suite, no UUIDv4, version 0.
+        """
         if len(data) < HEADER_LENGTH:
             raise invalid(field, f"must have at least {HEADER_LENGTH} bytes, has {len(data)}")
         form, number, key, version = _HEADER.unpack_from(data)
@@ -57,12 +68,19 @@ class Header:
             raise invalid(field, "bytes 2 to 17 (key id) must be a UUIDv4")
         if version == 0:
             raise invalid(field, "bytes 18 to 21 (key version) must be 1 or more")
-        size = len(data) - HEADER_LENGTH - RULES[suite].overhead
-        if size < 0:
-            raise invalid(field, f"must have at least {HEADER_LENGTH + RULES[suite].overhead} bytes, has {len(data)}")
-        if size > MAX_PLAINTEXT:
-            raise invalid(field, f"must hold at most {MAX_PLAINTEXT} bytes of plaintext")
         return cls(suite, KeyUid(uid), version)
+
+    def check_length(self, length: int, field: str = "ciphertext") -> None:
+        """Check that a ciphertext with this header can have *length* bytes.
+
+        Raises:
+            InvalidRequest: too short for nonce and tag, or longer than the largest plaintext allows.
+        """
+        least = HEADER_LENGTH + RULES[self.suite].overhead
+        if length < least:
+            raise invalid(field, f"must have at least {least} bytes, has {length}")
+        if length > least + MAX_PLAINTEXT:
+            raise invalid(field, f"must hold at most {MAX_PLAINTEXT} bytes of plaintext")
 
 
 def to_text(ciphertext: bytes) -> str:
