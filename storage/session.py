@@ -62,9 +62,7 @@ class Line:
 class Session:
     """One transaction; its steps come one after another."""
 
-    def __init__(
-        self, line: Line, begin: str, places: AsyncExitStack, *, tenant: TenantUid | None, write: bool
-    ) -> None:
+    def __init__(self, line: Line, begin: str, places: AsyncExitStack, *, tenant: TenantUid | None, write: bool) -> None:
         self.tenant = tenant
         self.write = write
         self._line = line

@@ -27,13 +27,7 @@ TRANSACTIONS: Final = 5  # at once: one writer and four readers, each with a thr
 CHECK_BOUND: Final = 60.0  # seconds for reading the whole file at the start
 
 # WAL with synchronous=FULL is durable at every commit; NORMAL would lose the last ones in a power cut.
-PRAGMAS: Final = (
-    "journal_mode=wal",
-    "synchronous=full",
-    "foreign_keys=on",
-    "recursive_triggers=on",
-    "busy_timeout=1000",
-)
+PRAGMAS: Final = ("journal_mode=wal", "synchronous=full", "foreign_keys=on", "recursive_triggers=on", "busy_timeout=1000")
 
 
 class SqliteDatabase(Database):

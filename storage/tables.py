@@ -122,9 +122,7 @@ key_versions: Final = _record(
         name="fk_key_versions_encryption_keys",
     ),
     ForeignKeyConstraint(
-        ["tenant_id", "kek_version"],
-        [f"{SECRET}.keks.tenant_id", f"{SECRET}.keks.version"],
-        name="fk_key_versions_keks",
+        ["tenant_id", "kek_version"], [f"{SECRET}.keks.tenant_id", f"{SECRET}.keks.version"], name="fk_key_versions_keks"
     ),
     CheckConstraint(_VERSION, name="ck_key_versions_version"),
     CheckConstraint("length(wrapped) > 0", name="ck_key_versions_wrapped"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
@@ -169,7 +168,7 @@ def test_check_finds_what_serve_would_stumble_over(installation: Installation) -
     assert good.returncode == 0, good.stdout
     edit(installation, 'label = "kms"', 'label = "other"')
     shutil.move(installation.directory / "data" / "kms.db", installation.directory / "data" / "elsewhere.db")
-    os.chmod(installation.directory / "secrets" / "pin", 0o644)
+    (installation.directory / "secrets" / "pin").chmod(0o644)
     bad = installation.kmsd("check", "--config", str(installation.config), check=False)
     assert bad.returncode != 0
     for expected in ("other", "kms.db", "secrets/pin"):
