@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from kms.core.context import MAX_LENGTH, Context, Frame
 from kms.core.errors import InvalidRequest
 from kms.core.names import TenantUid
+from tests.property.attempt import attempt
 from tests.property.strategies import contexts, keys, pairs, tenants, values
 
 Pairs = list[tuple[str, bytes]]
@@ -85,11 +86,10 @@ anything = st.lists(st.tuples(st.text(max_size=5) | keys | st.just("kms.tenant")
 
 @given(tenants, anything)
 def test_any_pairs_are_a_context_or_an_invalid_request(tenant: TenantUid, given_pairs: Pairs):
-    try:
-        context = Context.of(tenant, given_pairs)
-    except InvalidRequest as error:
-        assert 1 <= len(error.violations) <= 63
-        assert all(violation.field.startswith("context") for violation in error.violations)
+    context = attempt(InvalidRequest, Context.of, tenant, given_pairs)
+    if isinstance(context, InvalidRequest):
+        assert 1 <= len(context.violations) <= 63
+        assert all(violation.field.startswith("context") for violation in context.violations)
     else:
         assert dict(decode(context.encode())) == {**dict(given_pairs), "kms.tenant": str(tenant).encode()}
         assert len(context.pairs) == len(given_pairs) + 1 <= 64
