@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from collections import Counter
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -70,11 +72,23 @@ def test_every_start_has_a_fresh_prefix(cache: SubkeyCache):
 def test_threads_take_no_more_than_a_prefix_serves(cache: SubkeyCache, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(xaes, "MESSAGES_PER_PREFIX", 100)
     lease = SubkeyLease(cache)
+    together = threading.Barrier(4)
     taken: list[bytes] = []
-    threads = [threading.Thread(target=lambda: taken.extend(lease.take(1)[0] for _ in range(1000))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {prefix: taken.count(prefix) for prefix in set(taken)} == dict.fromkeys(set(taken), 100)
-    assert len(set(taken)) == 40
+
+    def take() -> None:
+        together.wait(timeout=30)
+        taken.extend([lease.take(1)[0] for _ in range(2500)])
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    counts = Counter(taken)
+    assert set(counts.values()) == {100}
+    assert len(counts) == 100

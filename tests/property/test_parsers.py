@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kms.core.ciphertext import TEXT_PREFIX, Header, from_text, to_text
+from kms.core.errors import CorruptRecord, InvalidRequest
+from kms.core.names import KeyName, Principal, TenantName
+from kms.core.suites import MAX_PLAINTEXT, RULES
+from kms.core.wrapping import WrappedDek
+from tests.property.attempt import attempt
+from tests.property.strategies import nearly_ciphertexts
+
+nearly_blobs = st.builds(
+    lambda form, mechanism, kek, version, length, rest: (
+        bytes([form, mechanism]) + kek + version.to_bytes(4, "big") + bytes([length]) + rest
+    ),
+    st.integers(0, 2),
+    st.integers(0, 3),
+    st.binary(min_size=16, max_size=16),
+    st.integers(0, 2),
+    st.integers(0, 255),
+    st.binary(max_size=300),
+)
+nearly_base64 = st.text("ABCxyz019-_+/= \n", max_size=12).map(TEXT_PREFIX.__add__)
+nearly_names = st.lists(
+    st.sampled_from(["tenants", "keys", "principals", "operators", "acme", "a", "A", "", "a-b", "é", "x" * 64])
+).map("/".join)
+
+
+@given(st.binary(max_size=120) | nearly_ciphertexts)
+def test_any_bytes_are_a_header_that_encodes_back_or_an_invalid_request(data: bytes):
+    header = attempt(InvalidRequest, Header.parse, data, "ciphertext")
+    if isinstance(header, InvalidRequest):
+        assert [violation.field for violation in header.violations] == ["ciphertext"]
+    else:
+        assert header.encode() == data[:22]
+        assert 0 <= len(data) - 22 - RULES[header.suite].overhead <= MAX_PLAINTEXT
+
+
+@given(st.text() | nearly_base64)
+def test_any_text_is_bytes_that_encode_back_or_an_invalid_request(text: str):
+    data = attempt(InvalidRequest, from_text, text, "value")
+    if isinstance(data, InvalidRequest):
+        assert [violation.field for violation in data.violations] == ["value"]
+    else:
+        assert to_text(data) == text
+
+
+@given(st.binary(max_size=500))
+def test_every_bytes_survive_the_text_form(data: bytes):
+    assert from_text(to_text(data)) == data
+
+
+@given(st.binary(max_size=120) | nearly_blobs)
+def test_any_bytes_are_a_wrapped_dek_that_encodes_back_or_a_corrupt_record(blob: bytes):
+    wrapped = attempt(CorruptRecord, WrappedDek.parse, blob)
+    if isinstance(wrapped, CorruptRecord):
+        assert str(wrapped) == "a wrapped DEK has another format"
+    else:
+        assert wrapped.encode() == blob
+        assert len(wrapped.body) >= 16
+        assert wrapped.kek_version >= 1
+
+
+@given(st.text() | nearly_names)
+def test_any_text_is_a_name_that_prints_back_or_an_invalid_request(text: str):
+    for parse in (TenantName.parse, KeyName.parse, Principal.parse):
+        name = attempt(InvalidRequest, parse, text)
+        if isinstance(name, InvalidRequest):
+            assert len(name.violations) == 1
+            assert len(str(name)) < 200
+        else:
+            assert str(name) == text

@@ -1,0 +1,145 @@
+"""Made the golden files: `PYTHONPATH=. .venv/bin/python tests/vectors/make_golden.py [FOLDER]`.
+
+It never overwrites one. What a release wrote, every later one has to read, so a new format gets new files.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from kms.core.ciphertext import to_text
+from kms.core.names import KekUid, KeyUid, TenantUid
+from kms.core.suites import ProtectionLevel, Purpose, Suite
+from kms.core.wrapping import DekPlace, WrapMechanism, WrappedDek, binding, kw_bind_input
+from kms.crypto.aead import cipher_for
+from tests.vectors.golden_format import FOLDER, FORMAT, context_of, golden_dek, header_of
+
+TENANTS = ["6f1c1a52-8f5e-4f0e-9a53-0d8f5f6f7a01", "b3f0e1d2-c4a5-4678-8b9a-0c1d2e3f4a5b"]
+KEYS = ["0b8a7c6d-5e4f-4a3b-9c2d-1e0f9a8b7c6d", "ffffffff-ffff-4fff-bfff-ffffffffffff"]
+KEK = "5d3c2b1a-0f9e-4d8c-8b7a-695847362514"
+FILES = {Suite.AES_256_GCM: "aes-256-gcm.json", Suite.XAES_256_GCM: "xaes-256-gcm.json", Suite.AES_SIV: "aes-siv.json"}
+
+ROW = [["table", "users"], ["column", "email"], ["row", "42"]]
+PLACES: list[tuple[str, int, list[list[str]], bytes]] = [
+    ("a column of a row", 1, ROW, b"ada@example.org"),
+    ("an empty plaintext", 2, ROW, b""),
+    ("no pairs but the tenant's", 258, [], b"\x00\xff" * 8),
+    ("text beyond ASCII and an empty value", 70000, [["note", "größe 尺寸"], ["empty", ""]], "Zürich 北京".encode()),
+    (
+        "the last version and a long plaintext",
+        2**32 - 1,
+        [["a", "1"], ["a.b", "2"], ["a_b", "3"]],
+        bytes(range(256)) * 5,
+    ),
+]
+CONTEXTS: list[list[list[str]]] = [
+    [],
+    [["table", "users"]],
+    ROW,
+    [["row", "42"], ["column", "email"], ["table", "users"]],
+    [["a", ""], ["a-b", "1"], ["a.b", "2"], ["a0", "3"], ["a_b", "4"], ["aa", "5"]],
+    [["kms", "before"], ["kmsd", "after"], ["z", "last"]],
+    [["composed", "\u00e9"], ["decomposed", "e\u0301"]],
+    [["k" * 64, "v" * 1000]],
+    [[f"k{number}", str(number)] for number in range(63)],
+]
+TEXTS = [b"", b"\x00", b"\x00\x00", b"\xfb\xef\xbe", b"\xff\xff", bytes(range(48))]
+
+
+def ciphertexts(suite: Suite) -> list[dict[str, Any]]:
+    """Encrypt each place once, one of them under another tenant and key."""
+    cases = []
+    for number, (name, version, pairs, plaintext) in enumerate(PLACES):
+        case: dict[str, Any] = {
+            "name": name,
+            "suite": suite.name,
+            "dek_seed": f"kmsd golden file, not a secret: {suite.name} {number}",
+            "tenant": TENANTS[number % 2],
+            "key": KEYS[number % 2],
+            "version": version,
+            "pairs": pairs,
+            "plaintext": plaintext.hex(),
+        }
+        header, context = header_of(case).encode(), context_of(case).encode()
+        ciphertext = cipher_for(suite, golden_dek(suite, case["dek_seed"])).encrypt(header, context, plaintext)
+        cases.append({**case, "context": context.hex(), "ciphertext": ciphertext.hex(), "text": to_text(ciphertext)})
+    return cases
+
+
+def contexts() -> list[dict[str, Any]]:
+    """Encode each set of pairs."""
+    cases = []
+    for pairs in CONTEXTS:
+        case: dict[str, Any] = {"tenant": TENANTS[0], "pairs": pairs}
+        cases.append({**case, "canonical": context_of(case).encode().hex()})
+    return cases
+
+
+def headers() -> list[dict[str, Any]]:
+    """Encode a header of every suite."""
+    cases = []
+    for suite, key, version in zip(Suite, (KEYS[0], KEYS[1], KEYS[0]), (1, 258, 2**32 - 1), strict=True):
+        case: dict[str, Any] = {"suite": suite.name, "key": key, "version": version}
+        cases.append({**case, "header": header_of(case).encode().hex()})
+    return cases
+
+
+def wraps() -> list[dict[str, Any]]:
+    """Encode what a wrap is bound to, and a blob whose body is no ciphertext."""
+    cases = []
+    for mechanism, purpose, suite, length, iv in (
+        (WrapMechanism.AES_GCM, Purpose.ENCRYPT, Suite.AES_256_GCM, 32, bytes(range(12))),
+        (WrapMechanism.AES_KW, Purpose.DETERMINISTIC, Suite.AES_SIV, 64, b""),
+        (WrapMechanism.AES_GCM, Purpose.DATA_KEY, Suite.XAES_256_GCM, 32, bytes(range(16))),
+    ):
+        kek, body = KekUid(UUID(KEK)), bytes(range(length + 16))
+        place = DekPlace(
+            TenantUid(UUID(TENANTS[0])), KeyUid(UUID(KEYS[0])), 258, purpose, suite, ProtectionLevel.SOFTWARE
+        )
+        bound = binding(place, kek, 7, mechanism, length)
+        cases.append(
+            {
+                "tenant": TENANTS[0],
+                "key": KEYS[0],
+                "version": place.version,
+                "purpose": purpose.name,
+                "suite": suite.name,
+                "level": place.level.name,
+                "kek": KEK,
+                "kek_version": 7,
+                "mechanism": mechanism.name,
+                "dek_length": length,
+                "iv": iv.hex(),
+                "body": body.hex(),
+                "binding": bound.hex(),
+                "kw_bind_input": kw_bind_input(bound, body).hex(),
+                "blob": WrappedDek(mechanism, kek, 7, iv, body).encode().hex(),
+            }
+        )
+    return cases
+
+
+def main(folder: Path) -> None:
+    """Write every file; the first that exists stops it before anything is written."""
+    files = {name: ("Decrypting each ciphertext gives its plaintext.", ciphertexts(s)) for s, name in FILES.items()}
+    files["contexts.json"] = ("The canonical form of each set of pairs.", contexts())
+    files["headers.json"] = ("The 22 bytes that begin a ciphertext.", headers())
+    texts = [{"bytes": data.hex(), "text": to_text(data)} for data in TEXTS]
+    files["texts.json"] = ("The text form of bytes.", texts)
+    files["wraps.json"] = ("What the wrap of a DEK is bound to, and its blob.", wraps())
+    for name in files:
+        if (folder / name).exists():
+            raise FileExistsError(f"{name} exists; golden files are never rewritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (about, cases) in files.items():
+        document = {"format": FORMAT, "about": about, "cases": cases}
+        with (folder / name).open("x", encoding="utf-8") as file:
+            file.write(json.dumps(document, indent=1, ensure_ascii=True) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if sys.argv[1:] else FOLDER)
