@@ -169,7 +169,7 @@ class Pkcs11Vault:
         # A process killed while it writes an object may leave half of one, so it gets as long as a login.
         answer: Any = await self._ask("create", uid.bytes, version, spare=self._login_deadline)
         mechanism, canary = answer
-        id_ = quote_from_bytes(uid.bytes + version.to_bytes(4, "big"), safe="")
+        id_ = "".join(f"%{byte:02X}" for byte in uid.bytes + version.to_bytes(4, "big"))  # RFC 7512, section 2.3
         uri = f"pkcs11:token={quote_from_bytes(self._label.encode(), safe='')};id={id_};type=secret-key"
         return CreatedKek(WrapMechanism(mechanism), canary, uri)
 

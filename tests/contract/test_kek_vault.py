@@ -1,0 +1,46 @@
+"""The KekVault contract over SoftHSM, by both mechanisms and with both sources of IVs."""
+
+import pytest
+
+from kms.core.wrapping import WrapMechanism
+from tests.contract.kek_vault import KekVaultContract
+
+pytestmark = pytest.mark.softhsm
+
+
+async def started(vault):
+    await vault.start()
+    try:
+        yield vault
+    finally:
+        await vault.stop()
+
+
+class TestAesGcm(KekVaultContract):
+    @pytest.fixture
+    def mechanism(self):
+        return WrapMechanism.AES_GCM
+
+    @pytest.fixture
+    async def vault(self, shared_token):
+        async for vault in started(shared_token.vault(mechanism="aes-gcm")):
+            yield vault
+
+
+class TestAesGcmWithIvsOfTheModule(TestAesGcm):
+    @pytest.fixture
+    async def vault(self, shared_token):
+        async for vault in started(shared_token.altered("own-iv")):
+            assert vault.capabilities().iv_source == "module"
+            yield vault
+
+
+class TestAesKw(KekVaultContract):
+    @pytest.fixture
+    def mechanism(self):
+        return WrapMechanism.AES_KW
+
+    @pytest.fixture
+    async def vault(self, shared_token):
+        async for vault in started(shared_token.vault(mechanism="aes-kw")):
+            yield vault
