@@ -1,0 +1,3 @@
+"""Fixtures that all tests may use, each in the module of its subject."""
+
+pytest_plugins = ["tests.client_fixtures"]
