@@ -280,7 +280,3 @@ class Client:
     def health(self, service: str = "", *, deadline: float | None = None) -> HealthStatus:
         """Say whether the daemon, or one of its parts or services, serves (grpc.health.v1)."""
         return self._run(requests.health(service), deadline)
-
-    def health_of_parts(self, *, deadline: float | None = None) -> dict[str, HealthStatus]:
-        """Say of every part and service that the daemon reports on whether it serves."""
-        return self._run(requests.health_of_parts(), deadline)

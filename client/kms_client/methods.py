@@ -6,7 +6,6 @@ import json
 from types import MappingProxyType
 from typing import Any, Final
 
-from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from .v1 import crypto_pb2_grpc, keys_pb2_grpc, tenants_pb2_grpc
@@ -40,7 +39,7 @@ NEVER_RETRIED: Final = MappingProxyType(
     {
         TENANTS: ("CreateTenant",),
         KEYS: ("CreateKey", "UpdateKey", "RotateKey", "RotateKek"),
-        HEALTH: ("Check", "List"),
+        HEALTH: ("Check",),
     }
 )
 
@@ -71,12 +70,11 @@ def bind(channel: Any) -> dict[str, Any]:
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}
-    # The messages of grpc.health.v1 are spared a dependency: the well-known types have the same bytes. A request is
-    # {string service = 1}, a response {enum status = 1}, and a list {map<string, response> = 1}.
-    for method, response in (("Check", Int32Value), ("List", Struct)):
-        bound[f"{HEALTH}/{method}"] = channel.unary_unary(
-            f"/{HEALTH}/{method}",
-            request_serializer=StringValue.SerializeToString,
-            response_deserializer=response.FromString,
-        )
+    # The messages of grpc.health.v1 are spared a dependency: these well-known types have the same bytes, a text and a
+    # number in field 1.
+    bound[f"{HEALTH}/Check"] = channel.unary_unary(
+        f"/{HEALTH}/Check",
+        request_serializer=StringValue.SerializeToString,
+        response_deserializer=Int32Value.FromString,
+    )
     return bound

@@ -267,8 +267,3 @@ def generate_random_bytes(length: int) -> Request[bytes]:
 def health(service: str) -> Request[HealthStatus]:
     """Health.Check of grpc.health.v1."""
     return Request(f"{HEALTH}/Check", StringValue(value=service), responses.health)
-
-
-def health_of_parts() -> Request[dict[str, HealthStatus]]:
-    """Health.List of grpc.health.v1."""
-    return Request(f"{HEALTH}/List", StringValue(), responses.health_of_parts)

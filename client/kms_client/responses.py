@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, TypeVar
 
-from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import Int32Value
 
@@ -168,17 +167,12 @@ def health(message: Int32Value) -> HealthStatus:
     return HealthStatus(message.value) if message.value in HealthStatus.__members__.values() else HealthStatus.UNKNOWN
 
 
-def health_of_parts(message: Struct) -> dict[str, HealthStatus]:
-    """Read a HealthListResponse."""
-    return {name: health(Int32Value(value=value.null_value)) for name, value in sorted(message.fields.items())}
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """The answer to one message of a batch, with indexes of the whole batch."""
 
     start: int
-    values: Sequence[bytes]
+    values: Sequence[bytes] = field(repr=False)
     failures: dict[int, KmsError]
     version: int
     changed: int

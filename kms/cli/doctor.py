@@ -18,7 +18,6 @@ from kms_client import (
     HealthStatus,
     KmsError,
     NotFound,
-    NotSupported,
     Profile,
     Tls,
     Unauthenticated,
@@ -29,6 +28,7 @@ from .output import Output, show_all
 from .session import OutputOption, ProfileOption, TenantOption, tenant_name
 
 _DEADLINE: Final = 5.0  # seconds for each step
+_PARTS: Final = ("token", "storage")  # as the daemon names them in grpc.health.v1
 _SOON: Final = timedelta(days=14)
 
 
@@ -128,15 +128,14 @@ def _identity(client: Client, tenant: str | None) -> Iterator[Finding]:
 
 
 def _parts(client: Client) -> Iterator[Finding]:
-    try:
-        parts = client.health_of_parts(deadline=_DEADLINE)
-    except NotSupported:
-        return
-    except KmsError as error:
-        yield _failed("health", str(error), error)
-        return
-    for part, status in parts.items():
-        if part:
+    for part in _PARTS:
+        try:
+            status = client.health(part, deadline=_DEADLINE)
+        except NotFound:
+            yield Finding(f"health of {part}", Outcome.WARNING, "the daemon does not report on it")
+        except KmsError as error:
+            yield _failed(f"health of {part}", str(error), error)
+        else:
             yield _serving(f"health of {part}", status, status.name)
 
 
