@@ -94,7 +94,7 @@ def daemon_toml(choices: DaemonChoices) -> str:
     )
 
 
-def profile_toml(profile: Path, principal: str, target: str, ca: str, certificate: str, private_key: str) -> str:
+def profile_toml(profile: Path, principal: str, *, target: str, ca: str, certificate: str, private_key: str) -> str:
     """Return a kms.toml; the three paths are relative to its directory."""
     return _KMS.format(
         profile=profile,

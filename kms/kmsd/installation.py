@@ -25,12 +25,12 @@ from kms.core.errors import KmsError
 from kms.core.names import Principal, parse_trust_domain
 from kms.kmsd.certificates import CertificateAuthority, Issued
 from kms.kmsd.configuration import DaemonChoices, client_target, daemon_toml, profile_toml, server_names
-from kms.settings import Settings, TcpListener, parse_address
+from kms.settings import TcpListener, load, parse_address
 from softhsm import SoftHsmError, create_token
 from storage import migrate
 
 OPERATOR: Final = Principal(None, "local")
-TOKEN_LABEL: Final = "kms"
+TOKEN_LABEL: Final = "kms"  # noqa: S105  the name of a token, not one
 CA_KEY: Final = Path("secrets/ca-key.pem")
 SERVER: Final = "server"
 
@@ -67,10 +67,10 @@ def initialise(directory: Path, address: str, trust_domain: str, now: datetime) 
         profile = profile_toml(
             directory / "kms.toml",
             str(OPERATOR),
-            client_target(address),
-            "certificates/ca.pem",
-            "certificates/operator.pem",
-            "secrets/operator-key.pem",
+            target=client_target(address),
+            ca="certificates/ca.pem",
+            certificate="certificates/operator.pem",
+            private_key="secrets/operator-key.pem",
         )
         write_private(building / "kms.toml", profile.encode())
         migrate.upgrade(building / "data/kms.sqlite3")
@@ -131,14 +131,14 @@ class IssuedFiles:
     profile: Path | None
 
 
-def issue_certificate(
-    config: Path, settings: Settings, principal: str, out: Path, lifetime: timedelta, now: datetime
-) -> IssuedFiles:
+def issue_certificate(config: Path, principal: str, out: Path, *, lifetime: timedelta, now: datetime) -> IssuedFiles:
     """Issue from the development CA: for a caller a certificate and a profile, for `server` a certificate like the present one.
 
     Raises:
+        SettingsError: the configuration cannot be used.
         Refused: no such CA, no TCP listener, a bad principal, or a file that would be overwritten.
     """
+    settings = load(config)
     tcp = settings.listen.tcp
     if tcp is None:
         raise Refused(f"{config}: without listen.tcp nobody presents a certificate; add the listener first")
@@ -160,9 +160,13 @@ def _write_issued(issued: Issued, name: str, principal: str, tcp: TcpListener, o
         contents = {files.private_key: issued.private_key, files.certificate: issued.certificate}
         if files.profile is not None:
             contents[out / "ca.pem"] = tcp.client_ca.read_bytes()
-            target = client_target(tcp.address)
             profile = profile_toml(
-                files.profile.absolute(), principal, target, "ca.pem", files.certificate.name, files.private_key.name
+                files.profile.absolute(),
+                principal,
+                target=client_target(tcp.address),
+                ca="ca.pem",
+                certificate=files.certificate.name,
+                private_key=files.private_key.name,
             )
             contents[files.profile] = profile.encode()
         if taken := [str(path) for path in contents if path.exists()]:

@@ -83,7 +83,7 @@ def issue_cert(
     from kms.kmsd.installation import issue_certificate  # noqa: PLC0415
 
     lifetime = timedelta(days=days)
-    files = issue_certificate(config, load(config), principal, out, lifetime, datetime.now(UTC))
+    files = issue_certificate(config, principal, out, lifetime=lifetime, now=datetime.now(UTC))
     typer.echo(f"{files.certificate}\n{files.private_key}")
     if files.profile is not None:
         typer.echo(f"export KMS_PROFILE={files.profile.absolute()}")
@@ -131,16 +131,12 @@ def version() -> None:
 
 
 def run(settings: Settings) -> None:
-    """Prepare the process, then run the daemon in it."""
+    """Run the daemon in this process."""
     import uvloop  # noqa: PLC0415
 
-    from kms import daemon, hardening, logs  # noqa: PLC0415
+    from kms import daemon, logs  # noqa: PLC0415
 
     logs.configure(settings.log.level, settings.log.format)
-    log = logs.get_logger()
-    for measure in hardening.harden():
-        tell = log.info if measure.done else log.warning
-        tell("process.hardened", measure=measure.name, done=measure.done, detail=measure.detail)
     uvloop.run(daemon.serve(settings))
 
 
