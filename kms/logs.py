@@ -34,11 +34,8 @@ _PATIENCE_MS: Final = 100
 _Renderer = Callable[[WrappedLogger, str, EventDict], str]
 
 
-def configure(level: LogLevel, form: LogFormat, descriptor: int = 2) -> BoundedWriter:
-    """Send everything that is logged in this process to *descriptor*: ours, the standard library's, warnings, crashes.
-
-    Returns the writer, whose `dropped` counts the lines that found no room.
-    """
+def configure(level: LogLevel, form: LogFormat, descriptor: int = 2) -> None:
+    """Send everything that is logged in this process to *descriptor*: ours, the standard library's, warnings, crashes."""
     threshold = getattr(logging, level.upper())
     render: _Renderer = _as_json if form == "json" else _as_text
     shared: list[Processor] = [
@@ -51,7 +48,8 @@ def configure(level: LogLevel, form: LogFormat, descriptor: int = 2) -> BoundedW
     def announce(lost: int) -> str:
         return render(None, "warning", {"level": "warning", "event": "log.lines_dropped", "count": lost})
 
-    writer = BoundedWriter(descriptor, announce)
+    global _writer  # noqa: PLW0603  a process has one log, like the hooks that are set below
+    _writer = writer = BoundedWriter(descriptor, announce)
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -69,6 +67,11 @@ def configure(level: LogLevel, form: LogFormat, descriptor: int = 2) -> BoundedW
     threading.excepthook = _report_thread_crash
     sys.unraisablehook = _report_unraisable
     return writer
+
+
+def dropped_lines() -> int:
+    """How many lines this process has lost because nobody read them."""
+    return _writer.dropped if _writer is not None else 0
 
 
 def get_logger(**fields: str) -> structlog.typing.FilteringBoundLogger:
@@ -169,6 +172,9 @@ class BoundedWriter:
         if written:
             self._torn = written < len(data)
         return written == len(data)
+
+
+_writer: BoundedWriter | None = None
 
 
 class _LineLogger:

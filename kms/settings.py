@@ -8,6 +8,7 @@ import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -47,7 +48,49 @@ def _checked_trust_domain(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def parse_address(text: str) -> tuple[str, int]:
+    """Split HOST:PORT, an IPv6 address in brackets; port 0 lets the system choose.
+
+    Raises:
+        ValueError: another form, or a port above 65535.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not host or (":" in host) != bracketed or not port.isascii() or not port.isdigit():
+        raise ValueError("must be HOST:PORT, with an IPv6 address in brackets")
+    if int(port) > 65_535:
+        raise ValueError("the port must be at most 65535")
+    return host, int(port)
+
+
+def _checked_address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+def _checked_endpoint(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
+        parts.port  # noqa: B018  raises for a port that is no number
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must be a URL such as http://127.0.0.1:4317, without a user name")
+    return text
+
+
+def _in_directory(values: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    directory = str(info.context["directory"]) if info.context else str(Path.cwd())
+    return {name: value.replace(DIRECTORY, directory) for name, value in values.items()}
+
+
+# Stands for the configuration file's directory in values that are no paths to us but may be to others.
+DIRECTORY = "{directory}"
+
 ConfigPath = Annotated[Path, AfterValidator(_resolve)]
+Address = Annotated[str, AfterValidator(_checked_address)]
 Seconds = Annotated[timedelta, Field(gt=timedelta(0))]
 
 
@@ -61,6 +104,13 @@ class Secret(_Part):
     file: ConfigPath | None = None
     environment: str | None = None
     prompt: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_inline(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError('a secret does not stand in this file; write { file = "..." } and put it there')  # noqa: TRY004
+        return value
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Secret:
@@ -92,7 +142,7 @@ class Secret(_Part):
 class TcpListener(_Part):
     """Mutual TLS on TCP; the client certificate names the caller."""
 
-    address: str = "127.0.0.1:7443"
+    address: Address = "127.0.0.1:7443"
     certificate: ConfigPath
     private_key: ConfigPath
     client_ca: ConfigPath
@@ -125,7 +175,8 @@ class Token(_Part):
     module: ConfigPath
     label: Annotated[str, Field(min_length=1, max_length=32)]
     pin: Secret
-    environment: dict[str, str] = Field(default_factory=dict)  # for the host process, such as SOFTHSM2_CONF
+    # For the host process, such as SOFTHSM2_CONF; {directory} is the directory of kmsd.toml.
+    environment: Annotated[dict[str, str], AfterValidator(_in_directory)] = Field(default_factory=dict)
     mechanism: Literal["probe", "aes-gcm", "aes-kw"] = "probe"  # how new KEKs wrap
     deadline: Seconds = timedelta(seconds=2)  # for one operation
     login_deadline: Seconds = timedelta(seconds=20)  # for loading the module and logging in
@@ -175,13 +226,13 @@ class Log(_Part):
 class Metrics(_Part):
     """Prometheus metrics over HTTP; without an address there are none."""
 
-    address: str | None = None
+    address: Address | None = None
 
 
 class Tracing(_Part):
     """OpenTelemetry spans to a collector (OTLP over gRPC); without an endpoint there are none."""
 
-    endpoint: str | None = None
+    endpoint: Annotated[str, AfterValidator(_checked_endpoint)] | None = None
 
 
 class Settings(_Part):
@@ -198,6 +249,9 @@ class Settings(_Part):
     log: Log = Log()
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()
+
+
+_WORDS = {"extra_forbidden": "unknown setting", "missing": "is missing", "union_tag_not_found": "kind is missing"}
 
 
 def load(path: Path) -> Settings:
@@ -218,6 +272,6 @@ def load(path: Path) -> Settings:
         lines = []
         for problem in error.errors(include_input=False, include_url=False):
             where = ".".join(str(part) for part in problem["loc"])
-            what = "unknown setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+            what = _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
             lines.append(f"{path}: {where or 'file'}: {what}")
         raise SettingsError("\n".join(lines)) from error

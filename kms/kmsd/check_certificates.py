@@ -1,0 +1,148 @@
+"""The server's certificate, its key, and the authority that clients' certificates come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from kms.kmsd.configuration import is_wildcard
+from kms.kmsd.findings import Finding, Subject, error, warning
+from kms.settings import TcpListener, parse_address
+
+SOON: Final = timedelta(days=30)
+_RENEW: Final = "renew it (development CA: kmsd issue-cert server)"
+
+
+def server(subject: Subject) -> Iterator[Finding]:
+    """The certificate that clients see."""
+    tcp = subject.settings.listen.tcp
+    if tcp is None:
+        return
+    name = f"listen.tcp.certificate {tcp.certificate}"
+    try:
+        certificate, *intermediates = x509.load_pem_x509_certificates(tcp.certificate.read_bytes())
+    except OSError as problem:
+        yield error(name, f"cannot be read ({problem.strerror})", "create it, or correct the path")
+        return
+    except ValueError:
+        yield error(name, "holds no PEM certificate", "put the certificate there, then its intermediates")
+        return
+    yield from _validity(name, certificate, subject.now)
+    yield from _names(name, certificate, tcp)
+    yield from _purpose(name, certificate)
+    yield from _signature(name, certificate, intermediates, tcp.client_ca)
+    yield from _key(certificate, tcp)
+
+
+def client_ca(subject: Subject) -> Iterator[Finding]:
+    """The authority that says who the callers are."""
+    tcp = subject.settings.listen.tcp
+    if tcp is None:
+        return
+    name = f"listen.tcp.client_ca {tcp.client_ca}"
+    try:
+        authorities = x509.load_pem_x509_certificates(tcp.client_ca.read_bytes())
+    except OSError as problem:
+        yield error(name, f"cannot be read ({problem.strerror})", "create it, or correct the path")
+        return
+    except ValueError:
+        yield error(name, "holds no PEM certificate", "put the CA's certificate there")
+        return
+    for authority in authorities:
+        yield from _validity(name, authority, subject.now)
+        try:
+            is_ca = authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            is_ca = False
+        if not is_ca:
+            yield error(name, "is not the certificate of an authority", "name the CA's certificate, not one it issued")
+
+
+def _validity(name: str, certificate: x509.Certificate, now: datetime) -> Iterator[Finding]:
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < begins:
+        yield error(name, f"is not valid before {begins:%Y-%m-%d %H:%M} UTC", "correct the clock, or wait")
+    if now >= ends:
+        yield error(name, f"expired on {ends:%Y-%m-%d %H:%M} UTC", _RENEW)
+    elif now >= ends - SOON:
+        yield warning(name, f"expires on {ends:%Y-%m-%d %H:%M} UTC", _RENEW)
+
+
+def _names(name: str, certificate: x509.Certificate, tcp: TcpListener) -> Iterator[Finding]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        yield error(name, "has no subject alternative name, so no client accepts it", "have it issued with one")
+        return
+    host, _ = parse_address(tcp.address)
+    dns = {dns_name.lower() for dns_name in names.get_values_for_type(x509.DNSName)}
+    addresses = set(names.get_values_for_type(x509.IPAddress))
+    if is_wildcard(host):
+        return
+    try:
+        covered = ip_address(host) in addresses
+    except ValueError:
+        covered = host.lower() in dns or f"*.{host.lower().partition('.')[2]}" in dns
+    if not covered:
+        remedy = "have it issued with that name, unless clients use another one that it has"
+        yield warning(name, f"does not name {host}", remedy)
+
+
+def _purpose(name: str, certificate: x509.Certificate) -> Iterator[Finding]:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if ExtendedKeyUsageOID.SERVER_AUTH not in usage:
+        yield error(name, "is not for servers (extended key usage)", "have it issued for serverAuth")
+
+
+def _signature(
+    name: str, certificate: x509.Certificate, intermediates: list[x509.Certificate], ca_file: Path
+) -> Iterator[Finding]:
+    chain = [certificate, *intermediates]
+    for issued, issuer in zip(chain, intermediates, strict=False):
+        if not _signed_by(issued, issuer):
+            yield error(name, "is followed by certificates that did not sign it", "put the chain in order, leaf first")
+            return
+    try:
+        authorities = x509.load_pem_x509_certificates(ca_file.read_bytes())
+    except (OSError, ValueError):
+        return  # client_ca() says so
+    top = chain[-1]
+    if any(_signed_by(top, authority) or top == authority for authority in authorities):
+        return
+    if any(top.issuer == authority.subject for authority in authorities):
+        yield error(name, f"is not signed by {ca_file}, whose name it bears", "issue it again from the present CA")
+    else:
+        remedy = "make sure that clients' profiles name that CA"
+        yield warning(name, f"comes from another CA than clients' certificates ({ca_file})", remedy)
+
+
+def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _key(certificate: x509.Certificate, tcp: TcpListener) -> Iterator[Finding]:
+    name = f"listen.tcp.private_key {tcp.private_key}"
+    try:
+        key = load_pem_private_key(tcp.private_key.read_bytes(), password=None)
+    except OSError:
+        return  # check_files.secrets() says so
+    except (ValueError, TypeError):
+        yield error(name, "holds no unencrypted PEM private key", "put the key there")
+        return
+    if key.public_key() != certificate.public_key():
+        yield error(name, f"is not the key of {tcp.certificate}", "name the files that belong together")

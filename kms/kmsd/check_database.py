@@ -1,0 +1,42 @@
+"""The database: there, reachable, and of this release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from storage.errors import CannotOpen, DatabaseTooNew
+
+from kms.core.errors import StorageUnavailable
+from kms.kmsd.findings import Finding, Subject, error, warning
+from kms.settings import PostgresqlStorage, Settings, SettingsError
+from storage import migrate
+
+
+def database(subject: Subject) -> Iterator[Finding]:
+    """Compare the database's revision with what this release needs."""
+    settings = subject.settings
+    if isinstance(settings.storage, PostgresqlStorage) and settings.storage.url.prompt is not None:
+        yield warning("storage.url", "is asked for at the start, so the database was not looked at", "start the daemon")
+        return
+    name = "storage.url" if isinstance(settings.storage, PostgresqlStorage) else f"storage.path {settings.storage.path}"
+    try:
+        migrate.require_current(target(settings))
+    except SettingsError:
+        return  # check_files.secrets() says so
+    except DatabaseTooNew as problem:
+        yield error(name, str(problem), "downgrading is not possible")
+    except CannotOpen as problem:
+        yield error(name, str(problem), f"kmsd migrate --config {subject.config}")
+    except StorageUnavailable as problem:
+        yield error(name, str(problem), "see that it runs, and that this user may use it")
+
+
+def target(settings: Settings) -> migrate.Target:
+    """Where the database is, in the form that migrations take.
+
+    Raises:
+        SettingsError: its connection string cannot be read.
+    """
+    if isinstance(settings.storage, PostgresqlStorage):
+        return settings.storage.url.read().get_secret_value()
+    return settings.storage.path

@@ -1,0 +1,82 @@
+"""Files and directories: there, readable, and nobody else's."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from storage.errors import CannotOpen, DirectoryInUse
+from storage.ownership import Ownership
+
+from kms.kmsd.findings import Finding, Subject, error, warning
+from kms.settings import PostgresqlStorage, Secret
+
+
+def configuration_file(subject: Subject) -> Iterator[Finding]:
+    """Whoever can write kmsd.toml chooses the module that the token host loads."""
+    mode = subject.config.stat().st_mode
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        yield error(str(subject.config), f"others may write it (mode {_octal(mode)})", f"chmod go-w {subject.config}")
+
+
+def secrets(subject: Subject) -> Iterator[Finding]:
+    """Every file and environment variable that holds a secret."""
+    settings = subject.settings
+    yield from _secret("token.pin", settings.token.pin)
+    if isinstance(settings.storage, PostgresqlStorage):
+        yield from _secret("storage.url", settings.storage.url)
+    if settings.listen.tcp is not None:
+        yield from _secret_file("listen.tcp.private_key", settings.listen.tcp.private_key)
+
+
+def data_directory(subject: Subject) -> Iterator[Finding]:
+    """The daemon's own directory."""
+    path = subject.settings.data_directory
+    name = f"data_directory {path}"
+    if not path.is_dir():
+        yield error(name, "is no directory", f"mkdir -m 700 {path}")
+        return
+    mode = path.stat().st_mode
+    if mode & 0o077:
+        yield warning(name, f"others may look into it (mode {_octal(mode)})", f"chmod 700 {path}")
+    if not os.access(path, os.W_OK | os.X_OK):
+        yield error(name, "is not writable", f"chown it to the user that runs kmsd ({os.geteuid()} now)")
+        return
+    try:
+        Ownership.take(path).release()
+    except DirectoryInUse as problem:
+        yield error(name, str(problem), "stop that daemon, or give this one a directory of its own")
+    except CannotOpen as problem:
+        yield error(name, str(problem), "make it writable for the user that runs kmsd")
+
+
+def _secret(name: str, secret: Secret) -> Iterator[Finding]:
+    if secret.file is not None:
+        yield from _secret_file(f"{name}.file", secret.file)
+    elif secret.environment is not None and not os.environ.get(secret.environment):
+        yield error(f"{name}.environment", f"{secret.environment} is not set", f"export {secret.environment}")
+
+
+def _secret_file(name: str, path: Path) -> Iterator[Finding]:
+    name = f"{name} {path}"
+    try:
+        status = path.stat()
+        empty = not path.read_bytes().strip()
+    except OSError as problem:
+        yield error(name, f"cannot be read ({problem.strerror})", "create it, or correct the path or its owner")
+        return
+    if not stat.S_ISREG(status.st_mode):
+        yield error(name, "is no regular file", "name a file")
+        return
+    if status.st_mode & 0o077:
+        yield error(name, f"others may read or write it (mode {_octal(status.st_mode)})", f"chmod 600 {path}")
+    if status.st_uid not in {os.geteuid(), 0}:
+        yield error(name, f"belongs to another user ({status.st_uid})", f"chown {os.geteuid()} {path}")
+    if empty:
+        yield error(name, "is empty", "put the secret there")
+
+
+def _octal(mode: int) -> str:
+    return f"{stat.S_IMODE(mode):04o}"

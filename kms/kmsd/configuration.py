@@ -1,0 +1,130 @@
+"""The text of kmsd.toml and of kms.toml as `kmsd` writes them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from kms.settings import parse_address
+
+# Every host of a machine's own; a certificate for these serves whoever is on it.
+LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+
+_KMSD: Final = """\
+# The daemon's configuration. Relative paths are relative to this file's directory, times are seconds.
+# docs/operations.md lists every setting; `kmsd check --config {config}` tells what is wrong with a change.
+
+# SoftHSM keeps its keys in files, under the PIN: good for development and tests, not for production.
+profile = "development"
+
+data_directory = "data"
+
+# The first part of every caller's identity: spiffe://<trust domain>/tenants/<tenant>/principals/<principal>.
+trust_domain = {trust_domain}
+
+# Mutual TLS: the client certificate names the caller. `kmsd issue-cert` makes more of them.
+[listen.tcp]
+address = {address}
+certificate = "certificates/server.pem"
+private_key = "secrets/server-key.pem"
+client_ca = "certificates/ca.pem"
+
+# Whoever may open this socket is the principal; the mode decides who may.
+[listen.unix]
+path = "run/kmsd.sock"
+principal = {principal}
+mode = "0600"
+
+[token]
+module = {module}
+label = {label}
+pin = {{ file = "secrets/pin" }}
+# {{directory}} stands for this file's directory.
+environment = {{ SOFTHSM2_CONF = "{{directory}}/token/softhsm2.conf" }}
+
+[storage]
+kind = "sqlite"
+path = "data/kms.sqlite3"
+
+[log]
+level = "info"
+format = "json"
+
+# Without TLS and authentication: keep it on a private address.
+# [metrics]
+# address = "127.0.0.1:9464"
+
+# [tracing]
+# endpoint = "http://127.0.0.1:4317"
+"""
+
+_KMS: Final = """\
+# A profile for `kms` and the SDK: export KMS_PROFILE={profile}
+# {principal}
+target = {target}
+ca = {ca}
+certificate = {certificate}
+private_key = {private_key}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonChoices:
+    """What differs between two fresh installations."""
+
+    address: str
+    trust_domain: str
+    principal: str
+    module: Path
+    token_label: str
+
+
+def daemon_toml(choices: DaemonChoices) -> str:
+    """Return a commented kmsd.toml."""
+    return _KMSD.format(
+        config="kmsd.toml",
+        trust_domain=_quoted(choices.trust_domain),
+        address=_quoted(choices.address),
+        principal=_quoted(choices.principal),
+        module=_quoted(str(choices.module)),
+        label=_quoted(choices.token_label),
+    )
+
+
+def profile_toml(profile: Path, principal: str, *, target: str, ca: str, certificate: str, private_key: str) -> str:
+    """Return a kms.toml; the three paths are relative to its directory."""
+    return _KMS.format(
+        profile=profile,
+        principal=principal,
+        target=_quoted(target),
+        ca=_quoted(ca),
+        certificate=_quoted(certificate),
+        private_key=_quoted(private_key),
+    )
+
+
+def server_names(address: str) -> list[str]:
+    """The names that a server certificate for a daemon at *address* needs."""
+    host, _ = parse_address(address)
+    return list(LOCAL_NAMES) if is_wildcard(host) else [*LOCAL_NAMES, host]
+
+
+def client_target(address: str) -> str:
+    """Where a client on the same machine finds the daemon that listens on *address*."""
+    host, port = parse_address(address)
+    return f"localhost:{port}" if is_wildcard(host) else address
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether the address means every interface of the machine."""
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)  # a JSON string is a TOML basic string

@@ -1,0 +1,211 @@
+"""`kmsd init` and `kmsd issue-cert`: what they write, where, and with which modes.
+
+    DIR/kmsd.toml       the daemon's configuration          DIR/kms.toml      a profile for operators/local
+    DIR/certificates/   ca, server, operator                DIR/secrets/      pin, and the private keys of these three
+    DIR/token/          the SoftHSM token                   DIR/data/         the database
+    DIR/run/            the Unix socket
+
+Directories are 0700 and files 0600.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from kms.core.errors import KmsError
+from kms.core.names import Principal, parse_trust_domain
+from kms.kmsd.certificates import CertificateAuthority, Issued
+from kms.kmsd.configuration import DaemonChoices, client_target, daemon_toml, profile_toml, server_names
+from kms.settings import TcpListener, load, parse_address
+from softhsm import SoftHsmError, create_token
+from storage import migrate
+
+OPERATOR: Final = Principal(None, "local")
+TOKEN_LABEL: Final = "kms"  # noqa: S105  the name of a token, not one
+CA_KEY: Final = Path("secrets/ca-key.pem")
+SERVER: Final = "server"
+
+# sockaddr_un.sun_path without its NUL (unix(7)).
+LONGEST_SOCKET_PATH: Final = 107  # bytes
+
+_PIN_BYTES: Final = 20  # 160 random bits, as 40 hexadecimal digits
+
+
+class Refused(Exception):
+    """The command does not do it; the message says why, and what would help."""
+
+
+def initialise(directory: Path, address: str, trust_domain: str, now: datetime) -> None:
+    """Make a working installation in *directory*, which is missing or empty: all of it, or nothing.
+
+    Raises:
+        Refused: a value breaks its rule, the directory holds something, or a part could not be made.
+    """
+    directory = Path(os.path.abspath(directory))  # noqa: PTH100  resolve() would follow a link that is to be refused
+    _check_choices(directory, address, trust_domain)
+    # 1. Build beside the final place, so that the last step is one rename on one file system.
+    building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.init-", dir=directory.parent))
+    try:
+        os.umask(0o077)
+        for name in ("certificates", "data", "run", "secrets"):
+            (building / name).mkdir(mode=0o700)
+        # 2. The token, whose own configuration holds absolute paths: those of the final place.
+        module = _make_token(building / "token", directory / "token", building / "secrets/pin")
+        # 3. Certificates, configuration, database.
+        _make_certificates(building, address, trust_domain, now)
+        choices = DaemonChoices(address, trust_domain, str(OPERATOR), module, TOKEN_LABEL)
+        write_private(building / "kmsd.toml", daemon_toml(choices).encode())
+        profile = profile_toml(
+            directory / "kms.toml",
+            str(OPERATOR),
+            target=client_target(address),
+            ca="certificates/ca.pem",
+            certificate="certificates/operator.pem",
+            private_key="secrets/operator-key.pem",
+        )
+        write_private(building / "kms.toml", profile.encode())
+        migrate.upgrade(building / "data/kms.sqlite3")
+        # 4. Renaming onto an empty directory replaces it; onto one that somebody has filled meanwhile it fails.
+        building.rename(directory)
+    except (OSError, KmsError, SoftHsmError) as error:
+        raise Refused(f"{directory}: could not be made: {error}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _check_choices(directory: Path, address: str, trust_domain: str) -> None:
+    try:
+        _, port = parse_address(address)
+        parse_trust_domain(trust_domain)
+    except (ValueError, KmsError) as error:
+        raise Refused(f"{address if isinstance(error, ValueError) else trust_domain}: {error}") from error
+    if port == 0:
+        raise Refused(f"{address}: clients need a port that is known beforehand")
+    if directory.is_symlink() or (directory.exists() and not directory.is_dir()):
+        raise Refused(f"{directory}: is there and is no directory")
+    if not directory.parent.is_dir():
+        raise Refused(f"{directory.parent}: does not exist; make it first")
+    if directory.is_dir() and any(directory.iterdir()):
+        raise Refused(f"{directory}: is not empty; choose another directory, or empty it if nothing in it is needed")
+    if len(os.fsencode(directory / "run/kmsd.sock")) > LONGEST_SOCKET_PATH:
+        raise Refused(f"{directory}: too long for a Unix socket in it; choose a shorter path")
+
+
+def _make_token(directory: Path, final: Path, pin_file: Path) -> Path:
+    pin = secrets.token_hex(_PIN_BYTES)
+    write_private(pin_file, f"{pin}\n".encode())
+    token = create_token(directory, TOKEN_LABEL, pin)
+    configuration = directory / "softhsm2.conf"
+    text = configuration.read_text(encoding="utf-8")
+    configuration.write_text(text.replace(str(directory.resolve()), str(final)), encoding="utf-8")
+    return token.module
+
+
+def _make_certificates(building: Path, address: str, trust_domain: str, now: datetime) -> None:
+    authority, ca = CertificateAuthority.create(trust_domain, now)
+    issued = {
+        "ca": ca,
+        SERVER: authority.server(server_names(address), now),
+        "operator": authority.client(OPERATOR, trust_domain, now),
+    }
+    for name, each in issued.items():
+        write_private(building / f"certificates/{name}.pem", each.certificate)
+        write_private(building / f"secrets/{name}-key.pem", each.private_key)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedFiles:
+    """What issue_certificate() has written."""
+
+    certificate: Path
+    private_key: Path
+    profile: Path | None
+
+
+def issue_certificate(config: Path, principal: str, out: Path, *, lifetime: timedelta, now: datetime) -> IssuedFiles:
+    """Issue from the development CA: for a caller a certificate and a profile, for `server` a certificate like the present one.
+
+    Raises:
+        SettingsError: the configuration cannot be used.
+        Refused: no such CA, no TCP listener, a bad principal, or a file that would be overwritten.
+    """
+    settings = load(config)
+    tcp = settings.listen.tcp
+    if tcp is None:
+        raise Refused(f"{config}: without listen.tcp nobody presents a certificate; add the listener first")
+    authority = _load_authority(config.resolve().parent / CA_KEY, tcp)
+    if principal == SERVER:
+        issued, name = authority.server(_present_names(tcp.certificate), now, lifetime), SERVER
+    else:
+        try:
+            caller = Principal.parse(principal)
+        except KmsError as error:
+            raise Refused(f"{error}, or the word {SERVER}") from error
+        issued, name = authority.client(caller, settings.trust_domain, now, lifetime), caller.name
+    return _write_issued(issued, name, principal, tcp, out)
+
+
+def _write_issued(issued: Issued, name: str, principal: str, tcp: TcpListener, out: Path) -> IssuedFiles:
+    files = IssuedFiles(out / f"{name}.pem", out / f"{name}-key.pem", out / "kms.toml" if name != SERVER else None)
+    try:
+        contents = {files.private_key: issued.private_key, files.certificate: issued.certificate}
+        if files.profile is not None:
+            contents[out / "ca.pem"] = tcp.client_ca.read_bytes()
+            profile = profile_toml(
+                files.profile.absolute(),
+                principal,
+                target=client_target(tcp.address),
+                ca="ca.pem",
+                certificate=files.certificate.name,
+                private_key=files.private_key.name,
+            )
+            contents[files.profile] = profile.encode()
+        if taken := [str(path) for path in contents if path.exists()]:
+            raise Refused(f"{', '.join(taken)}: already there; choose another --out directory")
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path, content in contents.items():
+            write_private(path, content)
+    except OSError as error:
+        raise Refused(f"{error.filename or out}: {error.strerror}") from error
+    return files
+
+
+def _load_authority(key: Path, tcp: TcpListener) -> CertificateAuthority:
+    try:
+        return CertificateAuthority.load(tcp.client_ca.read_bytes(), key.read_bytes())
+    except FileNotFoundError as error:
+        raise Refused(
+            f"{error.filename}: there is no development CA here; have your own CA issue the certificate, "
+            "with the principal as URI SAN"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise Refused(f"{key}: cannot sign for {tcp.client_ca}: {error}") from error
+
+
+def _present_names(certificate: Path) -> list[str]:
+    try:
+        present = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise Refused(f"{certificate}: its names cannot be read: {error}") from error
+    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    return [*names.get_values_for_type(x509.DNSName), *addresses]
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file that only this user can read.
+
+    Raises:
+        OSError: it is there already, or cannot be made.
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(content)

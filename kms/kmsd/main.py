@@ -1,0 +1,188 @@
+"""The `kmsd` command: set up, check, migrate, serve.
+
+Exit codes: 0 done; 1 refused, or `check` found an error; 2 wrong usage; 3 the configuration cannot be used;
+4 the daemon cannot start or has lost what it needs; 70 a bug; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from kms.core.errors import KmsError
+from kms.redaction import clean_text, clean_trace
+from kms.settings import Settings, SettingsError, load
+
+
+class ExitCode(IntEnum):
+    """How `kmsd` ends; docs/operations.md has the table."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    CANNOT_RUN = 4
+    BUG = 70
+    INTERRUPTED = 130
+
+
+app = typer.Typer(
+    name="kmsd",
+    help="Key management and encrypted storage daemon.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they show local variables
+)
+
+_Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The daemon's kmsd.toml.")]
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that is missing or empty.")],
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the daemon will listen.")] = "127.0.0.1:7443",
+    trust_domain: Annotated[str, typer.Option(metavar="NAME", help="The trust domain of callers.")] = "kms.local",
+) -> None:
+    """Set up one machine: a SoftHSM token, a database, certificates and the configuration."""
+    from kms.kmsd.installation import initialise  # noqa: PLC0415  what a command needs is loaded by that command
+
+    initialise(directory, address, trust_domain, datetime.now(UTC))
+    place = directory.absolute()
+    typer.echo(
+        f"{place} is ready. Next:\n"
+        f"  kmsd serve --config {place}/kmsd.toml\n"
+        "and in another terminal:\n"
+        f"  export KMS_PROFILE={place}/kms.toml\n"
+        "  kms tenants create acme\n"
+        f"  kmsd issue-cert --config {place}/kmsd.toml tenants/acme/principals/app --out app\n"
+        f"{place}/secrets and {place}/token together open every key: keep them private, and back them up apart."
+    )
+
+
+@app.command("issue-cert")
+def issue_cert(
+    config: _Config,
+    principal: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRINCIPAL",
+            help="tenants/TENANT/principals/NAME, operators/NAME, or server to renew the daemon's own.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Gets the certificate, the key and a profile.")],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long the certificate is valid.")] = 365,
+) -> None:
+    """Issue a certificate from the development CA that `kmsd init` made."""
+    from kms.kmsd.installation import issue_certificate  # noqa: PLC0415
+
+    lifetime = timedelta(days=days)
+    files = issue_certificate(config, principal, out, lifetime=lifetime, now=datetime.now(UTC))
+    typer.echo(f"{files.certificate}\n{files.private_key}")
+    if files.profile is not None:
+        typer.echo(f"export KMS_PROFILE={files.profile.absolute()}")
+
+
+@app.command()
+def check(
+    config: _Config,
+    login: Annotated[
+        bool, typer.Option("--login", help="Try the PIN, too: a wrong one counts towards the token's lock.")
+    ] = False,
+) -> None:
+    """Say what is wrong before serving: one line a finding, with how to mend it."""
+    from kms.kmsd import checks  # noqa: PLC0415
+
+    findings = checks.run(config, datetime.now(UTC), login=login)
+    for finding in findings:
+        typer.echo(str(finding))
+    if checks.fails(findings):
+        raise typer.Exit(ExitCode.REFUSED)
+    typer.echo(f"{config}: no errors")
+
+
+@app.command()
+def migrate(config: _Config) -> None:
+    """Bring the database to this release; without a SQLite file, make one."""
+    from storage.migrate import upgrade  # noqa: PLC0415
+
+    from kms.kmsd.check_database import target  # noqa: PLC0415
+
+    upgrade(target(load(config)))
+    typer.echo("the database is of this release")
+
+
+@app.command()
+def serve(config: _Config) -> None:
+    """Serve until SIGTERM or SIGINT, then finish running calls and stop."""
+    run(load(config))
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    typer.echo(version_of("kmsd"))
+
+
+def run(settings: Settings) -> None:
+    """Run the daemon in this process."""
+    import uvloop  # noqa: PLC0415
+
+    from kms import daemon, logs  # noqa: PLC0415
+
+    logs.configure(settings.log.level, settings.log.format)
+    uvloop.run(daemon.serve(settings))
+
+
+def main() -> NoReturn:
+    """Run the command line; expected failures become one line each and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  nothing above this could tell anybody
+        sys.exit(_report(error))
+    sys.exit(ExitCode.DONE)
+
+
+def _report(error: Exception) -> ExitCode:
+    codes = []
+    for leaf in _leaves(error):
+        code = _code_of(leaf)
+        codes.append(code)
+        if code is ExitCode.BUG:
+            typer.echo(f"kmsd: this is a bug, please report it:\n{clean_trace(leaf)}", err=True)
+        else:
+            for line in clean_text(str(leaf)).splitlines():
+                typer.echo(f"kmsd: {line}", err=True)
+    return max(codes)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """What a TaskGroup wraps."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _code_of(error: BaseException) -> ExitCode:
+    from storage.errors import CannotOpen  # noqa: PLC0415
+
+    from kms.kmsd.installation import Refused  # noqa: PLC0415  only a failure pays for these
+    from kms.rpc.server import ListenError  # noqa: PLC0415
+
+    if isinstance(error, SettingsError):
+        return ExitCode.CONFIGURATION
+    if isinstance(error, Refused):
+        return ExitCode.REFUSED
+    if isinstance(error, KmsError | CannotOpen | ListenError | OSError):
+        return ExitCode.CANNOT_RUN
+    return ExitCode.BUG
