@@ -23,7 +23,7 @@ from kms_client.profile import Profile
 
 from kms.core.suites import Purpose, Suite
 
-KMSD = [sys.executable, "-m", "kms.kmsd"]
+KMSD = [str(Path(sys.executable).with_name("kmsd"))]
 PATIENCE = 30.0
 
 

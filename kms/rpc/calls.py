@@ -18,7 +18,6 @@ from typing import Any, Final, Protocol
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
-from grpc_status import rpc_status
 
 from kms.core.errors import DeadlineExceeded, KmsError, LimitExceeded, invalid
 from kms.core.names import Principal
@@ -29,6 +28,7 @@ from kms.rpc.status import code_of, status_of
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 REQUEST_ID: Final = "x-request-id"
+STATUS_DETAILS: Final = "grpc-status-details-bin"
 
 Handler = Callable[[Any, Principal], Awaitable[Message]]
 
@@ -99,9 +99,10 @@ class Calls:
                 reason=error.reason,
                 request_id=request_id,
             )
-            context.set_trailing_metadata(((REQUEST_ID, request_id),))
-            await context.abort_with_status(rpc_status.to_status(status_of(error, request_id)))
-            raise AssertionError("abort_with_status returned")
+            details = status_of(error, request_id).SerializeToString()
+            trailers = ((STATUS_DETAILS, details), (REQUEST_ID, request_id))
+            await context.abort(code_of(error), str(error), trailers)
+            raise AssertionError("abort returned")
 
         return call
 

@@ -96,7 +96,7 @@ INVALID: list[tuple[str, Callable[[], Message], str, str]] = [
     ("Decrypt", lambda: DECRYPT(name=KEY, ciphertext=b"\x01\x01" + bytes(60)), "ciphertext", "must be a UUIDv4"),
     (
         "Decrypt",
-        lambda: DECRYPT(name=KEY, ciphertext=b"\x01\x01" + b"\x40" * 16 + bytes(4) + bytes(40)),
+        lambda: DECRYPT(name=KEY, ciphertext=b"\x01\x01" + b"\x40" * 8 + b"\x80" * 8 + bytes(4) + bytes(40)),
         "ciphertext",
         "(key version) must be 1",
     ),

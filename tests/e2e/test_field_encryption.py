@@ -6,9 +6,9 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kms_client.formats import errors
 from kms_client.formats.ciphertext import Header
 
-from kms.core import errors
 from kms.core.suites import Purpose, Suite
 from kms.v1 import crypto_pb2, crypto_pb2_grpc
 from tests.daemon import Installation, Service, channel, key_slug

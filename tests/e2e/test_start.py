@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
+from kms_client.formats import errors
 
-from kms.core import errors
 from kms.core.suites import Purpose
 from tests.daemon import Installation
 
@@ -68,13 +68,13 @@ def test_a_missing_module_stops_the_start(installation: Installation) -> None:
 
 
 def test_a_missing_database_stops_the_start(installation: Installation) -> None:
-    for path in (installation.directory / "data").glob("kms.db*"):
+    for path in (installation.directory / "data").glob("kms.sqlite3*"):
         path.unlink()
     assert "kmsd migrate" in refused(installation)
 
 
 def test_a_database_of_a_newer_release_stops_the_start(installation: Installation) -> None:
-    with sqlite3.connect(installation.directory / "data" / "kms.db") as database:
+    with sqlite3.connect(installation.directory / "data" / "kms.sqlite3") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
     assert "newer release" in refused(installation)
@@ -167,16 +167,16 @@ def test_check_finds_what_serve_would_stumble_over(installation: Installation) -
     good = installation.kmsd("check", "--config", str(installation.config))
     assert good.returncode == 0, good.stdout
     edit(installation, 'label = "kms"', 'label = "other"')
-    shutil.move(installation.directory / "data" / "kms.db", installation.directory / "data" / "elsewhere.db")
+    shutil.move(installation.directory / "data" / "kms.sqlite3", installation.directory / "data" / "elsewhere.sqlite3")
     (installation.directory / "secrets" / "pin").chmod(0o644)
     bad = installation.kmsd("check", "--config", str(installation.config), check=False)
     assert bad.returncode != 0
-    for expected in ("other", "kms.db", "secrets/pin"):
+    for expected in ("other", "kms.sqlite3", "secrets/pin"):
         assert expected in bad.stdout + bad.stderr
 
 
 def test_a_socket_file_left_behind_is_replaced_and_a_live_one_is_not(installation: Installation) -> None:
-    path = installation.directory / "run" / "kms.sock"
+    path = installation.directory / "run" / "kmsd.sock"
     if "[listen.unix]" not in installation.config.read_text():
         text = installation.config.read_text()
         unix = f'[listen.unix]\npath = "{path}"\nprincipal = "operators/local"\n\n'

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from kms_client import Client, Tls
+from kms_client.formats import errors
 
-from kms.core import errors
 from kms.v1 import tenants_pb2, tenants_pb2_grpc
 from tests.daemon import Service
 
@@ -24,7 +24,7 @@ class Authority:
     """The installation's CA, or one of the same name and another key."""
 
     def __init__(self, directory: Path, *, genuine: bool) -> None:
-        self.certificate = x509.load_pem_x509_certificate((directory / "tls" / "ca.pem").read_bytes())
+        self.certificate = x509.load_pem_x509_certificate((directory / "certificates" / "ca.pem").read_bytes())
         self.key: ec.EllipticCurvePrivateKey = ec.generate_private_key(ec.SECP256R1())
         if genuine:
             keys = [
@@ -62,7 +62,7 @@ class Authority:
 
 def client(service: Service, certificate: Path, key: Path) -> Client:
     directory = service.installation.directory
-    tls = Tls(ca=directory / "tls" / "ca.pem", certificate=certificate, private_key=key)
+    tls = Tls(ca=directory / "certificates" / "ca.pem", certificate=certificate, private_key=key)
     return Client(f"127.0.0.1:{service.installation.port}", tls, deadline=5)
 
 
@@ -81,7 +81,7 @@ def test_a_certificate_of_the_ca_with_a_spiffe_id_gets_in(service: Service, tmp_
 
 
 def test_no_certificate_gets_no_answer(service: Service) -> None:
-    ca = (service.installation.directory / "tls" / "ca.pem").read_bytes()
+    ca = (service.installation.directory / "certificates" / "ca.pem").read_bytes()
     with (
         grpc.secure_channel(f"127.0.0.1:{service.installation.port}", grpc.ssl_channel_credentials(ca)) as anonymous,
         pytest.raises(grpc.RpcError) as caught,

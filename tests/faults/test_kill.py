@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 from kms_client import Client
+from kms_client.formats import errors
 
-from kms.core import errors
 from kms.core.suites import Purpose
 from kms.failpoints import FAILPOINTS
 from tests.daemon import Daemon, Installation

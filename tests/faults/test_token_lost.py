@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from kms_client import Client
+from kms_client.formats import errors
 
-from kms.core import errors
 from kms.core.suites import Purpose
 from tests.daemon import Daemon, Installation, wait_until
 
