@@ -122,7 +122,7 @@ class Aes256Gcm(FieldCipher):
         self._aead = AESGCM(dek.expose_secret_dek_material())
 
     def _encrypt_each(self, header: bytes, associated: Iterable[bytes], plaintexts: Sequence[bytes]) -> list[bytes]:
-        # One call of urandom for all nonces and a plain loop: 1.2 us a value of 64 bytes, of which 0.5 are the cipher.
+        # One urandom for all nonces and a plain loop: 0.7 to 0.9 us a value of 64 bytes, of which 0.5 are the cipher.
         nonces = os.urandom(_GCM_NONCE * len(plaintexts))
         encrypt = self._aead.encrypt
         results = []
