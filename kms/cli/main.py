@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-
-# gRPC's own log would come between the lines of this command. It is read when gRPC is imported.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import kms_client
 import typer
