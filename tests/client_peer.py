@@ -90,7 +90,7 @@ Answer = Callable[[Any, grpc.ServicerContext], Message]
 
 @dataclass
 class Peer:
-    """A server on a Unix socket, or with *credentials* on TCP; `answers` are looked up at each call."""
+    """A server on a Unix socket, or without one on TCP, with TLS where there are *credentials*; `answers` are looked up at each call."""
 
     socket: Path | None
     credentials: grpc.ServerCredentials | None = None
@@ -112,8 +112,9 @@ class Peer:
         if self.credentials is not None:
             port = self.server.add_secure_port(self.target or "127.0.0.1:0", self.credentials)
             self.target = self.target or f"127.0.0.1:{port}"
+        elif self.socket is None:
+            self.target = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         else:
-            assert self.socket is not None
             self.target = f"unix://{self.socket}"
             self.server.add_insecure_port(self.target)
         self.server.start()

@@ -144,11 +144,15 @@ def examine(path: Path | None, tenant: str | None, now: datetime) -> Iterator[Fi
     try:
         profile = Profile.load(path)
         yield Finding("profile", Outcome.OK, f"{profile.path}: {profile.target}")
+    except ConfigurationError as error:
+        yield _failed("profile", str(error), error)
+        return
+    try:
         if profile.tls is not None:
             yield from _certificate(profile.tls, now)
         client = Client(profile.target, profile.tls)
     except ConfigurationError as error:
-        yield _failed("profile", str(error), error)
+        yield _failed("profile" if profile.tls is None else "certificate", str(error), error)
         return
     with client:
         try:

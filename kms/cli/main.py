@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-
-# gRPC's own log would come between the lines of this command. It is read when gRPC is imported.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import kms_client
 import typer
@@ -62,11 +58,6 @@ def run(arguments: Sequence[str]) -> ExitCode:
     """Run one command line; an error is one line on standard error, never a traceback."""
     try:
         code = app(list(arguments), prog_name="kms", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough. Nothing more can be written, also not by the interpreter at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
         return _report(error)
     return ExitCode(code) if isinstance(code, int) else ExitCode.OK

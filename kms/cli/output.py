@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -27,10 +28,24 @@ class Output(StrEnum):
 _ENDLESS: Final = 100_000  # characters
 
 
-def _console() -> Console:
+def _emit(text: str) -> None:
+    """Write to standard output; a reader that has seen enough and closed the pipe is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nothing more can be written there, also not by the interpreter at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print(table: Table) -> None:
     if sys.stdout.isatty():
-        return Console()
-    return Console(width=_ENDLESS, force_terminal=False, no_color=True, color_system=None)
+        Console().print(table)
+        return
+    console = Console(width=_ENDLESS, force_terminal=False, no_color=True, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    _emit(captured.get())
 
 
 def plain(text: str) -> str:
@@ -51,22 +66,22 @@ def _cell(value: object) -> Text:
 def show(record: Record, output: Output) -> None:
     """Print one record: a line for each field, or a JSON object."""
     if output is Output.JSON:
-        sys.stdout.write(json.dumps(record, indent=2) + "\n")
+        _emit(json.dumps(record, indent=2) + "\n")
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for field, value in record.items():
         table.add_row(Text(field), _cell(value))
-    _console().print(table)
+    _print(table)
 
 
 def show_all(records: Sequence[Record], columns: Sequence[str], output: Output) -> None:
     """Print records: a table of some of their fields, or a JSON array of whole ones."""
     if output is Output.JSON:
-        sys.stdout.write(json.dumps(list(records), indent=2) + "\n")
+        _emit(json.dumps(list(records), indent=2) + "\n")
         return
     table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for column in columns:
         table.add_column(column.upper(), no_wrap=column == columns[0])
     for record in records:
         table.add_row(*(_cell(record[column]) for column in columns))
-    _console().print(table)
+    _print(table)
