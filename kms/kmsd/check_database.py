@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from storage.errors import CannotOpen, DatabaseTooNew
-
 from kms.core.errors import StorageUnavailable
 from kms.kmsd.findings import Finding, Subject, error, warning
 from kms.settings import PostgresqlStorage, Settings, SettingsError
 from storage import migrate
+from storage.errors import CannotOpen, DatabaseTooNew
 
 
 def database(subject: Subject) -> Iterator[Finding]:

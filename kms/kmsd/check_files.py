@@ -7,11 +7,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from storage.errors import CannotOpen, DirectoryInUse
-from storage.ownership import Ownership
-
 from kms.kmsd.findings import Finding, Subject, error, warning
 from kms.settings import PostgresqlStorage, Secret
+from storage.errors import CannotOpen, DirectoryInUse
+from storage.ownership import Ownership
 
 
 def configuration_file(subject: Subject) -> Iterator[Finding]:

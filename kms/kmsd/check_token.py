@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from storage.errors import CannotOpen
-from storage.ownership import Ownership
-
 from kms.kmsd.findings import Finding, Subject, error, warning
 from kms.settings import SettingsError, Token
+from storage.errors import CannotOpen
+from storage.ownership import Ownership
 
 _SOFTHSM_CONFIGURATION: Final = "SOFTHSM2_CONF"
 

@@ -110,9 +110,8 @@ def check(
 @app.command()
 def migrate(config: _Config) -> None:
     """Bring the database to this release; without a SQLite file, make one."""
-    from storage.migrate import upgrade  # noqa: PLC0415
-
     from kms.kmsd.check_database import target  # noqa: PLC0415
+    from storage.migrate import upgrade  # noqa: PLC0415
 
     upgrade(target(load(config)))
     typer.echo("the database is of this release")
@@ -174,10 +173,9 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _code_of(error: BaseException) -> ExitCode:
-    from storage.errors import CannotOpen  # noqa: PLC0415
-
     from kms.kmsd.installation import Refused  # noqa: PLC0415  only a failure pays for these
     from kms.rpc.server import ListenError  # noqa: PLC0415
+    from storage.errors import CannotOpen  # noqa: PLC0415
 
     if isinstance(error, SettingsError):
         return ExitCode.CONFIGURATION

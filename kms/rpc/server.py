@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from kms.rpc.health import HealthServicer
+from kms.rpc.health import Health
 from kms.rpc.methods import SERVICES
 from kms.settings import Limits, Listen, TcpListener, UnixListener
 
@@ -31,10 +31,10 @@ class RpcServer:
     def __init__(self, handlers: Sequence[grpc.GenericRpcHandler], listen: Listen, limits: Limits) -> None:
         self._listen = listen
         self._limits = limits
-        self.health = HealthServicer()
+        self.health = Health()
         self._server = grpc.aio.server(options=_options(limits))
         self._server.add_generic_rpc_handlers(tuple(handlers))
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)
         names = [service.full_name for service in SERVICES]
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
@@ -52,13 +52,12 @@ class RpcServer:
         await self._server.start()
         if self._listen.unix is not None:
             self._listen.unix.path.chmod(int(self._listen.unix.mode, 8))
-        for service in ("", *(service.full_name for service in SERVICES)):
-            await self.health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self.health.serving("", *(service.full_name for service in SERVICES))
         return addresses
 
     async def stop(self, grace: float) -> None:
         """Tell health checks first, refuse new calls, and give the running ones *grace* seconds."""
-        await self.health.enter_graceful_shutdown()
+        await self.health.stop()
         await self._server.stop(grace)
         if self._listen.unix is not None:
             self._listen.unix.path.unlink(missing_ok=True)
