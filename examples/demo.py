@@ -40,7 +40,7 @@ PROTECTED: Final = (*SEARCHABLE, *RANDOMIZED)
 BATCH: Final = 5_000  # rows
 SHOWN: Final = ("email", "mfa_secret_encrypted", "first_name_encrypted", "phone_encrypted")
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -332,7 +332,7 @@ def readable(value: bytes | None) -> str:
         Header.parse(value)
     except KmsError:
         return value.decode()[:60]
-    return to_text(value)[:56] + f"... ({len(value)} bytes)"
+    return to_text(value)[:44] + f"... ({len(value)} bytes)"
 
 
 def step(number: int, title: str) -> None:

@@ -142,6 +142,10 @@ class Installation:
             operator.create_tenant(slug)
         return self.client(f"tenants/{slug}/principals/app")
 
+    def story(self) -> str:
+        """What the daemons logged and how they ended, for failures."""
+        return "\n".join(f"ended: {daemon.process.poll()}\n{''.join(daemon.raw)}" for daemon in self._daemons)
+
     def close(self) -> None:
         for daemon in self._daemons:
             if daemon.process.poll() is None:
@@ -187,6 +191,9 @@ def service() -> Iterator[Service]:
                 client.create_key(f"tenants/{tenant}", "extended", purpose=Purpose.ENCRYPT, suite=Suite.XAES_256_GCM)
             profile = parent / "clients" / "tenants-acme-principals-app" / "kms.toml"
             yield Service(made, daemon, operator, acme, globex, profile)
+    except Exception as error:
+        error.add_note(made.story())
+        raise
     finally:
         made.close()
         shutil.rmtree(parent)
