@@ -93,7 +93,7 @@ def single(value: bytes, name: str) -> bytes:
     Raises:
         InvalidRequest: far more than any suite takes; gRPC would refuse to send it and name no field.
     """
-    if isinstance(value, bytes) and len(value) > 2 * MAX_PLAINTEXT:
+    if len(value) > 2 * MAX_PLAINTEXT:
         raise invalid(name, f"must hold at most {MAX_PLAINTEXT} bytes of plaintext, has {len(value)}")
     return value
 
