@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -24,6 +25,11 @@ class Caller:
 
     def client(self, *args, **kwargs) -> Any:
         client = self.kind(*args, **kwargs)
+        self.clients.append(client)
+        return client
+
+    def client_of(self, profile: Path) -> Any:
+        client = self.kind.from_profile(profile)
         self.clients.append(client)
         return client
 

@@ -14,7 +14,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from . import responses
 from .formats.errors import invalid
-from .formats.suites import ProtectionLevel, Purpose, Suite
+from .formats.suites import MAX_PLAINTEXT, ProtectionLevel, Purpose, Suite
 from .methods import CRYPTO, HEALTH, KEYS, TENANTS
 from .responses import Page
 from .v1 import crypto_pb2, keys_pb2, tenants_pb2
@@ -85,6 +85,17 @@ def context_value(value: str | bytes, name: str) -> bytes:
     if isinstance(value, bytes):
         return value
     raise TypeError(f"{name} must be str or bytes, not {type(value).__name__}")
+
+
+def single(value: bytes, name: str) -> bytes:
+    """Return a plaintext or ciphertext that a message can hold; the daemon judges its exact length.
+
+    Raises:
+        InvalidRequest: far more than any suite takes; gRPC would refuse to send it and name no field.
+    """
+    if len(value) > 2 * MAX_PLAINTEXT:
+        raise invalid(name, f"must hold at most {MAX_PLAINTEXT} bytes of plaintext, has {len(value)}")
+    return value
 
 
 def pairs(context: Context | None) -> list[crypto_pb2.ContextPair]:
@@ -230,19 +241,25 @@ def rotate_kek(parent: str, primary_version: int) -> Request[Kek]:
 
 def encrypt(name: str, plaintext: bytes, context: Context | None) -> Request[Encrypted]:
     """CryptoService.Encrypt."""
-    message = build(crypto_pb2.EncryptRequest, name=name, plaintext=plaintext, context=pairs(context))
+    message = build(
+        crypto_pb2.EncryptRequest, name=name, plaintext=single(plaintext, "plaintext"), context=pairs(context)
+    )
     return Request(f"{CRYPTO}/Encrypt", message, responses.encrypted)
 
 
 def decrypt(name: str, ciphertext: bytes, context: Context | None) -> Request[Decrypted]:
     """CryptoService.Decrypt."""
-    message = build(crypto_pb2.DecryptRequest, name=name, ciphertext=ciphertext, context=pairs(context))
+    message = build(
+        crypto_pb2.DecryptRequest, name=name, ciphertext=single(ciphertext, "ciphertext"), context=pairs(context)
+    )
     return Request(f"{CRYPTO}/Decrypt", message, responses.decrypted)
 
 
 def reencrypt(name: str, ciphertext: bytes, context: Context | None) -> Request[ReEncrypted]:
     """CryptoService.ReEncrypt."""
-    message = build(crypto_pb2.ReEncryptRequest, name=name, ciphertext=ciphertext, context=pairs(context))
+    message = build(
+        crypto_pb2.ReEncryptRequest, name=name, ciphertext=single(ciphertext, "ciphertext"), context=pairs(context)
+    )
     return Request(f"{CRYPTO}/ReEncrypt", message, responses.reencrypted)
 
 
@@ -254,7 +271,9 @@ def generate_data_key(name: str, length: int, context: Context | None) -> Reques
 
 def decrypt_data_key(name: str, ciphertext: bytes, context: Context | None) -> Request[DecryptedDataKey]:
     """CryptoService.DecryptDataKey."""
-    message = build(crypto_pb2.DecryptDataKeyRequest, name=name, ciphertext=ciphertext, context=pairs(context))
+    message = build(
+        crypto_pb2.DecryptDataKeyRequest, name=name, ciphertext=single(ciphertext, "ciphertext"), context=pairs(context)
+    )
     return Request(f"{CRYPTO}/DecryptDataKey", message, responses.decrypted_data_key)
 
 

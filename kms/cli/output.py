@@ -45,7 +45,7 @@ def _print(table: Table) -> None:
     console = Console(width=_ENDLESS, force_terminal=False, no_color=True, color_system=None)
     with console.capture() as captured:
         console.print(table)
-    _emit(captured.get())
+    _emit("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def plain(text: str) -> str:

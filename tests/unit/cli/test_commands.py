@@ -339,6 +339,7 @@ def test_in_a_pipe_there_are_no_colours_and_no_cut_lines(peer, profile):
     assert (process.returncode, err) == (0, b"")
     assert b"\x1b" not in out
     head, line = out.decode().splitlines()
+    assert (head, line) == (head.rstrip(), line.rstrip())
     assert head.split() == ["NAME", "PURPOSE", "SUITE", "PRIMARY_VERSION", "ROTATE_TIME"]
     assert line.split() == [f"tenants/acme/keys/{'k' * 60}", "encrypt", "aes-256-gcm", "2", TIME]
 

@@ -324,7 +324,7 @@ def test_a_message_too_large_for_the_daemon_keeps_grpcs_text(caller, peer):
     peer.answer("Encrypt", encrypted)
     client = caller.client(peer.target)
     with pytest.raises(LimitExceeded, match="larger than max"):
-        caller.call(lambda: client.encrypt(KEY, bytes(5 << 20)))
+        caller.call(lambda: client.encrypt(KEY, b"", context={"note": "x" * (5 << 20)}))
     assert peer.calls == []
 
 

@@ -72,3 +72,12 @@ def test_what_a_new_key_leaves_open_is_left_to_the_daemon():
     ).message
     assert (message.key.suite, message.key.protection_level, message.key.HasField("rotation_period")) == (0, 0, False)
     assert (message.parent, message.key_id, message.key.purpose) == ("tenants/acme", "payroll", 1)
+
+
+@pytest.mark.parametrize("make", [requests.decrypt, requests.reencrypt, requests.decrypt_data_key])
+def test_a_value_that_no_message_can_hold_names_its_field(make):
+    with pytest.raises(InvalidRequest, match="ciphertext: must hold at most 1048576 bytes"):
+        make(KEY, bytes(5 << 20), None)
+    with pytest.raises(InvalidRequest, match="plaintext: must hold at most 1048576 bytes"):
+        requests.encrypt(KEY, bytes(5 << 20), None)
+    assert len(make(KEY, bytes((1 << 20) + 62), None).message.ciphertext) == (1 << 20) + 62
