@@ -188,8 +188,9 @@ class _Call:
 class _Channel(asyncio.Protocol):
     """The parent's end of one host's socket."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, on_lost: Callable[[], None]) -> None:
         self._name = name
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._unpacker = Unpacker()
@@ -279,6 +280,7 @@ class _Channel(asyncio.Protocol):
                 call.future.set_exception(HostUnavailable(f"the {self._name} host {reason or 'has died'}"))
         self._calls.clear()
         self._unsent.clear()
+        self._on_lost()
         if self._transport is not None:
             self._transport.abort()
 
@@ -420,8 +422,9 @@ class Host:
                 failures = 1 if time.monotonic() - began >= STABLE_AFTER else failures + 1
                 delay = min(FIRST_BACKOFF * 2.0 ** (failures - 1), LONGEST_BACKOFF)
                 self._next_attempt = time.monotonic() + delay
+                if self._status.state is HostState.STARTING:  # the attempt itself has failed
+                    self._settle_and_renew()
                 self._enter(HostState.BACKING_OFF, reason)
-                self._settle_and_renew()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._stopping.wait()
@@ -439,6 +442,15 @@ class Host:
         settled, self._settled = self._settled, asyncio.Event()
         settled.set()
 
+    def _on_lost(self) -> None:
+        """Send no more calls to the process, at once; _live() goes on with its end."""
+        if self._channel is not None and self._alive is not None:
+            self._channel = None
+            self._next_attempt = 0.0
+            if not self._stopping.is_set():
+                reason = self._alive.lost.result() or "has died"
+                self._enter(HostState.BACKING_OFF, f"the {self._name} host {reason}")
+
     async def _live(self) -> tuple[str, bool]:
         """Run one process from start to end; returns why it ended and whether that is for good."""
         if self._status.state is not HostState.STARTING:
@@ -452,7 +464,7 @@ class Host:
                 ours.close()
                 return f"the {self._name} host cannot be started: {error}", False
         loop = asyncio.get_running_loop()
-        channel = self._alive = _Channel(self._name)
+        channel = self._alive = _Channel(self._name, self._on_lost)
         await loop.create_unix_connection(lambda: channel, sock=ours)
         if self._stopping.is_set():
             channel.lose("is being stopped")
@@ -464,17 +476,14 @@ class Host:
         except HostRefused as error:
             reason, fatal = str(error), error.code in self._fatal
             channel.lose(f"has been refused its start: {reason}")
-        except HostUnavailable as error:
+        except (HostUnavailable, NoMessage) as error:
             reason = str(error)
-        else:
+            channel.lose("could not be greeted")
+        if not channel.lost.done():
             self._channel = channel
             self._enter(HostState.RUNNING, self._status.reason, pid=process.pid)
             self._settle_and_renew()
             await channel.lost
-            self._channel = None
-            self._next_attempt = 0.0
-            if not self._stopping.is_set():
-                self._enter(HostState.BACKING_OFF, f"the {self._name} host {channel.lost.result() or 'has died'}")
         ending = await _reap(process, channel.spared_until)
         if not channel.lost.result():
             reason = f"the {self._name} host {ending}"
