@@ -69,6 +69,7 @@ class Database(ABC):
     def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
         """Return what begins a transaction."""
 
+    @abstractmethod
     async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
         """Wait for what the engine allows only once at a time."""
 

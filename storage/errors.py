@@ -75,7 +75,9 @@ def translated(error: Exception) -> Exception:
         return CorruptRecord("the database holds a value that makes no sense")
     if isinstance(cause, psycopg.Error):
         state = cause.sqlstate or "no answer"
-        kind, words = _BY_SQLSTATE.get(state) or _BY_SQLSTATE.get(state[:2]) or (StorageUnavailable, "the database failed")
+        kind, words = (
+            _BY_SQLSTATE.get(state) or _BY_SQLSTATE.get(state[:2]) or (StorageUnavailable, "the database failed")
+        )
         return kind(f"{words} ({state})")
     if isinstance(cause, sqlite3.Error):
         name = getattr(cause, "sqlite_errorname", "SQLITE_ERROR")

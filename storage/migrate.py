@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy.schema import CreateSchema
 
 from .conninfo import database_name, parameters
 from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, translated
+from .sqlite_file import make_file, prepare, require_file, sqlite_url
 from .tables import INTERNAL
 
 # A file (SQLite), or a libpq connection string or URI (PostgreSQL).
@@ -85,7 +85,7 @@ def upgrade(target: Target) -> None:
         StorageUnavailable: it does not answer, or is in use.
     """
     if isinstance(target, Path):
-        _make_file(target)
+        make_file(target)
     with _connected(target) as connection, connection.begin():
         schema = None
         if connection.dialect.name == "postgresql":
@@ -153,10 +153,7 @@ def _postgresql(url: str) -> Engine:
 
 
 def _sqlite(path: Path) -> Engine:
-    from .sqlite import prepare, sqlite_url  # noqa: PLC0415  sqlite looks at the migrations too
-
-    if not path.is_file():
-        raise DatabaseMissing(f"there is no database {path}; make it with `kmsd migrate`")
+    require_file(path)
 
     def prepare_for_ddl(connection: Any, record: object) -> None:
         prepare(connection, record)
@@ -167,13 +164,3 @@ def _sqlite(path: Path) -> Engine:
     event.listen(engine, "connect", prepare_for_ddl)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
-
-
-def _make_file(path: Path) -> None:
-    """Make an empty database that only this user can read; its WAL gets the same mode from SQLite."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise CannotOpen(f"the database {path} cannot be made: {error.strerror}") from error

@@ -51,6 +51,9 @@ class PostgresqlDatabase(Database):
     def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
         return begin(_WRITE if write else _READ, tenant=tenant)
 
+    async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
+        """Wait for nothing: writers of different rows do not meet."""
+
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[None]:
         """Hold a lock of that name on all nodes of the installation, at most 45 seconds; a crash releases it.
@@ -83,15 +86,14 @@ class _Connector:
 
     def __init__(self, url: str) -> None:
         self._parameters = parameters(url)
-        self.newest: Any = None
+        self.newest: psycopg.AsyncConnection[Any] | None = None
 
     async def __call__(self, *_args: object, **_kwargs: object) -> psycopg.AsyncConnection[Any]:
         # Statements prepared in the server would belong to a pooler's connection, not to ours. With autocommit the
         # driver begins nothing by itself.
-        self.newest = await psycopg.AsyncConnection.connect(
-            **self._parameters, prepare_threshold=None, autocommit=True, cursor_factory=psycopg.AsyncCursor
-        )
-        return self.newest
+        made = await psycopg.AsyncConnection.connect(**self._parameters, prepare_threshold=None, autocommit=True)
+        self.newest = made
+        return made
 
 
 async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-from sqlalchemy import URL, event, select
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from kms.core.errors import CorruptRecord
@@ -18,16 +17,14 @@ from kms.core.names import TenantUid
 
 from .breaker import Breaker
 from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, running, taken
-from .errors import CannotOpen, DatabaseMissing
+from .errors import CannotOpen
 from .migrate import require_found
 from .session import Line, Session, Tasks
+from .sqlite_file import prepare, require_file, sqlite_url
 from .tables import SCHEMAS
 
 TRANSACTIONS: Final = 5  # at once: one writer and four readers, each with a thread of its own
 CHECK_BOUND: Final = 60.0  # seconds for reading the whole file at the start
-
-# WAL with synchronous=FULL is durable at every commit; NORMAL would lose the last ones in a power cut.
-PRAGMAS: Final = ("journal_mode=wal", "synchronous=full", "foreign_keys=on", "recursive_triggers=on", "busy_timeout=1000")
 
 
 class SqliteDatabase(Database):
@@ -77,11 +74,6 @@ def _interrupt(driver: Any) -> None:
         driver._conn.interrupt()  # noqa: SLF001  aiosqlite's own interrupt() would have to be awaited
 
 
-def sqlite_url(path: Path, driver: str) -> URL:
-    """Return the URL of an existing file: nothing is created where it is missing."""
-    return URL.create(f"sqlite+{driver}", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
-
-
 async def open_sqlite(path: Path) -> SqliteDatabase:
     """Open a database that `kmsd migrate` has made, and check the whole of it.
 
@@ -89,12 +81,7 @@ async def open_sqlite(path: Path) -> SqliteDatabase:
         CannotOpen: it is missing, damaged, unreadable, or not of this release.
         StorageUnavailable: it does not answer, or another process holds it.
     """
-    if not path.is_file():
-        raise DatabaseMissing(f"there is no database {path}; make it with `kmsd migrate`")
-    try:
-        path.chmod(0o600)
-    except OSError as error:
-        raise CannotOpen(f"the database {path} is not this user's: {error.strerror}") from error
+    require_file(path)
     engine = create_async_engine(
         sqlite_url(path, "aiosqlite"),
         pool_size=TRANSACTIONS,
@@ -110,12 +97,3 @@ async def open_sqlite(path: Path) -> SqliteDatabase:
         await database.close()
         raise
     return database
-
-
-def prepare(connection: Any, _record: object) -> None:
-    """Set up a new connection, of either driver."""
-    connection.isolation_level = None  # the driver begins nothing by itself
-    cursor = connection.cursor()
-    for pragma in PRAGMAS:
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
