@@ -59,8 +59,6 @@ class Timestamp(TypeDecorator[datetime]):
         """Turn a value into what is stored."""
         if value is None:
             return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a zone means nothing")
         value = value.astimezone(UTC)
         # Integer arithmetic: a float of this size has no exact microseconds.
         return (value - EPOCH) // MICROSECOND if dialect.name == "sqlite" else value
