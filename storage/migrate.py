@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspe
 from sqlalchemy.schema import CreateSchema
 
 from .conninfo import database_name, parameters
-from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, translated
+from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, explained, translated
 from .sqlite_file import make_file, prepare, require_file, sqlite_url
 from .tables import INTERNAL
 
@@ -28,10 +28,13 @@ LOCK_TIMEOUT: Final = 5
 TURN_TIMEOUT: Final = 60
 
 
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
 def _script() -> ScriptDirectory:
     config = Config()
     # ConfigParser reads a percent sign as the start of a substitution.
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return ScriptDirectory.from_config(config)
 
 
@@ -135,9 +138,7 @@ def _connected(target: Target) -> Iterator[Connection]:
     except CannotOpen:
         raise
     except Exception as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) == "3D000":  # no database of that name
-            raise DatabaseMissing(f"there is no database {database_name(str(target))}; create it first") from error
-        meaning = translated(error)
+        meaning = translated(error) if isinstance(target, Path) else explained(error, database_name(target))
         if meaning is error:
             raise
         raise meaning from error

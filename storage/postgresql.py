@@ -22,9 +22,9 @@ from kms.core.errors import StorageUnavailable
 from kms.core.names import TenantUid
 
 from .breaker import Breaker
-from .conninfo import parameters
+from .conninfo import database_name, parameters
 from .database import EXCLUSIVE_WAIT, Database, running, taken
-from .errors import CannotOpen
+from .errors import CannotOpen, explained
 from .migrate import require_found
 from .session import Line, Session, Tasks
 
@@ -116,11 +116,13 @@ async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
     database = PostgresqlDatabase(line, pool_size)
     try:
         await _verify(line)
-    except BaseException:
+    except BaseException as error:
         # The first connection asks the server a few things before any session knows it.
         if connector.newest is not None:
             _shut_down(connector.newest)
         await database.close()
+        if isinstance(error, StorageUnavailable) and isinstance(error.__cause__, Exception):
+            raise explained(error.__cause__, database_name(url)) from error
         raise
     return database
 

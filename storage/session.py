@@ -214,7 +214,8 @@ class Session:
 
 async def _fetched(execution: Awaitable[CursorResult[Any]]) -> Sequence[Row[Any]]:
     # Values are converted here, inside the step, so that what cannot be read is translated like any other failure.
-    return (await execution).all()
+    result = await execution
+    return result.all() if result.returns_rows else []
 
 
 async def _counted(execution: Awaitable[CursorResult[Any]]) -> int:

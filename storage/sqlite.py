@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from kms.core.errors import CorruptRecord
+from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.core.names import TenantUid
 
 from .breaker import Breaker
@@ -20,7 +20,7 @@ from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, running, taken
 from .errors import CannotOpen
 from .migrate import require_found
 from .session import Line, Session, Tasks
-from .sqlite_file import prepare, require_file, sqlite_url
+from .sqlite_file import identity, prepare, require_file, sqlite_url
 from .tables import SCHEMAS
 
 TRANSACTIONS: Final = 5  # at once: one writer and four readers, each with a thread of its own
@@ -30,8 +30,10 @@ CHECK_BOUND: Final = 60.0  # seconds for reading the whole file at the start
 class SqliteDatabase(Database):
     """Storage on SQLite."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, path: Path) -> None:
         super().__init__(line, TRANSACTIONS)
+        self._path = path
+        self._file = identity(path)
         self._writer = asyncio.Lock()
 
     def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
@@ -40,6 +42,9 @@ class SqliteDatabase(Database):
         return "BEGIN IMMEDIATE" if write else "BEGIN DEFERRED"
 
     async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
+        # SQLite goes on writing to a file that was moved or removed, and all of that would be lost at the next start.
+        if identity(self._path) != self._file:
+            raise StorageUnavailable("the database file was moved or removed")
         if write:  # waiting here costs nothing, waiting in SQLite occupies a thread that polls
             await taken(self._writer, PLACE_WAIT, places, "the turn to write")
 
@@ -90,7 +95,7 @@ async def open_sqlite(path: Path) -> SqliteDatabase:
         execution_options={"schema_translate_map": dict.fromkeys(SCHEMAS)},
     )
     event.listen(engine.sync_engine, "connect", prepare)
-    database = SqliteDatabase(Line(engine, _interrupt, Breaker(time.monotonic), Tasks()))
+    database = SqliteDatabase(Line(engine, _interrupt, Breaker(time.monotonic), Tasks()), path)
     try:
         await database.verify()
     except BaseException:

@@ -26,6 +26,15 @@ def sqlite_url(path: Path, driver: str) -> URL:
     return URL.create(f"sqlite+{driver}", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from every other one on the machine, None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def require_file(path: Path) -> None:
     """Make sure that there is a file, and that nobody else can read it.
 

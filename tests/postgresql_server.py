@@ -176,11 +176,20 @@ def own_server() -> Iterator[PostgresqlServer]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_databases() -> Iterator[Databases]:
-    """One server for each test process: it starts in less than a second."""
-    with contextlib.ExitStack() as stack:
-        admin = os.environ.get("KMS_TEST_POSTGRESQL")
-        yield Databases(admin or stack.enter_context(own_server()).url("postgres"))
+def own_postgresql_server() -> Iterator[PostgresqlServer]:
+    """One server for each test process, whose tests run one after the other."""
+    with own_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases(request: pytest.FixtureRequest) -> Databases:
+    """The server that the tests share."""
+    given = os.environ.get("KMS_TEST_POSTGRESQL")
+    if given:
+        return Databases(given)
+    server: PostgresqlServer = request.getfixturevalue("own_postgresql_server")
+    return Databases(server.url("postgres"))
 
 
 @pytest.fixture(scope="session")
@@ -209,10 +218,12 @@ def empty_postgresql_url(postgresql_databases: Databases) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgresql_server() -> Iterator[PostgresqlServer]:
-    """A server for one test that stops or freezes it."""
-    with own_server() as server:
-        yield server
+def postgresql_server(own_postgresql_server: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    """Our own server, for a test that stops or freezes it; afterwards it runs again."""
+    yield own_postgresql_server
+    if own_postgresql_server.process is None:
+        own_postgresql_server.start()
+    own_postgresql_server.thaw()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
