@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -152,6 +154,8 @@ async def test_everybody_who_waits_for_a_frozen_server_is_answered_in_time(stora
 
 @pytest.mark.parametrize("step", ["statement", "commit", "exclusive", "end of exclusive"])
 async def test_a_server_that_freezes_at_any_step_is_given_up_in_time(storage, postgresql_server, step):
+    storage._line = replace(storage._line, bound=0.5)
+
     async def statement(work):
         await work.tenants.get("nobody")
 
@@ -240,7 +244,7 @@ async def test_a_database_without_tables_is_not_used(empty_postgresql_url):
 
 
 async def test_a_database_in_another_encoding_is_refused(postgresql_databases):
-    name = "kms_latin1"
+    name = f"kms_latin1_{uuid.uuid4().hex}"
     postgresql_databases.execute(
         f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
     )
