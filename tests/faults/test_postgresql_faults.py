@@ -152,7 +152,7 @@ async def test_everybody_who_waits_for_a_frozen_server_is_answered_in_time(stora
     await recovered(storage)
 
 
-@pytest.mark.parametrize("step", ["statement", "commit", "exclusive", "end of exclusive"])
+@pytest.mark.parametrize("step", ["begin", "statement", "commit", "end of exclusive"])
 async def test_a_server_that_freezes_at_any_step_is_given_up_in_time(storage, postgresql_server, step):
     storage._line = replace(storage._line, bound=0.5)
 
@@ -168,11 +168,16 @@ async def test_a_server_that_freezes_at_any_step_is_given_up_in_time(storage, po
     call = {
         "statement": lambda: in_transaction(storage, postgresql_server.freeze, statement),
         "commit": lambda: in_transaction(storage, postgresql_server.freeze),
-        "exclusive": lambda: exclusive(before=True),
+        "begin": lambda: exclusive(before=True),
         "end of exclusive": lambda: exclusive(before=False),
     }[step]
     message, _ = await refused_in_time(call())
     assert message == "the database did not answer in time"
+    # The line was cut: nothing goes on waiting, and the place is free again while the server is still frozen.
+    if storage._line.tasks.running:
+        await asyncio.wait(storage._line.tasks.running, timeout=1.0)
+    assert not storage._line.tasks.running
+    assert storage._line.engine.pool.checkedout() == 0
     postgresql_server.thaw()
     await recovered(storage)
     async with asyncio.timeout(PATIENCE), storage.exclusive("kek"):

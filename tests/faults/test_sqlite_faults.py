@@ -140,6 +140,17 @@ async def test_a_lock_of_another_process_refuses_writes_in_time_and_reads_go_on(
         assert await work.keys.get(tenant.uid, "after") is not None
 
 
+async def test_what_a_write_transaction_has_read_cannot_be_changed_by_another_process(path, storage):
+    tenant, _ = await with_kek(storage)
+    other = sqlite3.connect(path, isolation_level=None, timeout=0)
+    async with storage.transaction(write=True) as work:
+        await work.tenants.get(tenant.slug)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("UPDATE tenants SET revision = 2")
+        await work.tenants.replace(tenant)
+    other.close()
+
+
 async def test_a_full_disk_refuses_writes_keeps_reads_and_heals(storage):
     tenant, _ = await with_kek(storage)
     # Used one after the other, all transactions share one connection, and so this limit.
