@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import psycopg
@@ -26,10 +27,13 @@ def parameters(url: str) -> dict[str, Any]:
     Raises:
         CannotOpen: it is none; the message does not repeat it, since it may hold a password.
     """
-    try:
-        return _DEFAULTS | conninfo_to_dict(url) | _FIXED
-    except psycopg.Error:
-        raise CannotOpen("storage.url is no libpq connection string or URI") from None
+    given: dict[str, Any] = {}
+    with suppress(psycopg.Error):  # its message would go on as the context of ours
+        given = conninfo_to_dict(url)
+    # A password with an @ that is not percent-encoded ends up in the host's name, and from there in messages.
+    if not given or "@" in str(given.get("host", "")):
+        raise CannotOpen("storage.url is no libpq connection string or URI; is the password percent-encoded?")
+    return _DEFAULTS | given | _FIXED
 
 
 def database_name(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
@@ -14,9 +14,9 @@ from sqlalchemy import Connection, event, select
 
 from kms.core.errors import StorageUnavailable
 from kms.core.names import TenantUid
-from kms.core.ports import Counter, HealthStatus, PartHealth
+from kms.core.ports import Counter, HealthStatus, PartHealth, Storage
 
-from . import counters
+from . import counters as counting
 from .keks import Keks
 from .key_versions import KeyVersions
 from .keys import Keys
@@ -53,7 +53,7 @@ async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: Async
     held.callback(lock.release)
 
 
-class Database(ABC):
+class Database(Storage):
     """Storage on one engine; belongs to one event loop."""
 
     def __init__(self, line: Line, transactions: int) -> None:
@@ -69,6 +69,7 @@ class Database(ABC):
     def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
         """Return what begins a transaction."""
 
+    @abstractmethod
     async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
         """Wait for what the engine allows only once at a time."""
 
@@ -89,13 +90,13 @@ class Database(ABC):
     async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> bool:
         """Add *amount* durably; False, and nothing is added, where that would pass *stop_at*."""
         async with self._session(counter.tenant, write=True) as session:
-            return await counters.reserve(session, counter, amount, stop_at)
+            return await counting.reserve(session, counter, amount, stop_at)
 
-    async def reserved(self, wanted: list[Counter]) -> list[int]:
+    async def reserved(self, counters: list[Counter]) -> list[int]:
         """Return what has been reserved of each so far, 0 for one never reserved; at most 5,000 of them."""
-        owners = {counter.tenant for counter in wanted}
+        owners = {counter.tenant for counter in counters}
         async with self._session(owners.pop() if len(owners) == 1 else None, write=False) as session:
-            return await counters.reserved(session, wanted)
+            return await counting.reserved(session, counters)
 
     async def check(self) -> None:
         """Make one cheap round trip, for health."""

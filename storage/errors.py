@@ -66,6 +66,18 @@ _BY_SQLITE: Final = {
 }
 
 
+def explained(error: Exception, database: str) -> Exception:
+    """Return a failure to connect in words for the operator, who may see what callers may not: hosts and users."""
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    if not isinstance(cause, psycopg.OperationalError) or cause.sqlstate is not None:
+        return translated(error)
+    answer = " ".join(str(cause).split())
+    # The server's refusal has no code here, only its words, which are in English unless it was set up otherwise.
+    if answer.endswith("does not exist") and ' database "' in answer:
+        return DatabaseMissing(f"there is no database {database}; create it, then run `kmsd migrate`")
+    return StorageUnavailable(f"the database {database} cannot be reached: {answer}")
+
+
 def translated(error: Exception) -> Exception:
     """Return what a library's error means in the words of the core; what is not a library's comes back as it is."""
     if isinstance(error, KmsError):
@@ -75,7 +87,9 @@ def translated(error: Exception) -> Exception:
         return CorruptRecord("the database holds a value that makes no sense")
     if isinstance(cause, psycopg.Error):
         state = cause.sqlstate or "no answer"
-        kind, words = _BY_SQLSTATE.get(state) or _BY_SQLSTATE.get(state[:2]) or (StorageUnavailable, "the database failed")
+        kind, words = (
+            _BY_SQLSTATE.get(state) or _BY_SQLSTATE.get(state[:2]) or (StorageUnavailable, "the database failed")
+        )
         return kind(f"{words} ({state})")
     if isinstance(cause, sqlite3.Error):
         name = getattr(cause, "sqlite_errorname", "SQLITE_ERROR")

@@ -13,7 +13,7 @@ from kms.core.names import TenantUid
 from kms.core.wrapping import WrapMechanism
 
 from . import tenants
-from .records import read, read_one, store
+from .records import Value, read, read_one, store
 from .session import Session
 from .tables import keks as k
 from .tables import tenants as t
@@ -90,7 +90,7 @@ class Keks:
         return await self._store(kek, kek.revision)
 
     async def _store(self, kek: Kek, came_from: int) -> Kek:
-        row = {
+        row: dict[str, Value] = {
             "tenant_id": kek.tenant,
             "version": kek.version,
             "kek_uid": kek.uid,

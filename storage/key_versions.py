@@ -11,7 +11,7 @@ from kms.core.errors import Conflict
 from kms.core.keyring import KeyVersion
 from kms.core.names import KeyUid, TenantUid
 
-from .records import read, read_one, store
+from .records import Value, read, read_one, store
 from .session import Session
 from .tables import key_versions as v
 
@@ -58,8 +58,9 @@ class KeyVersions:
 
     async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:
         """Return how many key versions each KEK version of the tenant wraps; those that wrap none are left out."""
-        query = select(v.c.kek_version, func.count()).where(v.c.tenant_id == tenant).group_by(v.c.kek_version)
-        return {version: count for version, count in await self._session.rows(query)}
+        wraps = func.count().label("wraps")
+        query = select(v.c.kek_version, wraps).where(v.c.tenant_id == tenant).group_by(v.c.kek_version)
+        return {row.kek_version: row.wraps for row in await self._session.rows(query)}
 
     async def add(self, version: KeyVersion) -> KeyVersion:
         """Store a new version with revision 1 and return it so.
@@ -67,7 +68,7 @@ class KeyVersions:
         Raises:
             Conflict: that version exists.
         """
-        row = {
+        row: dict[str, Value] = {
             "tenant_id": version.tenant,
             "key_uid": version.key,
             "version": version.version,

@@ -15,7 +15,7 @@ from kms.core.keyring import Key, KeyState
 from kms.core.names import TenantUid
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 
-from .records import read, read_one, store
+from .records import Value, read, read_one, store
 from .session import Session
 from .tables import encryption_keys as k
 
@@ -109,7 +109,7 @@ class Keys:
         return await self._store(key, key.revision, Conflict(f"key {key.slug} was changed in between"))
 
     async def _store(self, key: Key, came_from: int, otherwise: KmsError) -> Key:
-        row = {
+        row: dict[str, Value] = {
             "tenant_id": key.tenant,
             "id": key.uid,
             "key_id": key.slug,

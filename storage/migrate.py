@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,8 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspe
 from sqlalchemy.schema import CreateSchema
 
 from .conninfo import database_name, parameters
-from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, translated
+from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, explained, translated
+from .sqlite_file import make_file, prepare, require_file, sqlite_url
 from .tables import INTERNAL
 
 # A file (SQLite), or a libpq connection string or URI (PostgreSQL).
@@ -28,10 +28,13 @@ LOCK_TIMEOUT: Final = 5
 TURN_TIMEOUT: Final = 60
 
 
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+
 def _script() -> ScriptDirectory:
     config = Config()
     # ConfigParser reads a percent sign as the start of a substitution.
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     return ScriptDirectory.from_config(config)
 
 
@@ -85,7 +88,7 @@ def upgrade(target: Target) -> None:
         StorageUnavailable: it does not answer, or is in use.
     """
     if isinstance(target, Path):
-        _make_file(target)
+        make_file(target)
     with _connected(target) as connection, connection.begin():
         schema = None
         if connection.dialect.name == "postgresql":
@@ -135,9 +138,7 @@ def _connected(target: Target) -> Iterator[Connection]:
     except CannotOpen:
         raise
     except Exception as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) == "3D000":  # no database of that name
-            raise DatabaseMissing(f"there is no database {database_name(str(target))}; create it first") from error
-        meaning = translated(error)
+        meaning = translated(error) if isinstance(target, Path) else explained(error, database_name(target))
         if meaning is error:
             raise
         raise meaning from error
@@ -153,10 +154,7 @@ def _postgresql(url: str) -> Engine:
 
 
 def _sqlite(path: Path) -> Engine:
-    from .sqlite import prepare, sqlite_url  # noqa: PLC0415  sqlite looks at the migrations too
-
-    if not path.is_file():
-        raise DatabaseMissing(f"there is no database {path}; make it with `kmsd migrate`")
+    require_file(path)
 
     def prepare_for_ddl(connection: Any, record: object) -> None:
         prepare(connection, record)
@@ -167,13 +165,3 @@ def _sqlite(path: Path) -> Engine:
     event.listen(engine, "connect", prepare_for_ddl)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
-
-
-def _make_file(path: Path) -> None:
-    """Make an empty database that only this user can read; its WAL gets the same mode from SQLite."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise CannotOpen(f"the database {path} cannot be made: {error.strerror}") from error

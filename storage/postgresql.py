@@ -22,9 +22,9 @@ from kms.core.errors import StorageUnavailable
 from kms.core.names import TenantUid
 
 from .breaker import Breaker
-from .conninfo import parameters
+from .conninfo import database_name, parameters
 from .database import EXCLUSIVE_WAIT, Database, running, taken
-from .errors import CannotOpen
+from .errors import CannotOpen, explained
 from .migrate import require_found
 from .session import Line, Session, Tasks
 
@@ -50,6 +50,9 @@ class PostgresqlDatabase(Database):
 
     def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
         return begin(_WRITE if write else _READ, tenant=tenant)
+
+    async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
+        """Wait for nothing: writers of different rows do not meet."""
 
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[None]:
@@ -83,15 +86,14 @@ class _Connector:
 
     def __init__(self, url: str) -> None:
         self._parameters = parameters(url)
-        self.newest: Any = None
+        self.newest: psycopg.AsyncConnection[Any] | None = None
 
     async def __call__(self, *_args: object, **_kwargs: object) -> psycopg.AsyncConnection[Any]:
         # Statements prepared in the server would belong to a pooler's connection, not to ours. With autocommit the
         # driver begins nothing by itself.
-        self.newest = await psycopg.AsyncConnection.connect(
-            **self._parameters, prepare_threshold=None, autocommit=True, cursor_factory=psycopg.AsyncCursor
-        )
-        return self.newest
+        made = await psycopg.AsyncConnection.connect(**self._parameters, prepare_threshold=None, autocommit=True)
+        self.newest = made
+        return made
 
 
 async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
@@ -114,11 +116,13 @@ async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
     database = PostgresqlDatabase(line, pool_size)
     try:
         await _verify(line)
-    except BaseException:
+    except BaseException as error:
         # The first connection asks the server a few things before any session knows it.
         if connector.newest is not None:
             _shut_down(connector.newest)
         await database.close()
+        if isinstance(error, StorageUnavailable) and isinstance(error.__cause__, Exception):
+            raise explained(error.__cause__, database_name(url)) from error
         raise
     return database
 

@@ -76,6 +76,8 @@ def _check(name: str, value: Value) -> None:
             raise invalid(name, "must be Unicode text without NUL")
     elif isinstance(value, int) and value not in _INT64:
         raise invalid(name, "must be a 64-bit integer")
+    elif isinstance(value, datetime) and value.tzinfo is None:
+        raise invalid(name, "must be a time with a zone")
 
 
 def _encodes(text: str) -> bool:

@@ -62,7 +62,9 @@ class Line:
 class Session:
     """One transaction; its steps come one after another."""
 
-    def __init__(self, line: Line, begin: str, places: AsyncExitStack, *, tenant: TenantUid | None, write: bool) -> None:
+    def __init__(
+        self, line: Line, begin: str, places: AsyncExitStack, *, tenant: TenantUid | None, write: bool
+    ) -> None:
         self.tenant = tenant
         self.write = write
         self._line = line
@@ -95,9 +97,12 @@ class Session:
         """Execute a statement that writes; returns the number of rows it changed."""
         if not self.write:
             raise RuntimeError("a transaction that was begun for reading cannot write")
-        return await self._on_connection(lambda connection: _counted(connection.execute(statement)))
+        options = {"preserve_rowcount": True}  # which SQLAlchemy forgets for an INSERT otherwise
+        return await self._on_connection(
+            lambda connection: _counted(connection.execute(statement, execution_options=options))
+        )
 
-    async def raw(self, statement: str, bound: float) -> Sequence[Row[Any]]:
+    async def raw(self, statement: str, bound: float | None = None) -> Sequence[Row[Any]]:
         """Execute a statement of the engine's own, with a bound of its own, and return its rows."""
         return await self._on_connection(lambda connection: _fetched(connection.exec_driver_sql(statement)), bound)
 
@@ -163,12 +168,15 @@ class Session:
             self._failure = self._silence()
             raise self._failure
         try:
-            result = task.result()
+            result: T = task.result()
         except Exception as error:
-            late = self._late
-            self._failure = self._silence() if late else translated(error)
-            if not late:
-                self._line.breaker.answered()
+            if self._late:
+                self._failure = self._silence()
+                raise self._failure from error
+            self._line.breaker.answered()  # a refusal is an answer
+            self._failure = translated(error)
+            if self._failure is error:
+                raise
             raise self._failure from error
         self._line.breaker.answered()
         return result
@@ -206,7 +214,8 @@ class Session:
 
 async def _fetched(execution: Awaitable[CursorResult[Any]]) -> Sequence[Row[Any]]:
     # Values are converted here, inside the step, so that what cannot be read is translated like any other failure.
-    return (await execution).all()
+    result = await execution
+    return result.all() if result.returns_rows else []
 
 
 async def _counted(execution: Awaitable[CursorResult[Any]]) -> int:

@@ -8,33 +8,32 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-from sqlalchemy import URL, event, select
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from kms.core.errors import CorruptRecord
+from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.core.names import TenantUid
 
 from .breaker import Breaker
 from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, running, taken
-from .errors import CannotOpen, DatabaseMissing
+from .errors import CannotOpen
 from .migrate import require_found
 from .session import Line, Session, Tasks
+from .sqlite_file import identity, prepare, require_file, sqlite_url
 from .tables import SCHEMAS
 
 TRANSACTIONS: Final = 5  # at once: one writer and four readers, each with a thread of its own
 CHECK_BOUND: Final = 60.0  # seconds for reading the whole file at the start
 
-# WAL with synchronous=FULL is durable at every commit; NORMAL would lose the last ones in a power cut.
-PRAGMAS: Final = ("journal_mode=wal", "synchronous=full", "foreign_keys=on", "recursive_triggers=on", "busy_timeout=1000")
-
 
 class SqliteDatabase(Database):
     """Storage on SQLite."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, path: Path) -> None:
         super().__init__(line, TRANSACTIONS)
+        self._path = path
+        self._file = identity(path)
         self._writer = asyncio.Lock()
 
     def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
@@ -43,6 +42,9 @@ class SqliteDatabase(Database):
         return "BEGIN IMMEDIATE" if write else "BEGIN DEFERRED"
 
     async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
+        # SQLite goes on writing to a file that was moved or removed, and all of that would be lost at the next start.
+        if identity(self._path) != self._file:
+            raise StorageUnavailable("the database file was moved or removed")
         if write:  # waiting here costs nothing, waiting in SQLite occupies a thread that polls
             await taken(self._writer, PLACE_WAIT, places, "the turn to write")
 
@@ -77,11 +79,6 @@ def _interrupt(driver: Any) -> None:
         driver._conn.interrupt()  # noqa: SLF001  aiosqlite's own interrupt() would have to be awaited
 
 
-def sqlite_url(path: Path, driver: str) -> URL:
-    """Return the URL of an existing file: nothing is created where it is missing."""
-    return URL.create(f"sqlite+{driver}", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"})
-
-
 async def open_sqlite(path: Path) -> SqliteDatabase:
     """Open a database that `kmsd migrate` has made, and check the whole of it.
 
@@ -89,12 +86,7 @@ async def open_sqlite(path: Path) -> SqliteDatabase:
         CannotOpen: it is missing, damaged, unreadable, or not of this release.
         StorageUnavailable: it does not answer, or another process holds it.
     """
-    if not path.is_file():
-        raise DatabaseMissing(f"there is no database {path}; make it with `kmsd migrate`")
-    try:
-        path.chmod(0o600)
-    except OSError as error:
-        raise CannotOpen(f"the database {path} is not this user's: {error.strerror}") from error
+    require_file(path)
     engine = create_async_engine(
         sqlite_url(path, "aiosqlite"),
         pool_size=TRANSACTIONS,
@@ -103,19 +95,10 @@ async def open_sqlite(path: Path) -> SqliteDatabase:
         execution_options={"schema_translate_map": dict.fromkeys(SCHEMAS)},
     )
     event.listen(engine.sync_engine, "connect", prepare)
-    database = SqliteDatabase(Line(engine, _interrupt, Breaker(time.monotonic), Tasks()))
+    database = SqliteDatabase(Line(engine, _interrupt, Breaker(time.monotonic), Tasks()), path)
     try:
         await database.verify()
     except BaseException:
         await database.close()
         raise
     return database
-
-
-def prepare(connection: Any, _record: object) -> None:
-    """Set up a new connection, of either driver."""
-    connection.isolation_level = None  # the driver begins nothing by itself
-    cursor = connection.cursor()
-    for pragma in PRAGMAS:
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BLANK_SCHEMA, CheckConstraint, Column, ForeignKeyConstraint, Index, MetaData
-from sqlalchemy import PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import (
+    BLANK_SCHEMA,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+)
 from sqlalchemy.schema import SchemaItem
 
 from .types import Bytes, Int64, Slug, Small, Timestamp, Uid, Words
@@ -122,7 +131,9 @@ key_versions: Final = _record(
         name="fk_key_versions_encryption_keys",
     ),
     ForeignKeyConstraint(
-        ["tenant_id", "kek_version"], [f"{SECRET}.keks.tenant_id", f"{SECRET}.keks.version"], name="fk_key_versions_keks"
+        ["tenant_id", "kek_version"],
+        [f"{SECRET}.keks.tenant_id", f"{SECRET}.keks.version"],
+        name="fk_key_versions_keks",
     ),
     CheckConstraint(_VERSION, name="ck_key_versions_version"),
     CheckConstraint("length(wrapped) > 0", name="ck_key_versions_wrapped"),
@@ -158,5 +169,6 @@ def declared(engine: str) -> MetaData:
         return metadata
     flat = MetaData()
     for table in metadata.sorted_tables:
-        table.to_metadata(flat, schema=None, referred_schema_fn=lambda *_: BLANK_SCHEMA)
+        # Both are meant for this, but not typed so.
+        table.to_metadata(flat, schema=None, referred_schema_fn=lambda *_: BLANK_SCHEMA)  # type: ignore[arg-type]
     return flat

@@ -10,7 +10,7 @@ from sqlalchemy import Row, select
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.keyring import Tenant
 
-from .records import read, read_one, store
+from .records import Value, read, read_one, store
 from .session import Session
 from .tables import tenants as t
 
@@ -62,7 +62,7 @@ class Tenants:
         return await self._store(tenant, tenant.revision, Conflict(f"{tenant.name} was changed in between"))
 
     async def _store(self, tenant: Tenant, came_from: int, otherwise: KmsError) -> Tenant:
-        row = {
+        row: dict[str, Value] = {
             "tenant_id": tenant.uid,
             "slug": tenant.slug,
             "display_name": tenant.display_name,

@@ -5,6 +5,8 @@ Types and names are written out here, not imported from storage.tables: what a r
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -15,7 +17,7 @@ down_revision = None
 def upgrade() -> None:
     """Create everything."""
     postgresql = op.get_bind().dialect.name == "postgresql"
-    secret = "security_secret" if postgresql else None  # noqa: S105  a schema's name
+    secret = "security_secret" if postgresql else None
     internal = "security_internal" if postgresql else None
     in_secret = f"{secret}." if secret else ""
     in_internal = f"{internal}." if internal else ""
@@ -27,7 +29,7 @@ def upgrade() -> None:
     words = sa.Text()
     octets = sa.LargeBinary()
 
-    def column(name: str, type_: sa.types.TypeEngine[object], *, nullable: bool = False) -> sa.Column[object]:
+    def column(name: str, type_: Any, *, nullable: bool = False) -> sa.Column[Any]:
         return sa.Column(name, type_, nullable=nullable)
 
     if postgresql and not sa.inspect(op.get_bind()).has_schema("security_secret"):

@@ -1,0 +1,160 @@
+"""A migrated database is what storage/tables.py declares, in every detail that the engine knows.
+
+Alembic's own comparison misses CHECK constraints, predicates of partial indexes and primary keys, so the catalogues of
+a migrated database and of one made from the declaration are compared.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sqlite3
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.schema import CreateSchema
+
+import storage
+from storage import tables
+from storage.migrate import upgrade
+
+SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY type, name"
+
+# ruff: noqa: S608  no input
+OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND c.relname NOT LIKE 'alembic_version%'"
+POSTGRESQL = {
+    "tables": f"""
+        SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.reloptions, c.relrowsecurity, c.relforcerowsecurity
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS} ORDER BY 1, 2""",
+    "columns": f"""
+        SELECT n.nspname, c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               a.attidentity, a.attgenerated, l.collname, pg_get_expr(d.adbin, d.adrelid)
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_collation l ON l.oid = a.attcollation
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attnum > 0 AND {OURS} ORDER BY 1, 2, 3""",
+    "constraints": f"""
+        SELECT n.nspname, c.relname, k.conname, k.contype, k.condeferrable, k.convalidated, pg_get_constraintdef(k.oid)
+        FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {OURS} ORDER BY 1, 2, 3""",
+    "indexes": f"""
+        SELECT n.nspname, c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {OURS} ORDER BY 1, 2""",
+    "policies": "SELECT * FROM pg_policies ORDER BY 1, 2, 3",
+    "triggers": "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
+}
+
+
+def statement_parts(sql):
+    """Return columns and the rest of a CREATE statement, in order, and its constraints, whose order means nothing."""
+    head, *constraints = re.sub(r"\s+", " ", sql or "").strip().split(", CONSTRAINT ")
+    *constraints, last = constraints or [""]
+    last, _, tail = last.rpartition(" ) ")  # the end of the table's parentheses, then STRICT
+    return head, sorted([*constraints, last]), tail
+
+
+def sqlite_catalogue(path):
+    connection = sqlite3.connect(path)
+    rows = [(*row[:3], *statement_parts(row[3])) for row in connection.execute(SQLITE)]
+    connection.close()
+    return rows
+
+
+def postgresql_catalogue(url):
+    with psycopg.connect(url) as connection:
+        return {name: connection.execute(query).fetchall() for name, query in POSTGRESQL.items()}
+
+
+@pytest.fixture
+def declared_sqlite(tmp_path):
+    path = tmp_path / "declared.db"
+    engine = create_engine(f"sqlite:///{path}")
+    tables.declared("sqlite").create_all(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def declared_postgresql(empty_postgresql_url):
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(empty_postgresql_url))
+    with engine.begin() as connection:
+        for schema in tables.SCHEMAS:
+            connection.execute(CreateSchema(schema))
+        tables.declared("postgresql").create_all(connection)
+    engine.dispose()
+    return empty_postgresql_url
+
+
+def test_a_migrated_sqlite_database_is_what_is_declared(declared_sqlite, tmp_path):
+    upgrade(tmp_path / "migrated.db")
+    migrated = sqlite_catalogue(tmp_path / "migrated.db")
+    assert migrated == sqlite_catalogue(declared_sqlite)
+    made = [(constraints, tail) for kind, _, _, _, constraints, tail in migrated if kind == "table"]
+    assert len(made) == len(tables.metadata.tables)
+    assert {tail for _, tail in made} == {"STRICT"}
+    references = [constraint for constraints, _ in made for constraint in constraints if "FOREIGN KEY" in constraint]
+    assert len(references) == 5  # also those between what are schemas on PostgreSQL
+
+
+@pytest.mark.postgresql
+def test_a_migrated_postgresql_database_is_what_is_declared(declared_postgresql, postgresql_url):
+    migrated = postgresql_catalogue(postgresql_url)
+    assert migrated == postgresql_catalogue(declared_postgresql)
+    assert sum(kind == "f" for _, _, _, kind, *_ in migrated["constraints"]) == 5
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE security_secret.keks DROP CONSTRAINT ck_keks_active",
+        "ALTER TABLE security_secret.key_versions DROP CONSTRAINT fk_key_versions_keks",
+        "ALTER TABLE security_internal.counters RESET (fillfactor)",
+        'ALTER TABLE security_internal.tenants ALTER slug TYPE text COLLATE "default"',
+        "DROP INDEX security_secret.ix_keks_pending; CREATE INDEX ix_keks_pending ON security_secret.keks (tenant_id, version)",
+    ],
+)
+def test_the_comparison_sees_what_alembic_misses(postgresql_url, change):
+    before = postgresql_catalogue(postgresql_url)
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute(change)
+    assert postgresql_catalogue(postgresql_url) != before
+
+
+def test_every_record_carries_tenant_revision_and_mac_and_is_found_by_its_tenant():
+    assert {table.name for table in tables.RECORDS} == {"tenants", "keks", "encryption_keys", "key_versions"}
+    for table in tables.metadata.tables.values():
+        assert next(iter(table.primary_key.columns)).name == "tenant_id"
+        if table in tables.RECORDS:
+            assert not table.c.revision.nullable
+            assert not table.c.mac.nullable
+
+
+def test_every_constraint_and_index_bears_a_name():
+    for table in tables.metadata.tables.values():
+        assert all(constraint.name for constraint in table.constraints)
+        assert all(index.name for index in table.indexes)
+
+
+def test_names_are_unique_over_all_schemas():
+    names = [table.name for table in tables.metadata.tables.values()]
+    assert len(names) == len(set(names))
+
+
+def test_records_are_written_in_one_place():
+    writers = set()
+    for path in sorted(Path(storage.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+            if name in {"insert", "update", "delete", "insertion"}:
+                writers.add((path.name, name))
+    assert writers == {
+        ("records.py", "insert"),
+        ("records.py", "insertion"),
+        ("records.py", "update"),
+        ("counters.py", "insertion"),
+    }

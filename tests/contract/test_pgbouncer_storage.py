@@ -1,0 +1,95 @@
+"""The contract once more with a pooler in front of PostgreSQL that hands each transaction to another connection."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from storage.postgresql import open_postgresql
+from tests.contract.storage import StorageContract, with_kek
+
+MISSING = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
+DEADLINE = 15.0
+
+CONFIGURATION = """
+[databases]
+* = host={server} user=postgres
+
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = 3
+listen_addr =
+listen_port = 6543
+unix_socket_dir = {directory}
+auth_type = any
+logfile = {directory}/log
+"""
+
+
+@pytest.fixture(scope="module")
+def pgbouncer(own_postgresql_server):
+    """A pooler in transaction mode with three connections to the server."""
+    binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if binary is None:
+        pytest.skip(MISSING)
+    directory = Path(tempfile.mkdtemp(prefix="kms-pb-", dir="/tmp"))
+    (directory / "ini").write_text(CONFIGURATION.format(server=own_postgresql_server.directory, directory=directory))
+    directory.chmod(0o777)
+    process = subprocess.Popen(
+        [binary, "-q", directory / "ini"], stderr=subprocess.DEVNULL, user=own_postgresql_server.user
+    )
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while not (directory / ".s.PGSQL.6543").exists():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield f"postgresql://postgres@/{{}}?host={directory}&port=6543"
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+        shutil.rmtree(directory)
+
+
+@pytest.mark.postgresql
+class TestPgbouncerStorage(StorageContract):
+    @pytest.fixture
+    async def opener(self, pgbouncer, postgresql_url):
+        with psycopg.connect(postgresql_url) as connection:
+            url = pgbouncer.format(connection.info.dbname)
+        opened = []
+
+        async def open_again():
+            opened.append(await open_postgresql(url, pool_size=4))
+            return opened[-1]
+
+        yield open_again
+        for storage in opened:
+            await storage.close()
+
+    @pytest.fixture
+    async def storage(self, opener):
+        return await opener()
+
+    async def test_what_is_told_for_one_transaction_does_not_reach_other_clients(self, storage, opener):
+        other = await opener()
+        asked = (
+            "SELECT coalesce(current_setting('app.current_tenant_id', true), ''), current_setting('statement_timeout')"
+        )
+        for number in range(12):
+            tenant, _ = await with_kek(storage)
+            async with storage._session(tenant.uid, write=bool(number % 2)) as session:
+                assert (await session.raw(asked))[0] == (str(tenant.uid), "1500ms")
+            async with other._session(None, write=False) as session:
+                assert (await session.raw(asked))[0] == ("", "1500ms")
+        async with other._line.engine.connect() as connection:
+            # Outside any transaction of ours: what a stranger behind the same pooler would get.
+            await connection.execution_options(kms_begin="BEGIN")
+            assert (await connection.exec_driver_sql(asked)).one() == ("", "0")

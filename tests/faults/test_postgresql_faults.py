@@ -1,0 +1,272 @@
+"""A server that is stopped, restarted or frozen: an answer within the bound, and recovery by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from kms.core.errors import StorageUnavailable
+from kms.core.ports import Counter, HealthStatus
+from storage.breaker import PAUSE
+from storage.errors import CannotOpen, DatabaseMissing
+from storage.migrate import require_current, upgrade
+from storage.postgresql import begin, open_postgresql
+from storage.session import BOUND, GRACE
+from tests.contract.storage import with_kek
+from tests.keyrings import new_key
+from tests.postgresql_server import Databases
+
+pytestmark = pytest.mark.postgresql
+
+IN_TIME = BOUND + GRACE + 1.0  # a busy machine's margin
+PATIENCE = 20.0
+IDLE = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+
+
+@pytest.fixture
+def url(postgresql_server):
+    databases = Databases(postgresql_server.url("postgres"))
+    name = databases.create()
+    upgrade(databases.url(name))
+    yield databases.url(name)
+    if postgresql_server.process is None:
+        postgresql_server.start()
+    postgresql_server.thaw()
+    databases.drop(name)
+
+
+@pytest.fixture
+async def storage(url, postgresql_server):
+    storage = await open_postgresql(url, pool_size=3)
+    yield storage
+    if postgresql_server.process is not None:
+        postgresql_server.thaw()
+    await storage.close()
+
+
+async def refused_in_time(call):
+    started = time.monotonic()
+    with pytest.raises(StorageUnavailable) as refusal:
+        await call
+    elapsed = time.monotonic() - started
+    assert elapsed < IN_TIME
+    return str(refusal.value), elapsed
+
+
+async def recovered(storage):
+    async with asyncio.timeout(PATIENCE):
+        while (await storage.health()).status is not HealthStatus.HEALTHY:  # noqa: ASYNC110  a server has no event
+            await asyncio.sleep(0.05)
+        while storage._line.tasks.running:
+            await asyncio.wait(storage._line.tasks.running)
+    assert storage._line.engine.pool.checkedout() == 0
+    assert storage._slots._value == storage._transactions
+
+
+async def in_transaction(storage, do, then=None, *, write=True):
+    async with storage.transaction(write=write) as work:
+        await work.tenants.get("nobody")
+        do()
+        if then is not None:
+            await then(work)
+
+
+async def test_a_stopped_server_is_told_at_once_and_found_again(storage, postgresql_server):
+    tenant, _ = await with_kek(storage)
+    postgresql_server.stop()
+    _, elapsed = await refused_in_time(storage.check())
+    assert elapsed < 1.0
+    await refused_in_time(storage.reserve(Counter(tenant.uid, tenant.kek, 1), 1, None))
+
+    async def lock():
+        async with storage.exclusive("kek"):
+            pytest.fail("a lock without a server")
+
+    await refused_in_time(lock())
+    postgresql_server.start()
+    await recovered(storage)
+    async with storage.transaction() as work:
+        assert await work.tenants.get(tenant.slug) == tenant
+
+
+async def test_a_restart_between_transactions_is_not_noticed(storage, postgresql_server):
+    tenant, _ = await with_kek(storage)
+    postgresql_server.stop()
+    postgresql_server.start()
+    async with storage.transaction() as work:
+        assert await work.tenants.get(tenant.slug) == tenant
+
+
+async def test_a_restart_inside_a_transaction_undoes_it(storage, postgresql_server):
+    tenant, _ = await with_kek(storage)
+
+    def restart():
+        postgresql_server.stop()
+        postgresql_server.start()
+
+    async def change(work):
+        await work.keys.add(new_key(tenant, "lost"))
+
+    with pytest.raises(StorageUnavailable):
+        await in_transaction(storage, restart, change)
+    with pytest.raises(StorageUnavailable):
+        await in_transaction(storage, restart)  # found out by the commit
+    await recovered(storage)
+    async with storage.transaction() as work:
+        assert await work.keys.get(tenant.uid, "lost") is None
+
+
+async def test_a_frozen_server_is_given_up_in_time_then_refused_at_once_then_found_again(storage, postgresql_server):
+    tenant, _ = await with_kek(storage)
+    postgresql_server.freeze()
+    message, _ = await refused_in_time(storage.check())
+    assert message == "the database did not answer in time"
+    message, elapsed = await refused_in_time(storage.check())
+    assert "did not answer lately" in message
+    assert elapsed < 0.1
+    health = await storage.health()
+    assert (health.status, health.reason) == (HealthStatus.UNHEALTHY, message)
+    await asyncio.sleep(PAUSE)  # the breaker's own clock
+    await refused_in_time(storage.check())  # a new connection, to a server that accepts it and says nothing
+    postgresql_server.thaw()
+    await recovered(storage)
+    async with storage.transaction() as work:
+        assert await work.tenants.get(tenant.slug) == tenant
+
+
+async def test_everybody_who_waits_for_a_frozen_server_is_answered_in_time(storage, postgresql_server):
+    tenant, _ = await with_kek(storage)
+    counter = Counter(tenant.uid, tenant.kek, 1)
+    postgresql_server.freeze()
+    calls = [storage.check() if number % 2 else storage.reserve(counter, 1, None) for number in range(40)]
+    started = time.monotonic()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert time.monotonic() - started < IN_TIME
+    assert {type(outcome) for outcome in outcomes} == {StorageUnavailable}
+    postgresql_server.thaw()
+    await recovered(storage)
+
+
+@pytest.mark.parametrize("step", ["begin", "statement", "commit", "end of exclusive"])
+async def test_a_server_that_freezes_at_any_step_is_given_up_in_time(storage, postgresql_server, step):
+    storage._line = replace(storage._line, bound=0.5)
+
+    async def statement(work):
+        await work.tenants.get("nobody")
+
+    async def exclusive(*, before):
+        if before:
+            postgresql_server.freeze()
+        async with storage.exclusive("kek"):
+            postgresql_server.freeze()
+
+    call = {
+        "statement": lambda: in_transaction(storage, postgresql_server.freeze, statement),
+        "commit": lambda: in_transaction(storage, postgresql_server.freeze),
+        "begin": lambda: exclusive(before=True),
+        "end of exclusive": lambda: exclusive(before=False),
+    }[step]
+    message, _ = await refused_in_time(call())
+    assert message == "the database did not answer in time"
+    # The line was cut: nothing goes on waiting, and the place is free again while the server is still frozen.
+    if storage._line.tasks.running:
+        await asyncio.wait(storage._line.tasks.running, timeout=1.0)
+    assert not storage._line.tasks.running
+    assert storage._line.engine.pool.checkedout() == 0
+    postgresql_server.thaw()
+    await recovered(storage)
+    async with asyncio.timeout(PATIENCE), storage.exclusive("kek"):
+        assert storage._line.breaker.closed
+
+
+async def test_a_caller_who_leaves_a_frozen_server_is_not_held_and_its_place_comes_back(storage, postgresql_server):
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await in_transaction(storage, postgresql_server.freeze, lambda work: work.tenants.get("nobody"))
+    assert time.monotonic() - started < 1.0
+    postgresql_server.thaw()
+    await recovered(storage)
+
+
+async def test_closing_a_storage_on_a_frozen_server_ends(url, postgresql_server):
+    storage = await open_postgresql(url)
+    await storage.check()
+    postgresql_server.freeze()
+    await refused_in_time(storage.check())
+    async with asyncio.timeout(PATIENCE / 2):
+        await storage.close()
+    postgresql_server.thaw()
+
+
+async def test_a_frozen_server_is_not_waited_for_at_the_start(url, postgresql_server):
+    postgresql_server.freeze()
+    await refused_in_time(open_postgresql(url))
+    postgresql_server.thaw()
+    await (await open_postgresql(url)).close()
+
+
+async def test_a_killed_backend_costs_nobody_an_error(storage, url):
+    await storage.check()
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    await storage.check()
+    assert storage._line.breaker.closed
+
+
+async def test_a_transaction_left_idle_frees_what_it_holds(storage, url, monkeypatch):
+    short = begin("BEGIN READ WRITE", idle_timeout=100)
+    monkeypatch.setattr(storage, "_statement", lambda *_, **__: short)
+    with pytest.raises(StorageUnavailable):  # noqa: PT012  the block is the point
+        async with storage.transaction() as work:
+            await work.tenants.get("nobody")
+            with psycopg.connect(url, autocommit=True) as connection:
+                async with asyncio.timeout(PATIENCE):
+                    while connection.execute(IDLE).fetchone() != (0,):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+    await recovered(storage)
+
+
+async def test_a_missing_database_is_named(postgresql_databases):
+    url = postgresql_databases.url("kms_absent")
+    for call in (lambda: require_current(url), lambda: upgrade(url)):
+        with pytest.raises(DatabaseMissing, match=r"no database kms_absent on .*; create it"):
+            call()
+    with pytest.raises(DatabaseMissing, match="no database kms_absent"):
+        await open_postgresql(url)
+
+
+async def test_a_database_without_tables_is_not_used(empty_postgresql_url):
+    with pytest.raises(DatabaseMissing, match="empty; run `kmsd migrate`"):
+        await open_postgresql(empty_postgresql_url)
+
+
+async def test_a_database_in_another_encoding_is_refused(postgresql_databases):
+    name = f"kms_latin1_{uuid.uuid4().hex}"
+    postgresql_databases.execute(
+        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    try:
+        upgrade(postgresql_databases.url(name))
+        with pytest.raises(CannotOpen, match="LATIN1; make one in UTF8"):
+            await open_postgresql(postgresql_databases.url(name))
+    finally:
+        postgresql_databases.drop(name)
+
+
+async def test_a_server_that_is_not_there_is_named_with_the_reason_but_without_the_password(tmp_path):
+    url = f"postgresql://user:geheim@/kms?host={tmp_path}"
+    with pytest.raises(
+        StorageUnavailable, match=rf"database kms on {tmp_path} cannot be reached: .*No such file"
+    ) as gone:
+        await open_postgresql(url)
+    assert "geheim" not in repr(gone.value)
+    with pytest.raises(StorageUnavailable, match="cannot be reached"):
+        require_current(url)

@@ -1,0 +1,239 @@
+"""A throw-away PostgreSQL for tests, or the one that KMS_TEST_POSTGRESQL (a libpq URI of a superuser) names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from storage.migrate import upgrade
+
+MISSING = "PostgreSQL's server is not installed (Debian: apt-get install postgresql)"
+DEADLINE = 20.0  # seconds for the server to start or stop
+
+
+def _binaries() -> Path | None:
+    """Return the newest version's directory."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: float(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("postgres")
+    return Path(on_path).resolve().parent if on_path else None
+
+
+def _system_user() -> str | None:
+    """Return who runs the server: it refuses root."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+@dataclass
+class PostgresqlServer:
+    """A server of our own: one process tree, a Unix socket only."""
+
+    binaries: Path
+    directory: Path
+    user: str | None
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @classmethod
+    def create(cls) -> PostgresqlServer:
+        binaries = _binaries()
+        if binaries is None:
+            if os.environ.get("CI"):
+                pytest.fail(MISSING)
+            pytest.skip(MISSING)
+        user = _system_user()
+        # A socket's path has at most 107 bytes, and the server's user has to reach it: not below the test's own folder.
+        directory = Path(tempfile.mkdtemp(prefix="kms-pg-", dir="/tmp"))
+        if user is not None:
+            entry = pwd.getpwnam(user)
+            os.chown(directory, entry.pw_uid, entry.pw_gid)
+        server = cls(binaries, directory, user)
+        options = ["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"]
+        subprocess.run(
+            [binaries / "initdb", f"--pgdata={directory}/data", *options],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            **server._as_user(),
+        )
+        return server
+
+    def _as_user(self) -> dict[str, object]:
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+        if self.user is None:
+            return {"cwd": "/", "env": environment}
+        group = pwd.getpwnam(self.user).pw_gid
+        return {"cwd": "/", "env": environment, "user": self.user, "group": group, "extra_groups": []}
+
+    def start(self) -> None:
+        # fsync is for power cuts; killed processes lose nothing without it.
+        options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60", "-k", str(self.directory)]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self.binaries / "postgres", "-D", f"{self.directory}/data", *options],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._as_user(),
+            )
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=2).close()
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Stop at once, as a crash of the machine's power would not, but an impatient operator."""
+        if self.process is not None:
+            self.thaw()
+            self.process.send_signal(signal.SIGQUIT)  # "immediate" shutdown
+            self.process.wait(DEADLINE)
+            self.process = None
+
+    def _tree(self) -> list[int]:
+        """The postmaster first, then its backends."""
+        assert self.process is not None
+        children = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == self.process.pid:
+                    children.append(int(stat.parent.name))
+        return [self.process.pid, *children]
+
+    def freeze(self) -> None:
+        """Stop every process; the kernel goes on accepting connections and bytes for them."""
+        for _ in range(2):  # the second time for a backend that was started in between
+            self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._tree():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def destroy(self) -> None:
+        self.stop()
+        shutil.rmtree(self.directory)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.directory}"
+
+
+@dataclass(frozen=True)
+class Databases:
+    """Makes databases on one server, each a copy of a migrated one."""
+
+    admin: str  # URI of a superuser's database
+
+    def url(self, database: str) -> str:
+        parts = urlsplit(self.admin)
+        return urlunsplit(parts._replace(path=f"/{database}"))
+
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.admin, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def create(self, template: str = "template0") -> str:
+        name = f"kms_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
+        return name
+
+    def drop(self, name: str) -> None:
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[PostgresqlServer]:
+    server = PostgresqlServer.create()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.destroy()
+
+
+@pytest.fixture(scope="session")
+def own_postgresql_server() -> Iterator[PostgresqlServer]:
+    """One server for each test process, whose tests run one after the other."""
+    with own_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_databases(request: pytest.FixtureRequest) -> Databases:
+    """The server that the tests share."""
+    given = os.environ.get("KMS_TEST_POSTGRESQL")
+    if given:
+        return Databases(given)
+    server: PostgresqlServer = request.getfixturevalue("own_postgresql_server")
+    return Databases(server.url("postgres"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_databases: Databases) -> Iterator[str]:
+    """A migrated database, for copying."""
+    name = postgresql_databases.create()
+    upgrade(postgresql_databases.url(name))
+    yield name
+    postgresql_databases.drop(name)
+
+
+@pytest.fixture
+def postgresql_url(postgresql_databases: Databases, postgresql_template: str) -> Iterator[str]:
+    """A migrated database for one test."""
+    name = postgresql_databases.create(postgresql_template)
+    yield postgresql_databases.url(name)
+    postgresql_databases.drop(name)
+
+
+@pytest.fixture
+def empty_postgresql_url(postgresql_databases: Databases) -> Iterator[str]:
+    """A database without any table, for one test."""
+    name = postgresql_databases.create()
+    yield postgresql_databases.url(name)
+    postgresql_databases.drop(name)
+
+
+@pytest.fixture
+def postgresql_server(own_postgresql_server: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    """Our own server, for a test that stops or freezes it; afterwards it runs again."""
+    yield own_postgresql_server
+    if own_postgresql_server.process is None:
+        own_postgresql_server.start()
+    own_postgresql_server.thaw()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was not tested."""
+    missing = sum(
+        "is not installed (Debian" in str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])
+    )
+    if missing:
+        terminalreporter.write_line(
+            f"NOT TESTED: {missing} tests; servers that they need are not installed, see the reasons with -rs",
+            red=True,
+            bold=True,
+        )
