@@ -28,18 +28,11 @@ CODES: Final = frozenset(
         *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
     }
 )
-TOKEN_OPERATIONS: Final = frozenset(
-    {"open", "login", "probe", "create_kek", "find_kek", "canary", "wrap", "unwrap", "random"}
-)
-TOKEN_OUTCOMES: Final = frozenset({"ok", "refused", "error", "timeout"})
 VALUE_OUTCOMES: Final = frozenset({"ok", "failed"})
-LOAD_OUTCOMES: Final = frozenset({"ok", "failed"})
-COUNTED: Final = frozenset({"encryptions", "wraps"})
-CACHES: Final = frozenset({"dek", "key", "tenant", "kek"})
+CACHES: Final = frozenset({"dek", "key"})
 
 # Seconds. A cached unary call takes well under 1 ms, a batch of 10,000 some 20 ms, a call is cut off at 30 s.
 _CALL_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_TOKEN_SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
 _LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _BATCH_VALUES: Final = (1, 10, 100, 1_000, 10_000, 100_000)
 
@@ -64,6 +57,8 @@ class Metrics:
         self._methods = frozenset(methods)
         self._parts: Callable[[], Mapping[str, PartHealth]] = dict
         self._caches: dict[str, CacheStatistics] = {}
+        self._token_operations: Callable[[], Mapping[str, int]] = dict
+        self._token_restarts: Callable[[], int] = int
         registry = self.registry
 
         self._calls = Counter("kms_calls", "Calls answered.", ("method", "code"), registry=registry)
@@ -80,28 +75,6 @@ class Metrics:
         )
         self._batch_values = Histogram(
             "kms_batch_values", "Values in one call.", ("method",), buckets=_BATCH_VALUES, registry=registry
-        )
-        self._token_operations = Counter(
-            "kms_token_operations", "Operations of the PKCS#11 token.", ("operation", "outcome"), registry=registry
-        )
-        self._token_seconds = Histogram(
-            "kms_token_operation_duration_seconds",
-            "Time an operation of the token took, waiting for its host included.",
-            ("operation",),
-            buckets=_TOKEN_SECONDS,
-            registry=registry,
-        )
-        self._token_restarts = Counter(
-            "kms_token_host_restarts", "Token host processes started after the first.", registry=registry
-        )
-        self._dek_loads = Counter(
-            "kms_dek_loads", "DEKs unwrapped because no cache held them.", ("outcome",), registry=registry
-        )
-        self._reserved = Counter(
-            "kms_counters_reserved",
-            "Uses reserved durably before they were made.",
-            ("counted",),
-            registry=registry,
         )
         self._lag = Histogram(
             "kms_event_loop_lag_seconds",
@@ -123,12 +96,6 @@ class Metrics:
         for method in self._methods:
             self._calls.labels(method, "OK")
             self._call_seconds.labels(method)
-        for operation in TOKEN_OPERATIONS:
-            self._token_operations.labels(operation, "ok")
-        for outcome in LOAD_OUTCOMES:
-            self._dek_loads.labels(outcome)
-        for counted in COUNTED:
-            self._reserved.labels(counted)
 
     def call_started(self) -> None:
         """A call has begun; pair it with call_ended()."""
@@ -152,23 +119,12 @@ class Metrics:
             self._values.labels(method, "failed").inc(failed)
         self._batch_values.labels(method).observe(succeeded + failed)
 
-    def token_operation(self, operation: str, outcome: str, seconds: float) -> None:
-        """The token has done or failed one operation: TOKEN_OPERATIONS, TOKEN_OUTCOMES."""
-        operation = _known(operation, TOKEN_OPERATIONS)
-        self._token_operations.labels(operation, _known(outcome, TOKEN_OUTCOMES)).inc()
-        self._token_seconds.labels(operation).observe(seconds)
+    def watch_token(self, operations: Callable[[], Mapping[str, int]], restarts: Callable[[], int]) -> None:
+        """Ask at every scrape how often each kind of operation was asked of the token, and how often its host restarted.
 
-    def token_host_restarted(self) -> None:
-        """The token's host process has been started again."""
-        self._token_restarts.inc()
-
-    def dek_loaded(self, outcome: str) -> None:
-        """A DEK was read from storage and unwrapped, or could not be: LOAD_OUTCOMES."""
-        self._dek_loads.labels(_known(outcome, LOAD_OUTCOMES)).inc()
-
-    def uses_reserved(self, counted: str, amount: int) -> None:
-        """*amount* uses have been reserved durably: COUNTED."""
-        self._reserved.labels(_known(counted, COUNTED)).inc(amount)
+        The kinds must come from the program, not from callers.
+        """
+        self._token_operations, self._token_restarts = operations, restarts
 
     def watch_cache(self, name: str, cache: CacheStatistics) -> None:
         """Read a cache's own counts at every scrape.
@@ -207,7 +163,19 @@ class Metrics:
     def watched(self) -> Iterator[Metric]:
         """Yield what is read from other objects at scrape time."""
         yield from self._cache_families()
+        yield from self._token_families()
         yield from self._health_families()
+
+    def _token_families(self) -> Iterator[Metric]:
+        operations = CounterMetricFamily(
+            "kms_token_operations", "Operations asked of the PKCS#11 token.", labels=["operation"]
+        )
+        for operation, count in self._token_operations().items():
+            operations.add_metric([operation], count)
+        yield operations
+        yield CounterMetricFamily(
+            "kms_token_host_restarts", "Token host processes started after the first.", value=self._token_restarts()
+        )
 
     def _cache_families(self) -> Iterator[Metric]:
         counts = {

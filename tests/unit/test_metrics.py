@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from kms.core.ports import HealthStatus, PartHealth
-from kms.metrics import OTHER, TOKEN_OPERATIONS, Metrics
+from kms.metrics import OTHER, Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
 from kms.tracing import Tracing
@@ -49,8 +49,6 @@ def test_calls_are_counted_by_method_and_code_and_timed_by_method(metrics):
 
 def test_series_of_every_method_exist_before_the_first_call(metrics):
     assert value(metrics, "kms_calls_total", method=BATCH, code="OK") == 0
-    for operation in TOKEN_OPERATIONS:
-        assert value(metrics, "kms_token_operations_total", operation=operation, outcome="ok") == 0
 
 
 def test_the_values_of_batches_are_counted_by_outcome(metrics):
@@ -62,21 +60,12 @@ def test_the_values_of_batches_are_counted_by_outcome(metrics):
     assert value(metrics, "kms_batch_values_sum", method=ENCRYPT) == 1
 
 
-def test_token_operations_and_restarts_are_counted(metrics):
-    metrics.token_operation("unwrap", "ok", 0.0001)
-    metrics.token_operation("unwrap", "timeout", 2.0)
-    metrics.token_host_restarted()
-    assert value(metrics, "kms_token_operations_total", operation="unwrap", outcome="timeout") == 1
-    assert value(metrics, "kms_token_operation_duration_seconds_count", operation="unwrap") == 2
-    assert value(metrics, "kms_token_host_restarts_total") == 1
-
-
-def test_dek_loads_and_reservations_are_counted(metrics):
-    metrics.dek_loaded("ok")
-    metrics.uses_reserved("encryptions", 4096)
-    assert value(metrics, "kms_dek_loads_total", outcome="ok") == 1
-    assert value(metrics, "kms_dek_loads_total", outcome="failed") == 0
-    assert value(metrics, "kms_counters_reserved_total", counted="encryptions") == 4096
+def test_token_operations_and_restarts_are_read_at_every_scrape(metrics):
+    operations = {"unwrap": 1}
+    metrics.watch_token(lambda: operations, lambda: 3)
+    operations["unwrap"] += 1
+    assert value(metrics, "kms_token_operations_total", operation="unwrap") == 2
+    assert value(metrics, "kms_token_host_restarts_total") == 3
 
 
 def test_no_caller_can_grow_the_registry(metrics):
@@ -86,9 +75,6 @@ def test_no_caller_can_grow_the_registry(metrics):
     def strange(text: str) -> None:
         metrics.call_finished(f"/x/{text}", f"CODE_{text}", 1.0)
         metrics.values_processed(f"/x/{text}", 1, 1)
-        metrics.token_operation(text, text, 1.0)
-        metrics.dek_loaded(text)
-        metrics.uses_reserved(text, 1)
 
     strange("first")
     before = series()
