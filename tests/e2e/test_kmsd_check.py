@@ -13,13 +13,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from storage.ownership import Ownership
 
 from kms.core.names import Principal
 from kms.kmsd import checks
 from kms.kmsd.certificates import CertificateAuthority
 from kms.kmsd.findings import Finding, Level
 from kms.kmsd.installation import initialise
+from storage.ownership import Ownership
 
 NOW = datetime.now(UTC)
 ADDRESS = "127.0.0.1:7443"

@@ -1,14 +1,14 @@
 """Which failure ends `kmsd` with which code, and what it says."""
 
 import pytest
-from kms.rpc.server import ListenError
-from storage.errors import DatabaseMissing, DirectoryInUse
 
 from kms.core.errors import HsmUnavailable, KmsError
 from kms.kmsd import main
 from kms.kmsd.installation import Refused
 from kms.kmsd.main import ExitCode
+from kms.rpc.server import ListenError
 from kms.settings import SettingsError
+from storage.errors import DatabaseMissing, DirectoryInUse
 
 
 @pytest.mark.parametrize(
