@@ -66,7 +66,6 @@ def configure(level: LogLevel, form: LogFormat, descriptor: int = 2) -> None:
     sys.excepthook = _report_crash
     threading.excepthook = _report_thread_crash
     sys.unraisablehook = _report_unraisable
-    return writer
 
 
 def dropped_lines() -> int:

@@ -50,10 +50,13 @@ def _softhsm_files(settings: Token) -> Iterator[Finding]:
         return
     path = Path(settings.environment[_SOFTHSM_CONFIGURATION])
     name = f"token.environment.{_SOFTHSM_CONFIGURATION} {path}"
+    if not path.is_file():
+        yield error(name, "is no file", "correct the path")
+        return
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
-        yield error(name, f"cannot be read ({type(problem).__name__})", "correct the path")
+        yield error(name, f"cannot be read ({type(problem).__name__})", "make it readable for the user that runs kmsd")
         return
     values = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
     directory = values.get("directories.tokendir", "")

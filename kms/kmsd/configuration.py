@@ -47,7 +47,7 @@ environment = {{ SOFTHSM2_CONF = "{{directory}}/token/softhsm2.conf" }}
 
 [storage]
 kind = "sqlite"
-path = "data/kms.sqlite3"
+path = "data/kms.db"
 
 [log]
 level = "info"

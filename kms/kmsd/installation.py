@@ -73,7 +73,7 @@ def initialise(directory: Path, address: str, trust_domain: str, now: datetime) 
             private_key="secrets/operator-key.pem",
         )
         write_private(building / "kms.toml", profile.encode())
-        migrate.upgrade(building / "data/kms.sqlite3")
+        migrate.upgrade(building / "data/kms.db")
         # 4. Renaming onto an empty directory replaces it; onto one that somebody has filled meanwhile it fails.
         building.rename(directory)
     except (OSError, KmsError, SoftHsmError) as error:

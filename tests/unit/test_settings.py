@@ -19,7 +19,7 @@ module = "/usr/lib/softhsm/libsofthsm2.so"
 label = "kms"
 pin = { file = "secrets/pin" }
 [storage]
-path = "data/kms.sqlite3"
+path = "data/kms.db"
 kind = "sqlite"
 """
 

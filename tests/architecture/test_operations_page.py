@@ -1,0 +1,92 @@
+"""docs/operations.md lists what there is: settings, metrics and exit codes, neither more nor less."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from kms.core.ports import HealthStatus, PartHealth
+from kms.kmsd.main import ExitCode
+from kms.metrics import Metrics
+from kms.settings import Secret, Settings
+
+PAGE = Path(__file__).parents[2] / "docs/operations.md"
+
+
+def rows(first_column: str) -> list[list[str]]:
+    """The cells of the table whose first column has this title."""
+    table = re.search(rf"^\| {first_column} \|.*\n\|[ |-]+\|\n((?:\|.*\n)+)", PAGE.read_text(), re.MULTILINE)
+    assert table, f"no table of {first_column}"
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+
+
+def parts_of(annotation: object) -> list[type[BaseModel]]:
+    """The models that a setting may be; a secret counts as one value."""
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) and annotation is not Secret else []
+    return [part for argument in get_args(annotation) for part in parts_of(argument)]
+
+
+def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        parts = parts_of(field.annotation)
+        if parts:
+            for part in parts:
+                yield from settings(part, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", shown(field.get_default(call_default_factory=True))
+
+
+def shown(default: object) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    if isinstance(default, timedelta):
+        return f"{default.total_seconds():g}"
+    return str(default) if default or default == 0 else "none"
+
+
+def test_every_setting_is_listed_with_its_default():
+    # A discriminator has a default in one of its alternatives and must be written all the same.
+    wanted = dict(settings(Settings)) | {"storage.kind": "required"}
+    listed = {name.strip("`"): default for name, default, _ in rows("setting")}
+    assert listed == wanted
+    assert len(rows("setting")) == len(listed)
+
+
+class Cache:
+    hits = misses = evictions = 0
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_every_metric_is_listed_with_its_type_and_labels():
+    metrics = Metrics(["/kms.v1.CryptoService/Encrypt"], "1")
+    metrics.watch_cache("dek", Cache())
+    metrics.watch_health(lambda: {"token": PartHealth(HealthStatus.HEALTHY)})
+    metrics.watch_token(lambda: {"unwrap": 1}, lambda: 0)
+    metrics.values_processed("/kms.v1.CryptoService/Encrypt", 1)
+    there = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        if family.name.startswith("kms_") and not family.name.endswith("_created"):
+            assert family.samples, family.name
+            there[family.name] = (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+    listed = {
+        name.strip("`"): (kind, set(filter(None, labels.split(", ")))) for name, kind, labels, _ in rows("metric")
+    }
+    assert listed == there
+
+
+def test_every_exit_code_is_listed():
+    assert [int(code) for code, _ in rows("code")] == sorted(ExitCode)
+
+
+@pytest.mark.parametrize("command", ["init", "check", "serve", "migrate", "issue-cert"])
+def test_every_command_is_mentioned(command):
+    assert f"kmsd {command}" in PAGE.read_text()
