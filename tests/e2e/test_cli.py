@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kms_client import CannotDecrypt, Header, InvalidRequest
+
 from tests.daemon import Installation, Service
 
 KMS = str(Path(sys.executable).with_name("kms"))
