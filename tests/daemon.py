@@ -109,9 +109,11 @@ class Installation:
             raise AssertionError(f"kmsd {arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def start(self, *, ready: bool = True, failpoint: str = "", **environment: str) -> Daemon:
+    def start(
+        self, *, ready: bool = True, failpoint: str = "", config: Path | None = None, **environment: str
+    ) -> Daemon:
         process = subprocess.Popen(
-            [*KMSD, "serve", "--config", str(self.config)],
+            [*KMSD, "serve", "--config", str(config or self.config)],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,

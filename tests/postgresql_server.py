@@ -81,9 +81,11 @@ class PostgresqlServer:
         group = pwd.getpwnam(self.user).pw_gid
         return {"cwd": "/", "env": environment, "user": self.user, "group": group, "extra_groups": []}
 
-    def start(self) -> None:
+    def start(self, *settings: str) -> None:
+        """Start with further settings, each `name=value`."""
         # fsync is for power cuts; killed processes lose nothing without it.
         options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60", "-k", str(self.directory)]
+        options += [word for setting in settings for word in ("-c", setting)]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [self.binaries / "postgres", "-D", f"{self.directory}/data", *options],
