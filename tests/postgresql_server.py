@@ -50,6 +50,7 @@ class PostgresqlServer:
     directory: Path
     user: str | None
     process: subprocess.Popen[bytes] | None = field(default=None)
+    port: int = 5432  # of the socket's name, and of TCP where a test listens there
 
     @classmethod
     def create(cls) -> PostgresqlServer:
@@ -85,6 +86,7 @@ class PostgresqlServer:
         """Start with further settings, each `name=value`."""
         # fsync is for power cuts; killed processes lose nothing without it.
         options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60", "-k", str(self.directory)]
+        options += ["-p", str(self.port)]
         options += [word for setting in settings for word in ("-c", setting)]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -141,7 +143,7 @@ class PostgresqlServer:
         shutil.rmtree(self.directory)
 
     def url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={self.directory}"
+        return f"postgresql://postgres@/{database}?host={self.directory}&port={self.port}"
 
 
 @dataclass(frozen=True)

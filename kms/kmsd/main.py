@@ -110,10 +110,17 @@ def check(
 @app.command()
 def migrate(config: _Config) -> None:
     """Bring the database to this release; without a SQLite file, make one."""
-    from kms.kmsd.check_database import target  # noqa: PLC0415
     from storage.migrate import upgrade  # noqa: PLC0415
+    from storage.ownership import Ownership  # noqa: PLC0415
 
-    upgrade(target(load(config)))
+    from kms.kmsd.check_database import target  # noqa: PLC0415
+
+    settings = load(config)
+    if settings.storage.kind == "sqlite":
+        with Ownership.take(settings.data_directory):  # not under a running daemon
+            upgrade(target(settings))
+    else:
+        upgrade(target(settings))
     typer.echo("the database is of this release")
 
 
