@@ -18,7 +18,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from kms_client import Client
+from kms_client import Client, DeadlineExceeded, Unavailable
 from kms_client.profile import Profile
 
 from kms.core.suites import Purpose, Suite
@@ -40,6 +40,19 @@ def wait_until(condition: Callable[[], object], what: str, patience: float = PAT
         if time.monotonic() > end:
             raise TimeoutError(f"not within {patience} s: {what}")
         time.sleep(0.02)
+
+
+def wait_for_service(client: Client) -> None:
+    """Wait until this client has a connection again; gRPC tries again only after a pause that grows."""
+
+    def serves() -> bool:
+        try:
+            client.health(deadline=2)
+        except (Unavailable, DeadlineExceeded):
+            return False
+        return True
+
+    wait_until(serves, "the client to be connected")
 
 
 @dataclass

@@ -41,7 +41,7 @@ async def test_no_secret_is_on_disk_or_in_the_log(installation: Installation) ->
 
     log = {"log": "".join(daemon.raw).encode()}
     haystacks = {f"live {name}": data for name, data in live.items()} | files_below(installation.directory) | log
-    assert any(name.endswith("kms.sqlite3") for name in haystacks)
+    assert any(name.endswith("kms.db") for name in haystacks)
     assert len(log["log"]) > 500
 
     # Positive control: each secret is found in each form, wherever it is planted.

@@ -11,7 +11,7 @@ from kms_client.formats.ciphertext import Header
 
 from kms.core.suites import Purpose, Suite
 from kms.v1 import crypto_pb2, crypto_pb2_grpc
-from tests.daemon import Installation, Service, channel, key_slug
+from tests.daemon import Installation, Service, channel, key_slug, wait_for_service
 
 KEYS = ("encrypt", "extended", "deterministic")
 ROW = {"table": "users", "column": "email"}
@@ -24,7 +24,7 @@ def test_what_is_encrypted_decrypts_in_its_context(service: Service, key: str, p
     made = service.acme.encrypt(name, plaintext, context=ROW)
     found = service.acme.decrypt(name, made.ciphertext, context=ROW)
     assert (found.plaintext, found.version, found.primary) == (plaintext, made.version, True)
-    assert plaintext == b"" or plaintext[:16] not in made.ciphertext
+    assert len(plaintext) < 8 or plaintext[:16] not in made.ciphertext
 
 
 def test_a_ciphertext_names_its_key_and_version(service: Service) -> None:
@@ -225,6 +225,7 @@ def test_what_was_encrypted_before_a_restart_decrypts_after_it(installation: Ins
         client.rotate_key("tenants/acme/keys/k1")
         assert daemon.stop() == 0
         installation.start()
+        wait_for_service(client)
         assert client.decrypt("tenants/acme/keys/k1", made, context=ROW).plaintext == b"kept"
         assert [kek.primary for kek in client.list_keks("tenants/acme")] == [False, True]
         versions = list(client.list_key_versions("tenants/acme/keys/k1"))

@@ -50,7 +50,7 @@ class Nodes:
 def nodes(installation: Installation, postgresql_url: str) -> Iterator[Nodes]:
     directory = installation.directory
     (directory / "secrets" / "database-url").write_text(postgresql_url)
-    sqlite = 'kind = "sqlite"\npath = "data/kms.sqlite3"\n'
+    sqlite = 'kind = "sqlite"\npath = "data/kms.db"\n'
     text = installation.config.read_text()
     assert sqlite in text
     text = text.replace(sqlite, 'kind = "postgresql"\nurl = { file = "secrets/database-url" }\n')

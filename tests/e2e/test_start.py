@@ -68,13 +68,13 @@ def test_a_missing_module_stops_the_start(installation: Installation) -> None:
 
 
 def test_a_missing_database_stops_the_start(installation: Installation) -> None:
-    for path in (installation.directory / "data").glob("kms.sqlite3*"):
+    for path in (installation.directory / "data").glob("kms.db*"):
         path.unlink()
     assert "kmsd migrate" in refused(installation)
 
 
 def test_a_database_of_a_newer_release_stops_the_start(installation: Installation) -> None:
-    with sqlite3.connect(installation.directory / "data" / "kms.sqlite3") as database:
+    with sqlite3.connect(installation.directory / "data" / "kms.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     database.close()
     assert "newer release" in refused(installation)
@@ -167,11 +167,11 @@ def test_check_finds_what_serve_would_stumble_over(installation: Installation) -
     good = installation.kmsd("check", "--config", str(installation.config))
     assert good.returncode == 0, good.stdout
     edit(installation, 'label = "kms"', 'label = "other"')
-    shutil.move(installation.directory / "data" / "kms.sqlite3", installation.directory / "data" / "elsewhere.sqlite3")
+    shutil.move(installation.directory / "data" / "kms.db", installation.directory / "data" / "elsewhere.db")
     (installation.directory / "secrets" / "pin").chmod(0o644)
     bad = installation.kmsd("check", "--config", str(installation.config), check=False)
     assert bad.returncode != 0
-    for expected in ("other", "kms.sqlite3", "secrets/pin"):
+    for expected in ("other", "kms.db", "secrets/pin"):
         assert expected in bad.stdout + bad.stderr
 
 

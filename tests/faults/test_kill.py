@@ -14,7 +14,7 @@ from kms_client.formats import errors
 
 from kms.core.suites import Purpose
 from kms.failpoints import FAILPOINTS
-from tests.daemon import Daemon, Installation
+from tests.daemon import Daemon, Installation, wait_for_service
 
 KEY = "tenants/acme/keys/k1"
 CONTEXT = {"table": "t", "column": "c"}
@@ -82,8 +82,13 @@ class History:
         made = self.client.encrypt(name, plaintext, context=CONTEXT)
         self.returned.append((name, plaintext, made.ciphertext))
 
+    def connect(self) -> None:
+        wait_for_service(self.client)
+        wait_for_service(self.operator)
+
     def check(self) -> None:
         """All that was returned decrypts, and each key has exactly one primary version, which encrypts."""
+        self.connect()
         for name, plaintext, ciphertext in self.returned:
             assert self.client.decrypt(name, ciphertext, context=CONTEXT).plaintext == plaintext
         keys = [key.name for key in self.client.list_keys("tenants/acme")]
@@ -112,6 +117,7 @@ def history(installation: Installation) -> Iterator[History]:
 def die(history: History, failpoint: str, act: Act) -> None:
     """Run *act* against a daemon that dies at *failpoint*, and see that it was there that it died."""
     daemon = history.installation.start(failpoint=failpoint)
+    history.connect()
     with pytest.raises(errors.Unavailable):
         act(history.operator, history.client)
     assert daemon.process.wait(30) == -signal.SIGKILL
@@ -137,6 +143,7 @@ def test_a_start_that_is_killed_while_settling_settles_at_the_next(history: Hist
     assert killed.process.wait(30) == -signal.SIGKILL
     daemon = history.installation.start()
     assert len(daemon.events("kek.intent_found")) == 1
+    history.connect()
     assert len(list(history.client.list_keks("tenants/acme"))) == 2
     history.check()
 
@@ -147,6 +154,7 @@ def test_an_intent_is_carried_through_at_the_next_start_and_only_once(history: H
     assert len(daemon.events("kek.intent_found")) == 1
     daemon.stop()
     assert history.installation.start().events("kek.intent_found") == []
+    history.connect()
     assert [kek.version for kek in history.client.list_keks("tenants/acme")] == [1, 2]
 
 
@@ -159,11 +167,13 @@ def test_counts_are_never_lost_in_a_kill(history: History) -> None:
     encryptions = len(history.returned)
     for _ in range(3):
         daemon = history.installation.start()
+        history.connect()
         for _ in range(5):
             history.remember(KEY, b"x")
             encryptions += 1
         daemon.stop(signal.SIGKILL)
     history.installation.start()
+    history.connect()
     reserved = [version.encryptions_reserved for version in history.client.list_key_versions(KEY)]
     assert sum(reserved) >= encryptions
 
@@ -175,6 +185,7 @@ def kill_at_random(history: History, kills: int, seed: int) -> int:
     acknowledged = 0
     for _ in range(kills):
         daemon = history.installation.start()
+        history.connect()
         timer = threading.Timer(dice.uniform(0.0, 0.15), daemon.process.kill)
         timer.start()
         acknowledged += run_until_dead(history, daemon, dice, acts)

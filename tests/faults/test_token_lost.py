@@ -12,7 +12,7 @@ from kms_client import Client
 from kms_client.formats import errors
 
 from kms.core.suites import Purpose
-from tests.daemon import Daemon, Installation, wait_until
+from tests.daemon import Daemon, Installation, wait_for_service, wait_until
 
 CACHED = "tenants/acme/keys/cached"
 COLD = "tenants/acme/keys/cold"
@@ -26,6 +26,7 @@ def running(installation: Installation) -> Iterator[tuple[Installation, Daemon, 
         client.create_key("tenants/acme", "cached", purpose=Purpose.ENCRYPT)
         daemon.stop()
         daemon = installation.start()
+        wait_for_service(client)
         client.encrypt(CACHED, b"warm it up")
         yield installation, daemon, client, client.encrypt(CACHED, b"x").ciphertext
 
