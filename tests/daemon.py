@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
@@ -22,6 +23,7 @@ from kms_client import Client, DeadlineExceeded, Unavailable
 from kms_client.profile import Profile
 
 from kms.core.suites import Purpose, Suite
+from kms.kmsd.installation import initialise, issue_certificate
 
 KMSD = [str(Path(sys.executable).with_name("kmsd"))]
 PATIENCE = 30.0
@@ -102,19 +104,18 @@ class Daemon:
 
 
 class Installation:
-    """A directory made by `kmsd init`, and what runs on it."""
+    """A directory made as `kmsd init` makes it, and what runs on it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
         self.config = directory / "kmsd.toml"
         self._daemons: list[Daemon] = []
-        subprocess.run(
-            [*KMSD, "init", str(directory), "--address", f"127.0.0.1:{self.port}"],
-            check=True,
-            capture_output=True,
-            timeout=PATIENCE,
-        )
+        umask = os.umask(0o077)
+        try:
+            initialise(directory, f"127.0.0.1:{self.port}", "kms.local", datetime.now(UTC))
+        finally:
+            os.umask(umask)
 
     def kmsd(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run([*KMSD, *arguments], capture_output=True, text=True, timeout=60, check=False)
@@ -142,8 +143,10 @@ class Installation:
     def issue(self, principal: str) -> Path:
         """Issue a certificate; returns the profile."""
         out = self.directory.parent / "clients" / principal.replace("/", "-")
-        self.kmsd("issue-cert", "--config", str(self.config), principal, "--out", str(out))
-        return out / "kms.toml"
+        now = datetime.now(UTC)
+        issued = issue_certificate(self.config, principal, out, lifetime=timedelta(days=90), now=now)
+        assert issued.profile is not None
+        return issued.profile
 
     def operator(self) -> Client:
         return Client.from_profile(self.directory / "kms.toml")

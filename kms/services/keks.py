@@ -63,7 +63,8 @@ class Keks:
 
     async def activate(self, tenant: Tenant, version: int) -> tuple[Tenant, Kek]:
         """Carry a stored intent through; returns the tenant and the KEK version as they then are."""
-        async with self._storage.exclusive(f"kek/{tenant.uid}"):
+        # One lock for the whole token: with AES-KW the first KEK of all brings the bind key, of which there may be one.
+        async with self._storage.exclusive("kek"):
             async with self._storage.transaction(tenant.uid) as work:
                 pending = await work.keks.get(tenant.uid, version)
                 current = await work.tenants.get(tenant.slug)
