@@ -468,26 +468,31 @@ class Host:
         await loop.create_unix_connection(lambda: channel, sock=ours)
         if self._stopping.is_set():
             channel.lose("is being stopped")
-        fatal, reason = False, ""
         try:
-            answer = channel.request("open", greeting, self._start_deadline, self._start_deadline)
-            del greeting
-            self.greeted = await answer
-        except HostRefused as error:
-            reason, fatal = str(error), error.code in self._fatal
-            channel.lose(f"has been refused its start: {reason}")
-        except (HostUnavailable, NoMessage) as error:
-            reason = str(error)
-            channel.lose("could not be greeted")
-        if not channel.lost.done():
-            self._channel = channel
-            self._enter(HostState.RUNNING, self._status.reason, pid=process.pid)
-            self._settle_and_renew()
-            await channel.lost
+            fatal, reason = await self._greet(channel, greeting, process.pid)
+            await asyncio.wait({channel.lost})  # unlike `await`, this leaves the future alone when it is cancelled
+        finally:
+            channel.lose("is being stopped")  # a loop that ends without stop() cancels this task
         ending = await _reap(process, channel.spared_until)
         if not channel.lost.result():
             reason = f"the {self._name} host {ending}"
         return reason or f"the {self._name} host {channel.lost.result()}", fatal
+
+    async def _greet(self, channel: _Channel, greeting: Sequence[object], pid: int) -> tuple[bool, str]:
+        """Send the first call and let others follow when it is answered; returns whether and why it is refused."""
+        try:
+            self.greeted = await channel.request("open", greeting, self._start_deadline, self._start_deadline)
+        except HostRefused as error:
+            channel.lose(f"has been refused its start: {error}")
+            return error.code in self._fatal, str(error)
+        except (HostUnavailable, NoMessage) as error:
+            channel.lose("could not be greeted")
+            return False, str(error)
+        if not channel.lost.done():
+            self._channel = channel
+            self._enter(HostState.RUNNING, self._status.reason, pid=pid)
+            self._settle_and_renew()
+        return False, ""
 
 
 def _spawn(command: Sequence[str], fd: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
