@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote_from_bytes
 
+from kms.channel import HostRefused, HostUnavailable
 from kms.core.errors import CorruptRecord, HsmUnavailable
 from kms.core.keyring import Kek
 from kms.core.names import KekUid
 from kms.core.ports import CreatedKek, HealthStatus, PartHealth
 from kms.core.wrapping import WrapMechanism, WrappedDek
-from kms.hosts import Host, HostRefused, HostState, HostStatus, HostUnavailable
+from kms.hosts import Host, HostState, HostStatus
 
 # -I: no PYTHON* variables, no current directory on the path of a process that is about to get the PIN.
 HOST_COMMAND: Final = (sys.executable, "-I", "-m", "kms.hsm.token_host")
