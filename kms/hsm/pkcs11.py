@@ -232,4 +232,6 @@ class Pkcs11Vault:
 def _checked(kek: Kek) -> WrapMechanism:
     if kek.mechanism is None or not kek.canary:
         raise HsmUnavailable(f"KEK {kek.uid} version {kek.version} has not been made yet")
+    if kek.canary[1:2] != bytes([kek.mechanism]):  # a canary is a WrappedDek blob
+        raise HsmUnavailable(f"KEK {kek.uid} version {kek.version}: its canary is of another mechanism")
     return kek.mechanism

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kms.core.errors import CorruptRecord, HsmUnavailable
+from kms.core.errors import HsmUnavailable
 from kms.core.wrapping import WrapMechanism
 from tests.softhsm_token import Opened, make_kek, unknown_kek, until_works, works
 
@@ -164,8 +164,10 @@ async def test_a_record_with_the_canary_of_the_other_mechanism_is_refused(shared
         kek = await make_kek(vault)
         forged = replace(kek, mechanism=WrapMechanism.AES_KW)
         blob = await vault.wrap(kek, bytes(32), b"b")
-        with pytest.raises(CorruptRecord):
+        with pytest.raises(HsmUnavailable, match="canary is of another mechanism"):
             await vault.unwrap(forged, blob, b"b")
+        with pytest.raises(HsmUnavailable, match="canary is of another mechanism"):
+            await vault.wrap(forged, bytes(32), b"b")
 
 
 READ_OUT = """
