@@ -1,14 +1,12 @@
-"""Supervisor and framing of host processes: 4-byte length and msgpack over a socketpair (FORMATS section 10).
+"""Supervisor of host processes; each answers calls over a socketpair (channel.py, framing.py).
 
-call       [serial, expires, kind, arguments]     expires: seconds of CLOCK_MONOTONIC, which both sides share
-answer     [serial, 0, value]
-refusal    [serial, 1, [code, message]]           the host goes on
-farewell   [serial, 2, [code, message]]           the host leaves after it; the rest of its calls fail
+The life of a host:
 
-STOPPED --start--> STARTING --greeting answered--> RUNNING
-                    ^    |                            | died, left, hung, nonsense
-                    |    +--failed--> BACKING_OFF <---+
-                    +------delay over------+
+    STOPPED --start--> STARTING --greeting answered--> RUNNING
+                        ^    |                            | died, left, hung, nonsense
+                        |    +--failed--> BACKING_OFF <---+
+                        +------delay over------+
+
 A refusal with a fatal code, or a first attempt that fails, ends in FAILED: only start() tries again.
 """
 
@@ -24,13 +22,10 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-import msgpack
-
-MAX_MESSAGE: Final = 1 << 20  # bytes, without the length
-MAX_OUTSTANDING: Final = 1024  # calls
-MAX_OUTSTANDING_BYTES: Final = 8 << 20
+from .channel import MAX_OUTSTANDING, Channel, HostRefused, HostUnavailable
+from .framing import NoMessage
 
 FIRST_BACKOFF: Final = 0.1  # seconds; doubles with every failure in a row
 LONGEST_BACKOFF: Final = 10.0
@@ -40,121 +35,6 @@ STABLE_AFTER: Final = 10.0
 KILL_AFTER: Final = 2.0
 # A killed process that is still there has hung inside the kernel; it is left behind.
 _LEAVE_BEHIND: Final = 5.0
-
-# The host's answers go out together, but none waits longer than this for the others.
-_FLUSH_COUNT: Final = 16
-_FLUSH_SECONDS: Final = 0.002
-
-_ANSWER, _REFUSAL, _FAREWELL = 0, 1, 2
-
-
-class HostUnavailable(Exception):
-    """No host that answers; the message says why and holds no secret."""
-
-
-class HostRefused(Exception):
-    """The host has answered with an error of its own."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class NoMessage(Exception):
-    """The bytes are not what this framing sends."""
-
-
-class Refusal(Exception):
-    """What a host's handler raises to refuse a call; with *leaving* it is the host's last answer."""
-
-    def __init__(self, code: str, message: str, *, leaving: bool = False) -> None:
-        super().__init__(message)
-        self.code = code
-        self.leaving = leaving
-
-
-def pack(message: object) -> bytes:
-    """Return one message with its length in front.
-
-    Raises:
-        NoMessage: longer than MAX_MESSAGE.
-    """
-    body: bytes = msgpack.packb(message)
-    if len(body) > MAX_MESSAGE:
-        raise NoMessage(f"a host message has at most {MAX_MESSAGE} bytes")
-    return len(body).to_bytes(4, "big") + body
-
-
-class Unpacker:
-    """Cuts a stream of bytes into messages."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def feed(self, data: bytes) -> list[Any]:
-        """Add bytes; returns the messages that are complete now.
-
-        Raises:
-            NoMessage: a length above MAX_MESSAGE, or bytes that are no msgpack.
-        """
-        self._data += data
-        messages: list[Any] = []
-        begin = 0
-        while len(self._data) >= begin + 4:
-            length = int.from_bytes(self._data[begin : begin + 4], "big")
-            if length > MAX_MESSAGE:
-                raise NoMessage(f"a host message has at most {MAX_MESSAGE} bytes")
-            end = begin + 4 + length
-            if len(self._data) < end:
-                break
-            try:
-                messages.append(msgpack.unpackb(bytes(self._data[begin + 4 : end])))
-            except (ValueError, msgpack.UnpackException) as error:
-                raise NoMessage("a host message is no msgpack") from error
-            begin = end
-        del self._data[:begin]
-        return messages
-
-
-def serve(sock: socket.socket, handle: Callable[[str, list[Any]], object]) -> None:
-    """Answer calls one by one, in the host process, until the other side closes or the handler says farewell.
-
-    A call whose caller has given up is not carried out.
-    """
-    unpacker = Unpacker()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # nobody is waiting any more
-        while data := sock.recv(1 << 16):
-            answers: list[bytes] = []
-            began = time.monotonic()
-            for message in unpacker.feed(data):
-                serial, expires, kind, arguments = message
-                status, value = _carry_out(handle, expires, kind, arguments)
-                answers.append(pack([serial, status, value]))
-                if status == _FAREWELL:
-                    sock.sendall(b"".join(answers))
-                    return
-                if len(answers) >= _FLUSH_COUNT or time.monotonic() - began > _FLUSH_SECONDS:
-                    sock.sendall(b"".join(answers))
-                    answers.clear()
-                    began = time.monotonic()
-            sock.sendall(b"".join(answers))
-
-
-def _carry_out(
-    handle: Callable[[str, list[Any]], object], expires: float, kind: str, arguments: list[Any]
-) -> tuple[int, object]:
-    if time.monotonic() > expires:
-        return _REFUSAL, ["expired", f"{kind}: the caller's time was over before it began"]
-    try:
-        return _ANSWER, handle(kind, arguments)
-    except Refusal as refusal:
-        return _FAREWELL if refusal.leaving else _REFUSAL, [refusal.code, str(refusal)]
-    except Exception as error:  # noqa: BLE001  a mistake of ours; its text could hold what the call held
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else "?"
-        return _FAREWELL, ["mistake", f"{kind}: {type(error).__name__} in {where}"]
 
 
 class HostState(StrEnum):
@@ -175,114 +55,6 @@ class HostStatus:
     reason: str = ""  # why it is not running, or why the last one ended
     restarts: int = 0
     pid: int | None = None
-
-
-@dataclass(slots=True)
-class _Call:
-    future: asyncio.Future[object]
-    timer: asyncio.TimerHandle
-    size: int
-    spared_until: float
-
-
-class _Channel(asyncio.Protocol):
-    """The parent's end of one host's socket."""
-
-    def __init__(self, name: str, on_lost: Callable[[], None]) -> None:
-        self._name = name
-        self._on_lost = on_lost
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._unpacker = Unpacker()
-        self._serial = 0
-        self._calls: dict[int, _Call] = {}
-        self._bytes = 0
-        self._unsent: list[bytes] = []
-        self._heard = 0.0  # last sign of life while calls were waiting
-        self.lost: asyncio.Future[str] = self._loop.create_future()  # why; empty when the host went by itself
-        self.spared_until = 0.0
-
-    def request(self, kind: str, arguments: Sequence[object], deadline: float, spare: float) -> asyncio.Future[object]:
-        """Send a call; its answer, refusal or failure comes through the future."""
-        if self.lost.done():
-            raise HostUnavailable(f"the {self._name} host has gone")
-        now = time.monotonic()
-        message = pack([self._serial + 1, now + deadline, kind, arguments])
-        if len(self._calls) >= MAX_OUTSTANDING or self._bytes + len(message) > MAX_OUTSTANDING_BYTES:
-            raise HostUnavailable(f"the {self._name} host has too many calls waiting")
-        if not self._calls:
-            self._heard = now
-        self._serial += 1
-        self._bytes += len(message)
-        future: asyncio.Future[object] = self._loop.create_future()
-        timer = self._loop.call_later(deadline, self._expire, self._serial, deadline)
-        self._calls[self._serial] = _Call(future, timer, len(message), now + spare)
-        if not self._unsent:
-            self._loop.call_soon(self._flush)  # one write for all calls of this pass of the loop
-        self._unsent.append(message)
-        return future
-
-    def _flush(self) -> None:
-        if self._transport is not None and self._unsent:
-            self._transport.write(b"".join(self._unsent))
-            self._unsent.clear()
-
-    def _expire(self, serial: int, deadline: float) -> None:
-        call = self._calls.get(serial)
-        if call is None:
-            return
-        if not call.future.done():
-            call.future.set_exception(HostUnavailable(f"the {self._name} host did not answer within {deadline:g} s"))
-        # A queue that moves is a busy host; one that has not moved for a whole deadline is a hung one. The loop's
-        # timers may fire a little early.
-        if time.monotonic() - self._heard >= 0.9 * deadline:
-            self.lose(f"hung: it did not answer within {deadline:g} s")
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self._flush()
-
-    def data_received(self, data: bytes) -> None:
-        self._heard = time.monotonic()
-        try:
-            for message in self._unpacker.feed(data):
-                self._take(message)
-        except (NoMessage, TypeError, ValueError, KeyError):
-            self.lose("sent what is no answer")
-
-    def _take(self, message: Any) -> None:
-        serial, status, value = message
-        call = self._calls.pop(serial)
-        call.timer.cancel()
-        self._bytes -= call.size
-        if status == _ANSWER:
-            if not call.future.done():
-                call.future.set_result(value)
-            return
-        code, text = value
-        if not call.future.done():
-            call.future.set_exception(HostRefused(str(code), str(text)))
-        if status == _FAREWELL:
-            self.lose(f"left: {text}")
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  the exit status says more
-        self.lose("")
-
-    def lose(self, reason: str) -> None:
-        """Close the socket, which asks the host to leave, and fail all that waits."""
-        if self.lost.done():
-            return
-        self.lost.set_result(reason)
-        self.spared_until = max((call.spared_until for call in self._calls.values()), default=0.0)
-        for call in self._calls.values():
-            call.timer.cancel()
-            if not call.future.done():
-                call.future.set_exception(HostUnavailable(f"the {self._name} host {reason or 'has died'}"))
-        self._calls.clear()
-        self._unsent.clear()
-        self._on_lost()
-        if self._transport is not None:
-            self._transport.abort()
 
 
 class Host:
@@ -324,8 +96,8 @@ class Host:
         self._settled = asyncio.Event()  # the attempt that is under way, or the next one, has come to its end
         self._next_attempt = 0.0
         self._waiting = 0
-        self._alive: _Channel | None = None  # of the present process, also while it starts
-        self._channel: _Channel | None = None  # the same once its greeting has been answered
+        self._alive: Channel | None = None  # of the present process, also while it starts
+        self._channel: Channel | None = None  # the same once its greeting has been answered
         self.greeted: object = None  # the last answer to a greeting
 
     @property
@@ -464,30 +236,35 @@ class Host:
                 ours.close()
                 return f"the {self._name} host cannot be started: {error}", False
         loop = asyncio.get_running_loop()
-        channel = self._alive = _Channel(self._name, self._on_lost)
+        channel = self._alive = Channel(self._name, self._on_lost)
         await loop.create_unix_connection(lambda: channel, sock=ours)
         if self._stopping.is_set():
             channel.lose("is being stopped")
-        fatal, reason = False, ""
         try:
-            answer = channel.request("open", greeting, self._start_deadline, self._start_deadline)
-            del greeting
-            self.greeted = await answer
-        except HostRefused as error:
-            reason, fatal = str(error), error.code in self._fatal
-            channel.lose(f"has been refused its start: {reason}")
-        except (HostUnavailable, NoMessage) as error:
-            reason = str(error)
-            channel.lose("could not be greeted")
-        if not channel.lost.done():
-            self._channel = channel
-            self._enter(HostState.RUNNING, self._status.reason, pid=process.pid)
-            self._settle_and_renew()
-            await channel.lost
+            fatal, reason = await self._greet(channel, greeting, process.pid)
+            await asyncio.wait({channel.lost})  # unlike `await`, this leaves the future alone when it is cancelled
+        finally:
+            channel.lose("is being stopped")  # a loop that ends without stop() cancels this task
         ending = await _reap(process, channel.spared_until)
         if not channel.lost.result():
             reason = f"the {self._name} host {ending}"
         return reason or f"the {self._name} host {channel.lost.result()}", fatal
+
+    async def _greet(self, channel: Channel, greeting: Sequence[object], pid: int) -> tuple[bool, str]:
+        """Send the first call and let others follow when it is answered; returns whether and why it is refused."""
+        try:
+            self.greeted = await channel.request("open", greeting, self._start_deadline, self._start_deadline)
+        except HostRefused as error:
+            channel.lose(f"has been refused its start: {error}")
+            return error.code in self._fatal, str(error)
+        except (HostUnavailable, NoMessage) as error:
+            channel.lose("could not be greeted")
+            return False, str(error)
+        if not channel.lost.done():
+            self._channel = channel
+            self._enter(HostState.RUNNING, self._status.reason, pid=pid)
+            self._settle_and_renew()
+        return False, ""
 
 
 def _spawn(command: Sequence[str], fd: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

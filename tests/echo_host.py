@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from kms.hosts import Refusal, pack, serve
+from kms.framing import Refusal, pack, serve
 
 
 class EchoHost:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import secrets
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from uuid import uuid4
 import pytest
 import uvloop
 
+from kms.core.errors import HsmUnavailable
 from kms.core.keyring import Kek, KekState
 from kms.core.names import KekUid, TenantUid
 from kms.hsm.pkcs11 import Pkcs11Vault
@@ -171,10 +171,29 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process is there for signals."""
+class Opened:
+    """A started vault, stopped at the end of the block."""
+
+    def __init__(self, vault):
+        self.vault = vault
+
+    async def __aenter__(self):
+        await self.vault.start()
+        return self.vault
+
+    async def __aexit__(self, *_):
+        await self.vault.stop()
+
+
+async def works(vault, kek) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return await vault.unwrap(kek, await vault.wrap(kek, bytes(32), b"b"), b"b") == bytes(32)
+    except HsmUnavailable:
         return False
-    return True
+
+
+async def until_works(vault, kek, seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not await works(vault, kek):
+        assert time.monotonic() < until, vault.status
+        await asyncio.sleep(0.01)

@@ -15,7 +15,7 @@ import pkcs11
 from pkcs11.attributes import AttributeMapper
 
 from kms.core.wrapping import WrapMechanism
-from kms.hosts import Refusal
+from kms.framing import Refusal
 
 from .gcm import IvSource, gcm_decrypt, gcm_encrypt
 

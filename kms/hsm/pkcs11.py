@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote_from_bytes
 
+from kms.channel import HostRefused, HostUnavailable
 from kms.core.errors import CorruptRecord, HsmUnavailable
 from kms.core.keyring import Kek
 from kms.core.names import KekUid
 from kms.core.ports import CreatedKek, HealthStatus, PartHealth
 from kms.core.wrapping import WrapMechanism, WrappedDek
-from kms.hosts import Host, HostRefused, HostState, HostStatus, HostUnavailable
+from kms.hosts import Host, HostState, HostStatus
 
 # -I: no PYTHON* variables, no current directory on the path of a process that is about to get the PIN.
 HOST_COMMAND: Final = (sys.executable, "-I", "-m", "kms.hsm.token_host")
@@ -231,4 +232,6 @@ class Pkcs11Vault:
 def _checked(kek: Kek) -> WrapMechanism:
     if kek.mechanism is None or not kek.canary:
         raise HsmUnavailable(f"KEK {kek.uid} version {kek.version} has not been made yet")
+    if kek.canary[1:2] != bytes([kek.mechanism]):  # a canary is a WrappedDek blob
+        raise HsmUnavailable(f"KEK {kek.uid} version {kek.version}: its canary is of another mechanism")
     return kek.mechanism

@@ -2,12 +2,12 @@
 
 Calls, by name and arguments; uids travel as 16 bytes:
 
-    open    module, label, PIN, mechanism, reopen_after -> what Opened holds
-    create  uid, version                             -> mechanism, canary
-    wrap    uid, version, canary, DEK, binding       -> IV, body
-    unwrap  uid, version, canary, (IV, body), binding -> DEK
-    random  length                                   -> bytes
-    check                                            -> None
+    open    module, label, PIN, mechanism, reopen_after  -> a map of what TokenCapabilities has
+    create  uid, version                                 -> mechanism, canary
+    wrap    uid, version, canary, DEK, binding           -> IV, body
+    unwrap  uid, version, canary, (IV, body), binding    -> DEK
+    random  length                                       -> bytes
+    check                                                -> None
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import pkcs11
 from kms.core.errors import CorruptRecord
 from kms.core.names import KekUid
 from kms.core.wrapping import WrapMechanism
-from kms.hosts import Refusal, serve
+from kms.framing import Refusal, serve
 
 from .keks import Keks, KekVersion, Missing, Unusable
 from .module import OpenToken, is_loss, name_of, open_token
