@@ -110,10 +110,9 @@ def check(
 @app.command()
 def migrate(config: _Config) -> None:
     """Bring the database to this release; without a SQLite file, make one."""
+    from kms.kmsd.check_database import target  # noqa: PLC0415
     from storage.migrate import upgrade  # noqa: PLC0415
     from storage.ownership import Ownership  # noqa: PLC0415
-
-    from kms.kmsd.check_database import target  # noqa: PLC0415
 
     settings = load(config)
     if settings.storage.kind == "sqlite":
