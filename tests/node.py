@@ -9,7 +9,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections import Counter as Tally
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -171,6 +171,13 @@ class Node:
     async def ring(self, caller: Principal, name: KeyName) -> Ring:
         """The key as it is stored."""
         return await self.keys.get(caller, name)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop go on until *condition* holds."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  what is waited for announces nothing, and must be met at that very turn
+            await asyncio.sleep(0)
 
 
 def now() -> datetime:

@@ -13,7 +13,7 @@ from kms.core.ports import Counter
 from kms.core.usage import BLOCK_SECONDS, SMALLEST_BLOCK
 from kms.services.counting import UsageCounter, UsageCounters
 from storage.sqlite import SqliteDatabase
-from tests.node import Clock, RecordingStorage, stored_tenant
+from tests.node import Clock, RecordingStorage, stored_tenant, until
 
 
 @pytest.fixture
@@ -90,8 +90,7 @@ async def test_a_take_that_others_outrun_while_it_reserves_reserves_again(storag
     await usage.take(SMALLEST_BLOCK - 50)
     storage.held = asyncio.Event()
     batch = asyncio.create_task(usage.take(60))
-    while len(storage.amounts) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(storage.amounts) == 2)
     assert usage.take_reserved(50)
     storage.held.set()
     await batch
@@ -135,8 +134,7 @@ async def test_a_taker_that_goes_away_while_it_reserves_holds_up_nobody(storage,
     storage.held = asyncio.Event()
     gone = asyncio.create_task(usage.take(3))
     waiting = asyncio.create_task(usage.take(3))
-    while not storage.amounts:
-        await asyncio.sleep(0)
+    await until(lambda: storage.amounts)
     gone.cancel()
     storage.held.set()
     await waiting

@@ -11,7 +11,7 @@ import structlog
 from kms.core.errors import CannotDecrypt, CorruptRecord, InvalidRequest, NotFound, WrongPurpose
 from kms.core.names import KeyName, Principal, TenantName
 from kms.core.suites import Purpose
-from tests.node import DEK_LIFETIME, KEY_LIFETIME, OPERATOR, Hostile, Node, RecordingStorage, new_key
+from tests.node import DEK_LIFETIME, KEY_LIFETIME, OPERATOR, Hostile, Node, RecordingStorage, new_key, until
 
 pytestmark = pytest.mark.softhsm
 
@@ -68,9 +68,9 @@ async def test_another_tenants_resource_is_answered_without_looking_at_what_is_s
 
 
 async def test_an_unknown_key_gets_the_answer_of_another_tenants_key(node, acme, name):
-    with pytest.raises(NotFound, match="^tenants/acme/keys/absent does not exist$"):
+    with pytest.raises(NotFound, match=r"^tenants/acme/keys/absent does not exist$"):
         await node.fields.encrypt(acme, KeyName("acme", "absent"), b"x", ())
-    with pytest.raises(NotFound, match="^tenants/acme/keys/payroll does not exist$"):
+    with pytest.raises(NotFound, match=r"^tenants/acme/keys/payroll does not exist$"):
         await node.fields.encrypt(Principal("globex", "app"), name, b"x", ())
 
 
@@ -100,8 +100,7 @@ async def test_a_load_goes_on_for_the_others_when_the_caller_that_began_it_goes_
     first = asyncio.create_task(cold.fields.encrypt(acme, name, b"x", PAIRS))
     second = asyncio.create_task(cold.fields.encrypt(acme, name, b"y", PAIRS))
     before = node.vault.operations["unwrap"]
-    while node.vault.operations["unwrap"] == before:
-        await asyncio.sleep(0)
+    await until(lambda: node.vault.operations["unwrap"] > before)
     first.cancel()
     assert (await second).version == 1
     assert node.vault.operations["unwrap"] == before + 1
@@ -173,7 +172,7 @@ async def test_wrapped_deks_that_change_places_do_not_unwrap(node, acme, name, h
     uid = str((await node.ring(acme, name)).key.uid)
     other = await node.key(acme, "other")
     taken = "(SELECT wrapped FROM key_versions WHERE key_uid <> :uid)"
-    assert hostile.change(f"UPDATE key_versions SET wrapped = {taken} WHERE key_uid = :uid", uid=uid) == 1
+    assert hostile.change(f"UPDATE key_versions SET wrapped = {taken} WHERE key_uid = :uid", uid=uid) == 1  # noqa: S608
     await check_corrupt(node, acme, name, made.ciphertext)
     assert (await another(node).fields.encrypt(acme, other, b"x", ())).version == 1
 
@@ -196,7 +195,7 @@ async def test_a_wrapped_dek_of_another_tenant_does_not_unwrap(node, acme, name,
     await node.key(globex, "theirs")
     tenant = str((await node.ring(acme, name)).tenant.uid)
     taken = "(SELECT wrapped FROM key_versions WHERE tenant_id <> :tenant)"
-    assert hostile.change(f"UPDATE key_versions SET wrapped = {taken} WHERE tenant_id = :tenant", tenant=tenant) == 1
+    assert hostile.change(f"UPDATE key_versions SET wrapped = {taken} WHERE tenant_id = :tenant", tenant=tenant) == 1  # noqa: S608
     await check_corrupt(node, acme, name, made.ciphertext)
 
 
@@ -224,7 +223,7 @@ async def test_a_kek_record_that_names_another_tenants_kek_neither_wraps_nor_unw
     await node.tenant("globex")
     tenant = str((await node.ring(acme, name)).tenant.uid)
     theirs = "(SELECT kek_uid, canary, hsm_key_id FROM keks WHERE tenant_id <> :tenant)"
-    change = f"UPDATE keks SET (kek_uid, canary, hsm_key_id) = {theirs} WHERE tenant_id = :tenant"
+    change = f"UPDATE keks SET (kek_uid, canary, hsm_key_id) = {theirs} WHERE tenant_id = :tenant"  # noqa: S608
     assert hostile.change(change, tenant=tenant) == 1
     await check_corrupt(node, acme, name, made.ciphertext)
     with pytest.raises(CorruptRecord):
@@ -238,7 +237,7 @@ async def test_a_kek_record_that_names_another_tenants_kek_neither_wraps_nor_unw
 async def test_a_cached_dek_is_not_used_for_another_place_either(node, acme, name, hostile, change):
     """The record changes under a DEK that is still cached; both kinds of key ask for the version."""
     await node.fields.encrypt(acme, name, b"x", PAIRS)
-    assert hostile.change(f"UPDATE encryption_keys SET {change}") == 1
+    assert hostile.change(f"UPDATE encryption_keys SET {change}") == 1  # noqa: S608
     node.clock.now += KEY_LIFETIME
     ring = await node.keyrings.find(acme, name, frozenset(Purpose))
     with pytest.raises(CorruptRecord):
