@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import struct
@@ -141,6 +142,19 @@ class StalledPeer:
             + _frame(1, 4, 1, b"".join(_literal(name, value) for name, value in fields.items()))
             + _frame(0, 1, 1, b"\0" + struct.pack(">I", len(message)) + message)
         )
+
+        self._socket.setblocking(False)
+
+    async def begun(self) -> None:
+        """Wait for the header of the answer, which is the last thing that needs no window."""
+        loop, data = asyncio.get_running_loop(), b""
+        async with asyncio.timeout(10):
+            while True:
+                while len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big"):
+                    kind, data = data[3], data[9 + int.from_bytes(data[:3], "big") :]
+                    if kind == 1:
+                        return
+                data += await loop.sock_recv(self._socket, 4096)
 
     def close(self) -> None:
         self._socket.close()

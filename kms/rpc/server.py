@@ -50,15 +50,13 @@ class RpcServer:
         if self._listen.unix is not None:
             addresses.append(self._bind_unix(self._listen.unix))
         await self._server.start()
-        if self._listen.unix is not None:
-            self._listen.unix.path.chmod(int(self._listen.unix.mode, 8))
         for service in ("", *(service.full_name for service in SERVICES)):
-            await self.health.set(service, health_pb2.HealthCheckResponse.SERVING)
+            self.health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return addresses
 
     async def stop(self, grace: float) -> None:
         """Tell health checks first, refuse new calls, and give the running ones *grace* seconds."""
-        await self.health.enter_graceful_shutdown()
+        self.health.stop()
         await self._server.stop(grace)
         if self._listen.unix is not None:
             self._listen.unix.path.unlink(missing_ok=True)
@@ -83,10 +81,15 @@ class RpcServer:
         if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
             raise ListenError(f"listen.unix.path {path}: longer than {LONGEST_SOCKET_PATH} bytes")
         _remove_stale(path)
+        # From here on peers can connect, and who may is decided then: nobody else until the file has its mode.
+        before = os.umask(0o177)
         try:
             self._server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:
             raise ListenError(f"listen.unix.path {path}: cannot be made") from error
+        finally:
+            os.umask(before)
+        path.chmod(int(listener.mode, 8))
         return f"unix:{path}"
 
 
@@ -95,18 +98,21 @@ def _remove_stale(path: Path) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise ListenError(f"listen.unix.path {path}: is there and is no socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(os.fspath(path))
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(os.fspath(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise ListenError(f"listen.unix.path {path}: {error.strerror}") from error
-        else:
-            raise ListenError(f"listen.unix.path {path}: another process listens there")
+    except ConnectionRefusedError:
+        pass
+    except OSError as error:
+        raise ListenError(f"listen.unix.path {path}: {error.strerror or error}") from error
+    else:
+        raise ListenError(f"listen.unix.path {path}: another process listens there")
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ListenError(f"listen.unix.path {path}: {error.strerror}") from error
 
 
 def _read(path: Path) -> bytes:

@@ -132,11 +132,11 @@ async def test_a_request_id_that_breaks_the_rule_is_replaced(serve: Serve, given
     assert all(len(id_) == 16 and int(id_, 16) >= 0 for id_ in ids)
 
 
-@pytest.mark.parametrize("timeout", [None, 3600.0], ids=["no deadline", "a longer deadline"])
-async def test_a_call_past_the_daemons_deadline_is_ended(serve: Serve, timeout: float | None):
+@pytest.mark.parametrize("given", [None, 3600.0], ids=["no deadline", "a longer deadline"])
+async def test_a_call_past_the_daemons_deadline_is_ended(serve: Serve, given: float | None):
     edge = await serve(deadline=0.05)
     edge.answers.by_name["Encrypt"] = hang
-    error, status = await refused(edge.crypto.Encrypt(pb.EncryptRequest(), timeout=timeout))
+    error, status = await refused(edge.crypto.Encrypt(pb.EncryptRequest(), timeout=given))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert info_of(status).reason == "DEADLINE_EXCEEDED"
     assert "may still take effect" in str(error.details())
@@ -300,8 +300,8 @@ async def test_no_task_of_a_call_is_left_with_an_error_that_nobody_saw(serve: Se
     edge.answers.by_name["Encrypt"] = hang
     edge.answers.by_name["Decrypt"] = raising(RuntimeError("x"))
     with structlog.testing.capture_logs():
-        for timeout in (0.001, 0.01, 0.049, 0.05, 0.051, None):
-            await refused(edge.crypto.Encrypt(pb.EncryptRequest(), timeout=timeout))
+        for given in (0.001, 0.01, 0.049, 0.05, 0.051, None):
+            await refused(edge.crypto.Encrypt(pb.EncryptRequest(), timeout=given))
         await refused(edge.crypto.Decrypt(pb.DecryptRequest()))
     await edge.channel.close()
     await edge.server.stop(0.0)
