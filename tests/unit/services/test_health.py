@@ -34,9 +34,14 @@ class Told:
 
     def __init__(self) -> None:
         self.changes: list[tuple[str, HealthStatus]] = []
+        self._news: asyncio.Queue[None] = asyncio.Queue()
 
     async def __call__(self, part: str, health: PartHealth) -> None:
         self.changes.append((part, health.status))
+        self._news.put_nowait(None)
+
+    async def next_change(self) -> None:
+        await self._news.get()
 
 
 @pytest.fixture
@@ -100,9 +105,7 @@ async def test_it_goes_on_looking_until_it_is_cancelled(part, told):
         async with asyncio.timeout(10):
             for answer in (PartHealth(HEALTHY), RuntimeError("x"), PartHealth(HEALTHY), RuntimeError("y")):
                 part.answer = answer
-                seen = len(told.changes)
-                while len(told.changes) == seen:
-                    await asyncio.sleep(0.001)
+                await told.next_change()
     assert not running.done()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
