@@ -13,7 +13,8 @@ from importlib.metadata import version
 
 import structlog
 
-from kms.core.names import KeyName, KeyUid, Principal
+from kms.core.names import KeyName, Principal
+from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hardening import harden
 from kms.hosts import HostStatus
@@ -101,7 +102,7 @@ async def serve(settings: Settings) -> None:
         # Services.
         limits, cache = settings.limits, settings.cache
         rings: DekCache[KeyName, Ring] = DekCache(cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic)
-        versions: DekCache[tuple[KeyUid, int], ReadyVersion] = DekCache(
+        versions: DekCache[DekPlace, ReadyVersion] = DekCache(
             cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
         )
         keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions)
@@ -191,7 +192,7 @@ def _report_host(status: HostStatus) -> None:
     _log.info("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
 
-async def _sweep(*caches: DekCache[KeyName, Ring] | DekCache[tuple[KeyUid, int], ReadyVersion]) -> None:
+async def _sweep(*caches: DekCache[KeyName, Ring] | DekCache[DekPlace, ReadyVersion]) -> None:
     """Drop what has outlived its time even if nobody asks for it again."""
     while True:
         await asyncio.sleep(SWEEP_INTERVAL)

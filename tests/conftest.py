@@ -1,9 +1,12 @@
 """Fixtures that all tests may use, each in the module of its subject."""
 
+# A module after those that it imports: pytest rewrites the asserts of a plugin as it registers it.
 pytest_plugins = [
     "tests.client_fixtures",
-    "tests.daemon",
     "tests.postgresql_server",
+    "tests.daemon",
     "tests.softhsm_token",
     "tests.vector_data",
+    "tests.node",
+    "tests.rpc_server",
 ]

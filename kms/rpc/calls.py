@@ -19,7 +19,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from kms.core.errors import DeadlineExceeded, KmsError, LimitExceeded, invalid
+from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, LimitExceeded, invalid
 from kms.core.names import Principal
 from kms.rpc.identity import Identities, check_caller
 from kms.rpc.methods import Method
@@ -91,7 +91,8 @@ class Calls:
                 return response
             finally:
                 self._observer.call_finished(method.full_name, code, time.perf_counter() - started)
-            _log.info(
+            # Stored state that makes no sense is for the operator to look at, the rest is the callers' business.
+            (_log.error if isinstance(error, CorruptRecord) else _log.info)(
                 "call.refused",
                 method=method.full_name,
                 audit=method.audit,
@@ -99,9 +100,9 @@ class Calls:
                 reason=error.reason,
                 request_id=request_id,
             )
-            details = status_of(error, request_id).SerializeToString()
-            trailers = ((STATUS_DETAILS, details), (REQUEST_ID, request_id))
-            await context.abort(code_of(error), str(error), trailers)
+            status = status_of(error, request_id)
+            trailers = ((STATUS_DETAILS, status.SerializeToString()), (REQUEST_ID, request_id))
+            await context.abort(code_of(error), status.message, trailers)
             raise AssertionError("abort returned")
 
         return call

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from kms.rpc.health import Health
+from kms.rpc.health import HealthServicer
 from kms.rpc.methods import SERVICES
 from kms.settings import Limits, Listen, TcpListener, UnixListener
 
@@ -31,10 +31,10 @@ class RpcServer:
     def __init__(self, handlers: Sequence[grpc.GenericRpcHandler], listen: Listen, limits: Limits) -> None:
         self._listen = listen
         self._limits = limits
-        self.health = Health()
+        self.health = HealthServicer()
         self._server = grpc.aio.server(options=_options(limits))
         self._server.add_generic_rpc_handlers(tuple(handlers))
-        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         names = [service.full_name for service in SERVICES]
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
@@ -50,14 +50,13 @@ class RpcServer:
         if self._listen.unix is not None:
             addresses.append(self._bind_unix(self._listen.unix))
         await self._server.start()
-        if self._listen.unix is not None:
-            self._listen.unix.path.chmod(int(self._listen.unix.mode, 8))
-        await self.health.serving("", *(service.full_name for service in SERVICES))
+        for service in ("", *(service.full_name for service in SERVICES)):
+            self.health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return addresses
 
     async def stop(self, grace: float) -> None:
         """Tell health checks first, refuse new calls, and give the running ones *grace* seconds."""
-        await self.health.stop()
+        self.health.stop()
         await self._server.stop(grace)
         if self._listen.unix is not None:
             self._listen.unix.path.unlink(missing_ok=True)
@@ -82,10 +81,15 @@ class RpcServer:
         if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
             raise ListenError(f"listen.unix.path {path}: longer than {LONGEST_SOCKET_PATH} bytes")
         _remove_stale(path)
+        # From here on peers can connect, and who may is decided then: nobody else until the file has its mode.
+        before = os.umask(0o177)
         try:
             self._server.add_insecure_port(f"unix:{path}")
         except RuntimeError as error:
             raise ListenError(f"listen.unix.path {path}: cannot be made") from error
+        finally:
+            os.umask(before)
+        path.chmod(int(listener.mode, 8))
         return f"unix:{path}"
 
 
@@ -94,18 +98,21 @@ def _remove_stale(path: Path) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise ListenError(f"listen.unix.path {path}: is there and is no socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(os.fspath(path))
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(os.fspath(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise ListenError(f"listen.unix.path {path}: {error.strerror}") from error
-        else:
-            raise ListenError(f"listen.unix.path {path}: another process listens there")
+    except ConnectionRefusedError:
+        pass
+    except OSError as error:
+        raise ListenError(f"listen.unix.path {path}: {error.strerror or error}") from error
+    else:
+        raise ListenError(f"listen.unix.path {path}: another process listens there")
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ListenError(f"listen.unix.path {path}: {error.strerror}") from error
 
 
 def _read(path: Path) -> bytes:

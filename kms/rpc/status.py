@@ -13,6 +13,11 @@ from kms.core import errors
 
 DOMAIN: Final = "kms"
 
+# A peer drops an answer whose trailers are longer than 8 KiB (grpc.max_metadata_size), the longer the more often. The
+# message is in them twice, once percent-encoded, and the details may travel in base64. Bytes:
+LONGEST_MESSAGE: Final = 512
+LONGEST_VIOLATIONS: Final = 3_072
+
 STATUS: Final = MappingProxyType(
     {
         errors.KmsError: StatusCode.INTERNAL,  # a leaf that lands here has been forgotten
@@ -39,16 +44,28 @@ def code_of(error: errors.KmsError) -> StatusCode:
 
 
 def status_of(error: errors.KmsError, request_id: str) -> status_pb2.Status:
-    """Return the whole status: code, message, ErrorInfo, and BadRequest for broken rules."""
-    status = status_pb2.Status(code=code_of(error).value[0], message=str(error))
+    """Return the whole status: code, message, ErrorInfo, and BadRequest for broken rules, the first that there is room for."""
+    status = status_pb2.Status(code=code_of(error).value[0], message=_cut(str(error)))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata={"request_id": request_id})
     status.details.append(_packed(info))
     if isinstance(error, errors.InvalidRequest):
-        violations = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.rule) for v in error.violations
-        ]
-        status.details.append(_packed(error_details_pb2.BadRequest(field_violations=violations)))
+        status.details.append(_packed(_bad_request(error)))
     return status
+
+
+def _bad_request(error: errors.InvalidRequest) -> error_details_pb2.BadRequest:
+    details = error_details_pb2.BadRequest()
+    for violation in error.violations:
+        details.field_violations.add(field=_cut(violation.field), description=_cut(violation.rule))
+        if details.ByteSize() > LONGEST_VIOLATIONS:
+            del details.field_violations[-1]
+            break
+    return details
+
+
+def _cut(text: str) -> str:
+    raw = text.encode()
+    return text if len(raw) <= LONGEST_MESSAGE else raw[: LONGEST_MESSAGE - 3].decode(errors="ignore") + "..."
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:

@@ -43,18 +43,16 @@ class UsageCounter:
         if self._allowance.take(count):
             return
         async with self._refilling:
-            if self._allowance.take(count):
-                return
-            now = self._clock()
-            size = max(next_block(self._allowance.block, now - self._allowance.since), count)
-            if not await self._counters.reserve(self._counter, size, self._stop_at):
-                # Near the end a block does not fit any more, but exactly what is asked for may.
-                size = count
+            while not self._allowance.take(count):  # again where others have taken from the block at hand meanwhile
+                now = self._clock()
+                size = max(next_block(self._allowance.block, now - self._allowance.since), count)
                 if not await self._counters.reserve(self._counter, size, self._stop_at):
-                    raise VersionExhausted("the version has reached its limit of encryptions; rotate the key")
-            reach("counters.reserved")
-            self._allowance.refill(size, now)
-            self._allowance.take(count)
+                    # Near the end a block does not fit any more, but exactly what is missing may.
+                    size = count - self._allowance.left
+                    if not await self._counters.reserve(self._counter, size, self._stop_at):
+                        raise VersionExhausted("the version has reached its limit of encryptions; rotate the key")
+                reach("counters.reserved")
+                self._allowance.refill(size, now)
 
 
 class UsageCounters:

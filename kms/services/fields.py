@@ -28,7 +28,7 @@ class Encrypted:
     changed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Decrypted:
     """One plaintext, the version that made its ciphertext, and whether that is the primary one."""
 
@@ -37,7 +37,7 @@ class Decrypted:
     primary: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Varying:
     """The context pair that differs within a batch: one value for each item."""
 
@@ -45,7 +45,7 @@ class Varying:
     values: Sequence[bytes]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Batch:
     """Results parallel to the items, empty where an item failed, and the failures by index."""
 
@@ -223,9 +223,11 @@ class Fields:
         except InvalidRequest as error:
             rule = error.violations[0].rule
             batch.failures.update((index, invalid(f"ciphertexts[{index}]", rule)) for index in indexes)
+            await asyncio.sleep(0)
             return
         except KmsError as error:
             batch.failures.update((index, error) for index in indexes)
+            await asyncio.sleep(0)
             return
         for turn in _turns(indexes):
             values = _pick(ciphertexts, turn)

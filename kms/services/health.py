@@ -57,4 +57,7 @@ class HealthMonitor:
             health = PartHealth(HealthStatus.UNHEALTHY, f"did not answer within {self._deadline} s")
         except KmsError as error:
             health = PartHealth(HealthStatus.UNHEALTHY, str(error))
+        except Exception as error:  # noqa: BLE001  a mistake in a check must not end the daemon
+            _log.exception("health.check_failed")
+            health = PartHealth(HealthStatus.UNHEALTHY, f"the check failed: {type(error).__name__}")
         return replace(health, response_time=time.perf_counter() - started)

@@ -6,13 +6,14 @@ every such intent through at the next start. Doing a step twice does it once.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
 
-from kms.core.errors import Conflict, NotFound
+from kms.core.errors import Conflict, KmsError, NotFound
 from kms.core.keyring import Kek, KekState, Tenant
 from kms.core.names import Principal, TenantName
 from kms.core.ports import Counter, KekVault, Storage
@@ -40,6 +41,7 @@ class Keks:
         self._vault = vault
         self._usage = usage
         self._now = now
+        self._activations: set[asyncio.Task[tuple[Tenant, Kek]]] = set()
 
     async def rotate(self, caller: Principal, name: TenantName, seen: int) -> tuple[Tenant, KekStatus]:
         """Make the next KEK version the one that wraps what is new.
@@ -62,7 +64,17 @@ class Keks:
         return tenant, KekStatus(kek, kek.version == tenant.primary_kek, 0, 0)
 
     async def activate(self, tenant: Tenant, version: int) -> tuple[Tenant, Kek]:
-        """Carry a stored intent through; returns the tenant and the KEK version as they then are."""
+        """Carry a stored intent through; returns the tenant and the KEK version as they then are.
+
+        It goes on when the caller goes away: while the token makes the key nobody else may get the lock, or two nodes
+        of one token make two keys.
+        """
+        task = asyncio.create_task(self._activate(tenant, version))
+        self._activations.add(task)
+        task.add_done_callback(self._activations.discard)
+        return await asyncio.shield(task)
+
+    async def _activate(self, tenant: Tenant, version: int) -> tuple[Tenant, Kek]:
         # One lock for the whole token: with AES-KW the first KEK of all brings the bind key, of which there may be one.
         async with self._storage.exclusive("kek"):
             async with self._storage.transaction(tenant.uid) as work:
@@ -91,14 +103,23 @@ class Keks:
         return current, kek
 
     async def settle(self) -> int:
-        """Carry through every intent that a crash left without an outcome; returns how many there were."""
+        """Carry through every intent that a crash left without an outcome; returns how many were.
+
+        One that cannot be is left: nobody sees it, the next start or the next call for it tries again, and the other
+        tenants do not wait for that.
+        """
         async with self._storage.transaction() as work:
             pending = await work.keks.pending()
+        settled = 0
         for tenant, kek in pending:
             reach("settle.before")
             _log.warning("kek.intent_found", tenant=tenant.slug, version=kek.version)
-            await self.activate(tenant, kek.version)
-        return len(pending)
+            try:
+                await self.activate(tenant, kek.version)
+                settled += 1
+            except KmsError as error:
+                _log.error("kek.intent_left", tenant=tenant.slug, version=kek.version, reason=str(error))
+        return settled
 
     async def list_statuses(
         self, caller: Principal, name: TenantName, after: int, limit: int

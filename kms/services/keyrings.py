@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from kms.core.ciphertext import Header
 from kms.core.errors import CannotDecrypt, CorruptRecord, NotFound, WrongPurpose
 from kms.core.keyring import Key, Tenant
-from kms.core.names import KeyName, KeyUid, Principal
+from kms.core.names import KeyName, Principal
 from kms.core.ports import Counter, Storage
 from kms.core.suites import RULES, Purpose
+from kms.core.wrapping import DekPlace
 from kms.crypto.aead import FieldCipher, cipher_for
 from kms.crypto.cache import DekCache
 from kms.services.counting import UsageCounter, UsageCounters
 from kms.services.wrapping import DekWrapping
+
+_log = structlog.get_logger(__name__)
 
 FIELD_PURPOSES: Final = frozenset({Purpose.ENCRYPT, Purpose.DETERMINISTIC})
 DATA_KEY_PURPOSES: Final = frozenset({Purpose.DATA_KEY})
@@ -47,7 +52,7 @@ class Keyrings:
         wrapping: DekWrapping,
         usage: UsageCounters,
         rings: DekCache[KeyName, Ring],
-        versions: DekCache[tuple[KeyUid, int], ReadyVersion],
+        versions: DekCache[DekPlace, ReadyVersion],
     ) -> None:
         self._storage = storage
         self._wrapping = wrapping
@@ -112,7 +117,8 @@ class Keyrings:
         return Ring(tenant, key)
 
     async def _load(self, ring: Ring, version: int) -> ReadyVersion | None:
-        place = (ring.key.uid, version)
+        # All that the wrap is bound to: a changed record finds no DEK that was unwrapped for another place.
+        place = ring.key.place(version)
         ready = self._versions.peek(place)
         if ready is not None:
             return ready
@@ -127,7 +133,11 @@ class Keyrings:
             stored = await work.key_versions.get(tenant.uid, key.uid, version)
         if stored is None:
             raise NotFound(key.name(tenant).version(version))
-        dek = await self._wrapping.unwrap(tenant, key, stored)
+        try:
+            dek = await self._wrapping.unwrap(tenant, key, stored)
+        except CorruptRecord as error:  # also told here, since a batch tells it of its items only
+            _log.error("key_version.corrupt", name=key.name(tenant).version(version), reason=str(error))
+            raise
         return ReadyVersion(
             version,
             Header(key.suite, key.uid, version).encode(),

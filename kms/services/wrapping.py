@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kms.core.errors import CorruptRecord, HsmUnavailable
+from kms.core.errors import CorruptRecord, HsmUnavailable, VersionExhausted
 from kms.core.keyring import Kek, KekState, Key, KeyVersion, Tenant
 from kms.core.ports import Counter, KekVault, Storage
 from kms.core.suites import RULES, WRAP_STOP
@@ -29,7 +29,12 @@ class DekWrapping:
         kek = await self._kek(tenant, tenant.primary_kek)
         if kek.mechanism is None:
             raise CorruptRecord(f"{tenant.name.kek(kek.version)} has no mechanism")
-        await self._usage.of(Counter(tenant.uid, kek.uid, kek.version), WRAP_STOP).take(1)
+        try:
+            await self._usage.of(Counter(tenant.uid, kek.uid, kek.version), WRAP_STOP).take(1)
+        except VersionExhausted as error:
+            raise VersionExhausted(
+                f"{tenant.name.kek(kek.version)} has reached its limit of wraps; rotate it"
+            ) from error
         length = RULES[key.suite].dek_length
         dek = await self._vault.random(length)
         if len(dek) != length:
@@ -58,6 +63,6 @@ class DekWrapping:
     async def _kek(self, tenant: Tenant, version: int) -> Kek:
         async with self._storage.transaction(tenant.uid) as work:
             kek = await work.keks.get(tenant.uid, version)
-        if kek is None or kek.state is not KekState.ACTIVE:
+        if kek is None or kek.state is not KekState.ACTIVE or kek.uid != tenant.kek:
             raise CorruptRecord(f"{tenant.name.kek(version)} is not there")
         return kek

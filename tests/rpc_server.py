@@ -1,0 +1,169 @@
+"""The daemon's gRPC edge in the test's own process: the real server and wrapper, with answers that the test gives."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from kms.core.names import Principal
+from kms.rpc.calls import Calls
+from kms.rpc.identity import Identities
+from kms.rpc.methods import METHODS, SERVICES
+from kms.rpc.server import RpcServer
+from kms.settings import Limits, Listen, UnixListener
+from kms.v1 import crypto_pb2_grpc
+
+CALLER = Principal("acme", "app")
+
+Answer = Callable[[Any, Principal], Awaitable[Any]]
+
+
+class Answers:
+    """A servicer of every method; each does what the test has set under its name."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Answer] = {}
+
+    def __getattr__(self, name: str) -> Answer:
+        async def answer(request: Any, caller: Principal) -> Any:
+            return await self.by_name[name](request, caller)
+
+        return answer
+
+
+@dataclass
+class Observer:
+    """Remembers what it is told."""
+
+    spans: list[tuple[str, str]] = field(default_factory=list)
+    finished: list[tuple[str, str]] = field(default_factory=list)
+
+    def span(self, method: str, request_id: str) -> AbstractContextManager[object]:
+        self.spans.append((method, request_id))
+        return nullcontext()
+
+    def call_finished(self, method: str, code: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.finished.append((method.rpartition("/")[2], code))
+
+
+@dataclass
+class Edge:
+    """A server on a Unix socket and a channel to it."""
+
+    server: RpcServer
+    path: Path
+    answers: Answers
+    observer: Observer
+    channel: grpc.aio.Channel
+
+    @property
+    def crypto(self) -> Any:
+        return crypto_pb2_grpc.CryptoServiceStub(self.channel)
+
+
+Serve = Callable[..., Awaitable[Edge]]
+
+
+def listener(path: Path, mode: str = "0600") -> UnixListener:
+    return UnixListener(path=path, principal=str(CALLER), mode=mode)
+
+
+@pytest.fixture
+def socket_directory() -> Iterator[Path]:
+    """A short path: a socket's has at most 107 bytes."""
+    directory = Path(tempfile.mkdtemp(prefix="kms-rpc-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
+    """Start servers: `await serve(in_flight=..., deadline=...)`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(*, in_flight: int = 256, deadline: float = 20.0) -> Edge:
+            answers, observer = Answers(), Observer()
+            calls = Calls(Identities("test", CALLER), observer, in_flight=in_flight, deadline=deadline)
+            handlers = calls.handlers(METHODS, {service.full_name: answers for service in SERVICES})
+            path = socket_directory / "kmsd.sock"
+            server = RpcServer(handlers, Listen(unix=listener(path)), Limits())
+            await server.start()
+            stack.push_async_callback(server.stop, 0.0)
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"unix:{path}"))
+            return Edge(server, path, answers, observer, channel)
+
+        yield start
+
+
+async def refused(call: Awaitable[Any]) -> tuple[grpc.aio.AioRpcError, status_pb2.Status]:
+    """Await a call that must fail; returns the error and its details."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    trailers = dict(caught.value.trailing_metadata() or ())
+    return caught.value, status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
+
+
+def info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """The ErrorInfo of a status."""
+    return error_details_pb2.ErrorInfo.FromString(status.details[0].value)
+
+
+class StalledPeer:
+    """An HTTP/2 client that makes one call and then reads nothing: its flow-control window is 0 (RFC 9113, section 6.9.2)."""
+
+    def __init__(self, path: Path, method: str, message: bytes = b"") -> None:
+        fields = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": method,
+            ":authority": "test",
+            "content-type": "application/grpc",
+            "te": "trailers",
+        }
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        window = struct.pack(">HI", 4, 0)  # SETTINGS_INITIAL_WINDOW_SIZE
+        self._socket.sendall(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+            + _frame(4, 0, 0, window)
+            + _frame(1, 4, 1, b"".join(_literal(name, value) for name, value in fields.items()))
+            + _frame(0, 1, 1, b"\0" + struct.pack(">I", len(message)) + message)
+        )
+
+        self._socket.setblocking(False)
+
+    async def begun(self) -> None:
+        """Wait for the header of the answer, which is the last thing that needs no window."""
+        loop, data = asyncio.get_running_loop(), b""
+        async with asyncio.timeout(10):
+            while True:
+                while len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big"):
+                    kind, data = data[3], data[9 + int.from_bytes(data[:3], "big") :]
+                    if kind == 1:
+                        return
+                data += await loop.sock_recv(self._socket, 4096)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+
+
+def _literal(name: str, value: str) -> bytes:
+    """A header field that enters no table (RFC 7541, section 6.2.2)."""
+    return b"\0" + bytes((len(name),)) + name.encode() + bytes((len(value),)) + value.encode()
