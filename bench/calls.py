@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from kms_client import Client
 
 from bench.rounds import Figures, Sampler, alternate, repeated
-from bench.service import KEY, Service
+from bench.service import KEY, Service, stub_of
 from bench.workload import BARE, SHARED, VARYING, Workload, bare_loop, check_encrypted, check_plaintexts, context_pairs
 from kms.v1 import crypto_pb2 as pb
 
@@ -23,7 +23,7 @@ def batches(service: Service, size: int, rounds: int, seconds: float) -> dict[st
     Raises:
         WrongResult: a result is wrong.
     """
-    work = Workload.of(size)
+    work, stub = Workload.of(size), stub_of(service.bare)
     stored = service.tls.encrypt_batch(KEY, work.values, context=SHARED, varying=work.varying).complete()
 
     def encrypt(client: Client) -> Callable[[], list[bytes]]:
@@ -33,11 +33,7 @@ def batches(service: Service, size: int, rounds: int, seconds: float) -> dict[st
         return lambda: client.decrypt_batch(KEY, stored, context=SHARED, varying=work.varying).complete()
 
     def encrypt_bare() -> list[bytes]:
-        varying = pb.VaryingContext(key=VARYING, values=[row.encode() for row in work.rows])
-        request = pb.EncryptBatchRequest(
-            name=KEY, plaintexts=work.values, context=context_pairs(SHARED), varying=varying
-        )
-        return list(service.stub.EncryptBatch(request, timeout=60).ciphertexts)
+        return list(stub.EncryptBatch(encrypt_batch_request(work), timeout=60).ciphertexts)
 
     def encrypted(ciphertexts: list[bytes]) -> None:
         check_encrypted(service.tls, KEY, work, ciphertexts)
@@ -67,7 +63,7 @@ def single(service: Service, rounds: int, seconds: float) -> dict[str, Figures]:
     Raises:
         WrongResult: a result is wrong.
     """
-    work = Workload.of(1)
+    work, stub = Workload.of(1), stub_of(service.bare)
     (value,), context = work.values, work.context
     stored = service.tls.encrypt(KEY, value, context=context).ciphertext
 
@@ -79,8 +75,7 @@ def single(service: Service, rounds: int, seconds: float) -> dict[str, Figures]:
 
     def encrypt_bare() -> bytes:
         request = pb.EncryptRequest(name=KEY, plaintext=value, context=context_pairs(context))
-        answer: Any = service.stub.Encrypt(request, timeout=60)
-        return bytes(answer.ciphertext)
+        return bytes(stub.Encrypt(request, timeout=60).ciphertext)
 
     def encrypted(ciphertext: bytes) -> None:
         check_encrypted(service.tls, KEY, work, [ciphertext])
@@ -102,3 +97,9 @@ def single(service: Service, rounds: int, seconds: float) -> dict[str, Figures]:
         },
         rounds,
     )
+
+
+def encrypt_batch_request(work: Workload) -> pb.EncryptBatchRequest:
+    """Make the request for a batch."""
+    varying = pb.VaryingContext(key=VARYING, values=[row.encode() for row in work.rows])
+    return pb.EncryptBatchRequest(name=KEY, plaintexts=work.values, context=context_pairs(SHARED), varying=varying)

@@ -65,15 +65,17 @@ def measure(service: Service, effort: Effort) -> None:
     before = service.token_operations()
     for size in SIZES:
         figures = calls.batches(service, size, effort.rounds, effort.seconds)
-        report.show(f"Batches of {size:,} values, one batch in flight", lines(figures, "value"))
+        report.show(f"Batches of {size:,} values, one batch in flight", report.lines(figures, "value", BARE))
         overhead.append(overhead_of(figures, "EncryptBatch", size))
         aims += batch_aims(figures, size)
     figures = calls.single(service, effort.rounds, effort.seconds)
-    report.show("One value a call, one call in flight", lines(figures, "call"))
+    report.show("One value a call, one call in flight", report.lines(figures, "call", BARE))
     overhead.append(overhead_of(figures, "Encrypt", 1))
     # A run of h2load also connects, so it is given more time.
     figures = load.unary(service, effort.rounds, effort.seconds * 4)
-    report.show(f"One value a call, {load.IN_FLIGHT} calls in flight (h2load, Unix socket)", lines(figures, "call"))
+    report.show(
+        f"One value a call, {load.IN_FLIGHT} calls in flight (h2load, Unix socket)", report.lines(figures, "call", BARE)
+    )
     aims += load_aims(figures)
     report.show("SDK overhead: its calls beside the generated stub's, mutual TLS", overhead)
     used = service.token_operations() - before
@@ -81,24 +83,6 @@ def measure(service: Service, effort: Effort) -> None:
     if used:
         raise WrongResult(f"{used} token operations on the path that should need none")
     report.show("Aims", map(str, aims))
-
-
-def lines(figures: Mapping[str, Figures], item: str) -> list[str]:
-    """Lay out one line for each variant."""
-    header = ("", f"{item}s/s", f"us/{item}", "x bare loop", "quietest", "CPU us, client", "server")
-    rows = (
-        (
-            name,
-            f"{figure.rate:,.0f}",
-            f"{figure.microseconds:,.2f}",
-            f"{figure.times(figures[BARE]):.2f}",
-            f"{figure.times_quietest(figures[BARE]):.2f}",
-            f"{figure.client_microseconds:.2f}",
-            f"{figure.server_microseconds:.2f}",
-        )
-        for name, figure in figures.items()
-    )
-    return report.table(header, rows)
 
 
 def batch_aims(figures: Mapping[str, Figures], size: int) -> list[report.Aim]:

@@ -8,13 +8,15 @@ import platform
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.backends.openssl import backend
+
+from bench.rounds import Figures
 
 _LIBRARIES: Final = ("grpcio", "protobuf", "cryptography", "uvloop")
 
@@ -58,6 +60,24 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+
+
+def lines(figures: Mapping[str, Figures], item: str, base: str) -> list[str]:
+    """Lay out one line for each variant, with the time of each as a multiple of the variant *base*."""
+    header = ("", f"{item}s/s", f"us/{item}", "ratio", "quietest", "CPU us: client", "server")
+    rows = (
+        (
+            name,
+            f"{figure.rate:,.0f}",
+            f"{figure.microseconds:,.2f}",
+            f"{figure.times(figures[base]):.2f}",
+            f"{figure.times_quietest(figures[base]):.2f}",
+            f"{figure.client_microseconds:.2f}",
+            f"{figure.server_microseconds:.2f}",
+        )
+        for name, figure in figures.items()
+    )
+    return [*table(header, rows), f"(ratio: time of the {base}; quietest: by the fastest sample of each)"]
 
 
 def show(title: str, lines: Iterable[str]) -> None:

@@ -38,7 +38,7 @@ class Service:
     metrics: str
     tls: Client
     unix: Client
-    stub: Any  # generated, for mutual TLS without the SDK
+    bare: grpc.Channel  # mutual TLS without the SDK
     cpu: Callable[[], float]
 
     def token_operations(self) -> int:
@@ -94,7 +94,7 @@ def running() -> Iterator[Service]:
                 _bare_channel(client / "kms.toml") as bare,
             ):
                 tls.create_key(TENANT, KEY.rpartition("/")[2], purpose=Purpose.ENCRYPT)
-                yield Service(directory, socket, metrics, tls, unix, stub_of(bare), cpu_clock(process.pid))
+                yield Service(directory, socket, metrics, tls, unix, bare, cpu_clock(process.pid))
     finally:
         shutil.rmtree(directory)
 
