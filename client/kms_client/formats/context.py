@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from .errors import InvalidRequest, Violation, invalid
@@ -32,9 +33,13 @@ def check_key(key: str, field: str) -> str:
     Raises:
         InvalidRequest: another character set, too long, or reserved for the daemon.
     """
-    if _KEY.fullmatch(key) is None or key.startswith("kms."):
+    if not _is_key(key):
         raise invalid(field, KEY_RULE)
     return key
+
+
+def _is_key(key: str) -> bool:
+    return _KEY.fullmatch(key) is not None and not key.startswith("kms.")
 
 
 def check_value(value: bytes, field: str) -> bytes:
@@ -52,6 +57,38 @@ def check_value(value: bytes, field: str) -> bytes:
     return value
 
 
+def _all_text(values: Sequence[bytes]) -> bool:
+    """Whether check_value() takes each of them."""
+    # One look at all: pieces that are no UTF-8 alone cannot become it across a separator of ASCII.
+    joined = b"\n".join(values)
+    try:
+        joined.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in joined
+
+
+@lru_cache(maxsize=1024)
+def _tenant_value(tenant: TenantUid) -> bytes:
+    return str(tenant).encode()
+
+
+def _violations(pairs: Iterable[Pair], field: str) -> list[Violation]:
+    violations: list[Violation] = []
+    seen = set()
+    for index, (key, value) in enumerate(pairs):
+        try:
+            check_key(key, f"{field}[{index}].key")
+            check_value(value, f"{field}[{index}].value")
+        except InvalidRequest as error:
+            violations.extend(error.violations)
+            continue
+        if key in seen:
+            violations.append(Violation(f"{field}[{index}].key", "must not be repeated"))
+        seen.add(key)
+    return violations
+
+
 def _encode_pair(key: str, value: bytes) -> bytes:
     raw = key.encode()
     return b"".join((_U32(len(raw)), raw, _U32(len(value)), value))
@@ -62,6 +99,11 @@ class Context:
     """Checked pairs in canonical order, the daemon's own among them."""
 
     pairs: tuple[Pair, ...]
+    _canonical: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        encoded = b"".join(_encode_pair(key, value) for key, value in self.pairs)
+        object.__setattr__(self, "_canonical", _U32(len(self.pairs)) + encoded)
 
     @classmethod
     def of(cls, tenant: TenantUid, pairs: Iterable[Pair], field: str = "context") -> Context:
@@ -73,21 +115,12 @@ class Context:
         given = list(pairs)
         if len(given) >= MAX_PAIRS:  # before the pairs are looked at, so that there are not more violations than that
             raise invalid(field, f"must have at most {MAX_PAIRS - 1} pairs")
-        violations: list[Violation] = []
-        seen: dict[str, bytes] = {TENANT_KEY: str(tenant).encode()}
-        for index, (key, value) in enumerate(given):
-            try:
-                check_key(key, f"{field}[{index}].key")
-                check_value(value, f"{field}[{index}].value")
-            except InvalidRequest as error:
-                violations.extend(error.violations)
-                continue
-            if key in seen:
-                violations.append(Violation(f"{field}[{index}].key", "must not be repeated"))
-            seen[key] = value
-        if violations:
-            raise InvalidRequest(*violations)
-        context = cls(tuple(sorted(seen.items())))
+        wanted = dict(given)
+        # Most contexts are good; only a bad one is looked at again, to name what is wrong with it.
+        if len(wanted) != len(given) or not all(map(_is_key, wanted)) or not _all_text(list(wanted.values())):
+            raise InvalidRequest(*_violations(given, field))
+        wanted[TENANT_KEY] = _tenant_value(tenant)
+        context = cls(tuple(sorted(wanted.items())))
         if context.length() > MAX_LENGTH:
             raise invalid(field, f"must have at most {MAX_LENGTH} bytes in canonical form")
         return context
@@ -98,11 +131,11 @@ class Context:
 
     def length(self) -> int:
         """The length in bytes of the canonical form."""
-        return 4 + sum(8 + len(key) + len(value) for key, value in self.pairs)
+        return len(self._canonical)
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return _U32(len(self.pairs)) + b"".join(_encode_pair(key, value) for key, value in self.pairs)
+        return self._canonical
 
     def around(self, key: str) -> Frame:
         """Return the frame for a batch in which the value of one more pair varies.
@@ -139,14 +172,7 @@ class Frame:
 
     def failures(self, values: Sequence[bytes]) -> dict[int, InvalidRequest]:
         """Check the varying values; returns the error of each bad one by its index."""
-        # One look at all of them: pieces that are no UTF-8 alone cannot become it across a separator of ASCII.
-        joined = b"\n".join(values)
-        try:
-            joined.decode()
-            clean = b"\0" not in joined
-        except UnicodeDecodeError:
-            clean = False
-        if clean and max(map(len, values), default=0) <= self.longest:
+        if _all_text(values) and max(map(len, values), default=0) <= self.longest:
             return {}
         failures: dict[int, InvalidRequest] = {}
         for index, value in enumerate(values):
