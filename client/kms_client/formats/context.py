@@ -33,13 +33,9 @@ def check_key(key: str, field: str) -> str:
     Raises:
         InvalidRequest: another character set, too long, or reserved for the daemon.
     """
-    if not _is_key(key):
+    if _KEY.fullmatch(key) is None or key.startswith("kms."):
         raise invalid(field, KEY_RULE)
     return key
-
-
-def _is_key(key: str) -> bool:
-    return _KEY.fullmatch(key) is not None and not key.startswith("kms.")
 
 
 def check_value(value: bytes, field: str) -> bytes:
@@ -69,8 +65,17 @@ def _all_text(values: Sequence[bytes]) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _tenant_value(tenant: TenantUid) -> bytes:
-    return str(tenant).encode()
+def _tenant_pair(tenant: TenantUid) -> Pair:
+    return TENANT_KEY, str(tenant).encode()
+
+
+@lru_cache(maxsize=4096)  # only good keys, 64 bytes at most
+def _head(key: str) -> bytes:
+    """Return `len(key) u32 | key`."""
+    if key != TENANT_KEY:
+        check_key(key, "key")
+    raw = key.encode()
+    return _U32(len(raw)) + raw
 
 
 def _violations(pairs: Iterable[Pair], field: str) -> list[Violation]:
@@ -89,9 +94,8 @@ def _violations(pairs: Iterable[Pair], field: str) -> list[Violation]:
     return violations
 
 
-def _encode_pair(key: str, value: bytes) -> bytes:
-    raw = key.encode()
-    return b"".join((_U32(len(raw)), raw, _U32(len(value)), value))
+def _encode(pairs: Iterable[Pair]) -> bytes:
+    return b"".join([part for key, value in pairs for part in (_head(key), _U32(len(value)), value)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +106,7 @@ class Context:
     _canonical: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        encoded = b"".join(_encode_pair(key, value) for key, value in self.pairs)
-        object.__setattr__(self, "_canonical", _U32(len(self.pairs)) + encoded)
+        object.__setattr__(self, "_canonical", _U32(len(self.pairs)) + _encode(self.pairs))
 
     @classmethod
     def of(cls, tenant: TenantUid, pairs: Iterable[Pair], field: str = "context") -> Context:
@@ -115,12 +118,15 @@ class Context:
         given = list(pairs)
         if len(given) >= MAX_PAIRS:  # before the pairs are looked at, so that there are not more violations than that
             raise invalid(field, f"must have at most {MAX_PAIRS - 1} pairs")
-        wanted = dict(given)
-        # Most contexts are good; only a bad one is looked at again, to name what is wrong with it.
-        if len(wanted) != len(given) or not all(map(_is_key, wanted)) or not _all_text(list(wanted.values())):
+        wanted = dict((*given, _tenant_pair(tenant)))
+        # Most contexts are good; only a bad one is looked at pair by pair, to name all that is wrong with it.
+        try:
+            context = cls(tuple(sorted(wanted.items())))
+            good = len(wanted) == len(given) + 1 and _all_text(list(wanted.values()))
+        except InvalidRequest:
+            good = False
+        if not good:
             raise InvalidRequest(*_violations(given, field))
-        wanted[TENANT_KEY] = _tenant_value(tenant)
-        context = cls(tuple(sorted(wanted.items())))
         if context.length() > MAX_LENGTH:
             raise invalid(field, f"must have at most {MAX_LENGTH} bytes in canonical form")
         return context
@@ -149,8 +155,8 @@ class Context:
         if len(self.pairs) == MAX_PAIRS:
             raise invalid("varying", f"there must be at most {MAX_PAIRS - 1} pairs with the varying one")
         raw = key.encode()
-        before = b"".join(_encode_pair(k, v) for k, v in self.pairs if k < key)
-        after = b"".join(_encode_pair(k, v) for k, v in self.pairs if k > key)
+        before = _encode((k, v) for k, v in self.pairs if k < key)
+        after = _encode((k, v) for k, v in self.pairs if k > key)
         return Frame(_U32(len(self.pairs) + 1) + before + _U32(len(raw)) + raw, after)
 
 
