@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType, Self
 from uuid import UUID
 
@@ -32,7 +33,8 @@ def parse_slug(text: str, field: str) -> str:
     return text
 
 
-def _segments(text: str, field: str, pattern: str) -> list[str]:
+@lru_cache(maxsize=4096)  # callers name few resources, again and again
+def _segments(text: str, field: str, pattern: str) -> tuple[str, ...]:
     """Match *text* against a pattern such as `tenants/{tenant}/keys/{key}` and return the variable segments."""
     wanted = pattern.split("/")
     given = text.split("/") if len(text) <= _LONGEST else []
@@ -46,7 +48,7 @@ def _segments(text: str, field: str, pattern: str) -> list[str]:
             found.append(segment)
         elif segment != want:
             raise invalid(field, f"must have the form {pattern}")
-    return found
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from .errors import InvalidRequest, Violation, invalid
@@ -52,9 +53,49 @@ def check_value(value: bytes, field: str) -> bytes:
     return value
 
 
-def _encode_pair(key: str, value: bytes) -> bytes:
+def _all_text(values: Sequence[bytes]) -> bool:
+    """Whether check_value() takes each of them."""
+    # One look at all: pieces that are no UTF-8 alone cannot become it across a separator of ASCII.
+    joined = b"\n".join(values)
+    try:
+        joined.decode()
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in joined
+
+
+@lru_cache(maxsize=1024)
+def _tenant_pair(tenant: TenantUid) -> Pair:
+    return TENANT_KEY, str(tenant).encode()
+
+
+@lru_cache(maxsize=4096)  # only good keys, 64 bytes at most
+def _head(key: str) -> bytes:
+    """Return `len(key) u32 | key`."""
+    if key != TENANT_KEY:
+        check_key(key, "key")
     raw = key.encode()
-    return b"".join((_U32(len(raw)), raw, _U32(len(value)), value))
+    return _U32(len(raw)) + raw
+
+
+def _violations(pairs: Iterable[Pair], field: str) -> list[Violation]:
+    violations: list[Violation] = []
+    seen = set()
+    for index, (key, value) in enumerate(pairs):
+        try:
+            check_key(key, f"{field}[{index}].key")
+            check_value(value, f"{field}[{index}].value")
+        except InvalidRequest as error:
+            violations.extend(error.violations)
+            continue
+        if key in seen:
+            violations.append(Violation(f"{field}[{index}].key", "must not be repeated"))
+        seen.add(key)
+    return violations
+
+
+def _encode(pairs: Iterable[Pair]) -> bytes:
+    return b"".join([part for key, value in pairs for part in (_head(key), _U32(len(value)), value)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +103,10 @@ class Context:
     """Checked pairs in canonical order, the daemon's own among them."""
 
     pairs: tuple[Pair, ...]
+    _canonical: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_canonical", _U32(len(self.pairs)) + _encode(self.pairs))
 
     @classmethod
     def of(cls, tenant: TenantUid, pairs: Iterable[Pair], field: str = "context") -> Context:
@@ -73,21 +118,15 @@ class Context:
         given = list(pairs)
         if len(given) >= MAX_PAIRS:  # before the pairs are looked at, so that there are not more violations than that
             raise invalid(field, f"must have at most {MAX_PAIRS - 1} pairs")
-        violations: list[Violation] = []
-        seen: dict[str, bytes] = {TENANT_KEY: str(tenant).encode()}
-        for index, (key, value) in enumerate(given):
-            try:
-                check_key(key, f"{field}[{index}].key")
-                check_value(value, f"{field}[{index}].value")
-            except InvalidRequest as error:
-                violations.extend(error.violations)
-                continue
-            if key in seen:
-                violations.append(Violation(f"{field}[{index}].key", "must not be repeated"))
-            seen[key] = value
-        if violations:
-            raise InvalidRequest(*violations)
-        context = cls(tuple(sorted(seen.items())))
+        wanted = dict((*given, _tenant_pair(tenant)))
+        # Most contexts are good; only a bad one is looked at pair by pair, to name all that is wrong with it.
+        try:
+            context = cls(tuple(sorted(wanted.items())))
+            good = len(wanted) == len(given) + 1 and _all_text(list(wanted.values()))
+        except InvalidRequest:
+            good = False
+        if not good:
+            raise InvalidRequest(*_violations(given, field))
         if context.length() > MAX_LENGTH:
             raise invalid(field, f"must have at most {MAX_LENGTH} bytes in canonical form")
         return context
@@ -98,11 +137,11 @@ class Context:
 
     def length(self) -> int:
         """The length in bytes of the canonical form."""
-        return 4 + sum(8 + len(key) + len(value) for key, value in self.pairs)
+        return len(self._canonical)
 
     def encode(self) -> bytes:
         """Return the canonical bytes."""
-        return _U32(len(self.pairs)) + b"".join(_encode_pair(key, value) for key, value in self.pairs)
+        return self._canonical
 
     def around(self, key: str) -> Frame:
         """Return the frame for a batch in which the value of one more pair varies.
@@ -116,8 +155,8 @@ class Context:
         if len(self.pairs) == MAX_PAIRS:
             raise invalid("varying", f"there must be at most {MAX_PAIRS - 1} pairs with the varying one")
         raw = key.encode()
-        before = b"".join(_encode_pair(k, v) for k, v in self.pairs if k < key)
-        after = b"".join(_encode_pair(k, v) for k, v in self.pairs if k > key)
+        before = _encode((k, v) for k, v in self.pairs if k < key)
+        after = _encode((k, v) for k, v in self.pairs if k > key)
         return Frame(_U32(len(self.pairs) + 1) + before + _U32(len(raw)) + raw, after)
 
 
@@ -139,14 +178,7 @@ class Frame:
 
     def failures(self, values: Sequence[bytes]) -> dict[int, InvalidRequest]:
         """Check the varying values; returns the error of each bad one by its index."""
-        # One look at all of them: pieces that are no UTF-8 alone cannot become it across a separator of ASCII.
-        joined = b"\n".join(values)
-        try:
-            joined.decode()
-            clean = b"\0" not in joined
-        except UnicodeDecodeError:
-            clean = False
-        if clean and max(map(len, values), default=0) <= self.longest:
+        if _all_text(values) and max(map(len, values), default=0) <= self.longest:
             return {}
         failures: dict[int, InvalidRequest] = {}
         for index, value in enumerate(values):
