@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+
 from kms.core.errors import InvalidRequest
 from kms.rpc.paging import DEFAULT_SIZE, LARGEST_SIZE, Page, parse_page
 from kms.v1 import keys_pb2 as pb
