@@ -72,6 +72,8 @@ class KeyServicer:
             for path in UPDATABLE
             if (request.key.HasField(path) if path == "rotation_period" else getattr(request.key, path))
         ]
+        if paths == ["*"]:  # full replacement (AIP-134)
+            paths = list(UPDATABLE)
         if unknown := [path for path in paths if path not in UPDATABLE]:
             raise invalid("update_mask", f"{unknown[0][:64]!r} must be one of {', '.join(UPDATABLE)}")
         if not paths:

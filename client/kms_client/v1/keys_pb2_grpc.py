@@ -84,7 +84,7 @@ class KeyServiceServicer:
     def CreateKey(self, request, context):
         """Creates a key with version 1 as its primary.
 
-        ALREADY_EXISTS: the id is taken. UNIMPLEMENTED: a purpose or protection level of a later release.
+        ALREADY_EXISTS: the id is taken. UNIMPLEMENTED: a protection level of a later release.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
