@@ -87,7 +87,8 @@ def target(file: Path, socket: Path, method: str, request: Message) -> h2load.Ta
 def target_of(file: Path, socket: Path, method: str, body_length: int) -> h2load.Target:
     """Return what h2load needs to send *file* to a method of CryptoService."""
     arguments = ["-c", "1", "-m", str(IN_FLIGHT), "-d", str(file), f"--base-uri=unix:{socket}"]
-    headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    # With a deadline, as every call of the SDK has one.
+    headers = ["-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "grpc-timeout: 10S"]
     return h2load.Target([*arguments, *headers, f"http://localhost/kms.v1.CryptoService/{method}"], body_length)
 
 

@@ -19,6 +19,7 @@ from kms.crypto.cache import DekCache
 from kms.hardening import harden
 from kms.hosts import HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
+from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
@@ -38,7 +39,7 @@ from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
-from kms.settings import PostgresqlStorage, Settings, SqliteStorage, Token
+from kms.settings import PostgresqlStorage, Settings, SqliteStorage, Token, parse_address
 from kms.tracing import Tracing
 from storage.database import Database
 from storage.ownership import Ownership
@@ -89,7 +90,8 @@ async def serve(settings: Settings) -> None:
     """
     check_complete()
     for measure in harden():
-        _log.info("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
+        tell = _log.info if measure.done else _log.warning
+        tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
     stopping = _stop_on_signals()
     async with AsyncExitStack() as stack:
         stack.enter_context(Ownership.take(settings.data_directory))
@@ -115,6 +117,7 @@ async def serve(settings: Settings) -> None:
         # What operators see.
         release = version("kmsd")
         metrics = Metrics([method.full_name for method in METHODS], release)
+        metrics.watch_log(dropped_lines)
         metrics.watch_cache("key", rings)
         metrics.watch_cache("dek", versions)
         metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
@@ -149,7 +152,7 @@ async def serve(settings: Settings) -> None:
         settled = await keks.settle()
         await health.look()
         if settings.metrics.address is not None:
-            endpoint = MetricsEndpoint(metrics, *_host_and_port(settings.metrics.address))
+            endpoint = MetricsEndpoint(metrics, *parse_address(settings.metrics.address))
             _log.info("metrics.serving", address=await endpoint.start())
             stack.push_async_callback(endpoint.stop)
         addresses = await server.start()
@@ -210,8 +213,3 @@ def _stop_on_signals() -> asyncio.Event:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)

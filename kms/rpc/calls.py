@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, LimitExceeded, invalid
 from kms.core.names import Principal
 from kms.rpc.identity import Identities, check_caller
-from kms.rpc.methods import Method
+from kms.rpc.methods import AuditKind, Method
 from kms.rpc.status import code_of, status_of
 
 _log = structlog.get_logger(__name__)
@@ -83,11 +83,13 @@ class Calls:
                 error = known
                 code = code_of(error).name
             except Exception:  # noqa: BLE001  the last line of defence: logged here, told to nobody
-                _log.exception("call.failed", method=method.full_name, request_id=request_id)
+                _log.exception("call.failed", method=method.full_name, request_id=request_id, caller=self._who(context))
                 error = KmsError("internal error")
                 code = code_of(error).name
             else:
                 code = "OK"
+                if method.audit is AuditKind.ADMIN:
+                    _log.info("call.done", method=method.full_name, request_id=request_id, caller=self._who(context))
                 return response
             finally:
                 self._observer.call_finished(method.full_name, code, time.perf_counter() - started)
@@ -99,6 +101,7 @@ class Calls:
                 code=code,
                 reason=error.reason,
                 request_id=request_id,
+                caller=self._who(context),
             )
             status = status_of(error, request_id)
             trailers = ((STATUS_DETAILS, status.SerializeToString()), (REQUEST_ID, request_id))
@@ -120,6 +123,13 @@ class Calls:
                 return await handler(request, caller)
             async with asyncio.timeout(self._deadline):
                 return await handler(request, caller)
+
+    def _who(self, context: Any) -> str:
+        """Name the caller for the log, off the path of calls that succeed without a change."""
+        try:
+            return str(self._identities.of(context))
+        except KmsError:
+            return "unknown"
 
     def _enter(self, caller: Principal, context: Any) -> None:
         if self._in_flight[caller] >= self._most_in_flight:
