@@ -71,8 +71,10 @@ class RpcServer:
         try:
             port = self._server.add_secure_port(listener.address, credentials)
         except RuntimeError as error:
+            # gRPC logs which of them it is, and tells us nothing.
             raise ListenError(
-                f"listen.tcp.address {listener.address}: in use, or not an address of this host"
+                f"listen.tcp.address {listener.address}: in use, or not an address of this host; "
+                "or certificate, private_key and client_ca are no PEM files or do not belong together"
             ) from error
         return f"{host}:{port}"
 

@@ -16,7 +16,7 @@ from kms.core.ports import HealthStatus, PartHealth
 from kms.rpc.health import HealthServicer
 from kms.rpc.methods import SERVICES
 from kms.rpc.server import LONGEST_SOCKET_PATH, ListenError, RpcServer
-from kms.settings import Limits, Listen
+from kms.settings import Limits, Listen, TcpListener
 from kms.v1 import crypto_pb2 as pb
 from tests.node import until
 from tests.rpc_server import Edge, Serve, StalledPeer, listener, refused
@@ -176,6 +176,20 @@ async def test_a_file_that_is_no_socket_is_left_alone(socket_directory: Path):
     with pytest.raises(ListenError, match="is no socket"):
         await make_server(path).start()
     assert path.read_text() == "precious"
+
+
+async def test_what_may_be_wrong_with_a_tls_listener_is_named(tmp_path: Path):
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    files = {"certificate": junk, "private_key": junk, "client_ca": junk}
+    cases = [
+        (files, "private_key and client_ca are no PEM files"),
+        (files | {"client_ca": tmp_path / "absent"}, "absent"),
+    ]
+    for given, reason in cases:
+        listen = Listen(tcp=TcpListener(address="127.0.0.1:0", **given))
+        with pytest.raises(ListenError, match=reason):
+            await RpcServer((), listen, Limits()).start()
 
 
 async def test_a_path_that_cannot_be_used_is_refused_by_name(socket_directory: Path):

@@ -1,0 +1,51 @@
+"""Promise 6 from end to end: a key version refuses exactly at its limit, and works again after a rotation."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from kms_client import VersionExhausted
+
+from kms.core.suites import GCM_STOP, Purpose
+from tests.daemon import Installation
+
+KEY = "tenants/acme/keys/busy"
+LEFT = 5
+
+
+def test_a_version_refuses_exactly_at_its_limit_and_works_again_after_a_rotation(installation: Installation) -> None:
+    daemon = installation.start()
+    with installation.tenant("acme") as client:
+        client.create_key("tenants/acme", "busy", purpose=Purpose.ENCRYPT)
+        first = client.encrypt(KEY, b"first")
+        daemon.stop()
+        set_reserved(installation, GCM_STOP - LEFT)
+
+        daemon = installation.start()
+        made = [client.encrypt(KEY, b"x") for _ in range(LEFT)]
+        for _ in range(2):
+            with pytest.raises(VersionExhausted, match="rotate the key"):
+                client.encrypt(KEY, b"x")
+        assert [version.encryptions_reserved for version in client.list_key_versions(KEY)] == [GCM_STOP]
+        daemon.stop()
+
+        installation.start()  # a restart gives nothing back
+        with pytest.raises(VersionExhausted):
+            client.encrypt(KEY, b"x")
+        assert client.decrypt(KEY, first.ciphertext).plaintext == b"first"
+        assert {client.decrypt(KEY, each.ciphertext).plaintext for each in made} == {b"x"}
+        client.rotate_key(KEY)
+        assert client.encrypt(KEY, b"x").version == 2
+
+
+def set_reserved(installation: Installation, reserved: int) -> None:
+    """Set the count of the only key version that there is."""
+    [path] = installation.directory.rglob("kms.sqlite3")
+    connection = sqlite3.connect(path)
+    try:
+        with connection:
+            change = "UPDATE counters SET reserved = ? WHERE subject_uid IN (SELECT id FROM encryption_keys)"
+            assert connection.execute(change, (reserved,)).rowcount == 1
+    finally:
+        connection.close()
