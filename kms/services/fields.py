@@ -112,7 +112,7 @@ class Fields:
         context = context_of(ring, pairs)
         version = await self._keyrings.named(ring, header)
         plaintext = version.cipher.decrypt(context.encode(), ciphertext)
-        return Decrypted(plaintext, version.version, version.version == ring.key.primary_version)
+        return Decrypted(plaintext, version.version, version.version >= ring.key.primary_version)
 
     async def reencrypt(self, caller: Principal, name: KeyName, ciphertext: bytes, pairs: Iterable[Pair]) -> Encrypted:
         """Bring one value to the primary version, in the same context.
@@ -120,12 +120,13 @@ class Fields:
         Raises:
             CannotDecrypt: another key, version or context, or altered; which of them is not told.
         """
-        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES)
+        await self._keyrings.find(caller, name, FIELD_PURPOSES)  # before a byte of the ciphertext is looked at
         header = Header.parse(ciphertext)
+        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, header.version)
         context = context_of(ring, pairs).encode()
         version = await self._keyrings.named(ring, header)
         plaintext = version.cipher.decrypt(context, ciphertext)
-        if version.version == ring.key.primary_version:
+        if version.version >= ring.key.primary_version:
             return Encrypted(ciphertext, version.version, changed=False)
         primary = await self._keyrings.primary(ring)
         await primary.usage.take(1)
@@ -178,14 +179,14 @@ class Fields:
     ) -> Batch:
         """Bring many values to the primary version; those already there are checked and stay as they are."""
         self._check_count("ciphertexts", len(ciphertexts), varying)
-        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES)
+        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, _newest(ciphertexts))
         places = _Places(ring, pairs, varying)
         primary = await self._keyrings.primary(ring)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures), primary.version)
         for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
             await self._decrypt_into(batch, places, ring, head, ciphertexts, indexes)
             good = [index for index in indexes if index not in batch.failures]
-            if head == primary.header:
+            if good and Header.read(head).version >= primary.version:
                 for index in good:
                     batch.values[index] = ciphertexts[index]
             else:
@@ -300,6 +301,11 @@ def _by_header(ciphertexts: Sequence[bytes], indexes: Sequence[int]) -> dict[byt
     for index, head in zip(indexes, heads, strict=True):
         groups[head].append(index)
     return dict(groups)
+
+
+def _newest(ciphertexts: Sequence[bytes]) -> int:
+    """Return the highest version that a header names; what is no header names none that counts."""
+    return max(int.from_bytes(ciphertext[HEADER_LENGTH - 4 : HEADER_LENGTH], "big") for ciphertext in ciphertexts)
 
 
 def _turns(indexes: Sequence[int]) -> Iterable[Sequence[int]]:

@@ -60,8 +60,10 @@ class Keyrings:
         self._rings = rings
         self._versions = versions
 
-    async def find(self, caller: Principal, name: KeyName, purposes: frozenset[Purpose]) -> Ring:
+    async def find(self, caller: Principal, name: KeyName, purposes: frozenset[Purpose], seen: int = 0) -> Ring:
         """Return the key, if it is the caller's and for one of these purposes.
+
+        Where a version *seen* is newer than the record in memory, another node has rotated the key: it is read again.
 
         Raises:
             NotFound: no such key, or another tenant's: what is stored makes no difference to the second answer.
@@ -70,6 +72,9 @@ class Keyrings:
         if caller.tenant != name.tenant:
             raise NotFound(str(name))
         ring = self._rings.peek(name)
+        if ring is not None and ring.key.primary_version < seen:
+            self.forget(name)
+            ring = None
         if ring is None:
             ring = await self._rings.get(name, lambda: self._read(name))
         if ring.key.purpose not in purposes:

@@ -132,6 +132,21 @@ async def test_a_rotation_is_seen_at_once_where_it_was_made_and_elsewhere_after_
     assert (await other.fields.encrypt(acme, name, b"x", PAIRS)).version == 2
 
 
+async def test_a_node_that_has_not_seen_a_rotation_does_not_bring_a_value_back_to_the_version_before(node, acme, name):
+    other = another(node)
+    assert (await other.fields.encrypt(acme, name, b"x", PAIRS)).version == 1
+    await node.keys.rotate(acme, name, "")
+    made = (await node.fields.encrypt(acme, name, b"x", PAIRS)).ciphertext
+    assert (await other.fields.decrypt(acme, name, made, PAIRS)).primary
+    again = await other.fields.reencrypt(acme, name, made, PAIRS)
+    assert (again.ciphertext, again.version, again.changed) == (made, 2, False)
+    await node.keys.rotate(acme, name, "")
+    newest = (await node.fields.encrypt(acme, name, b"x", PAIRS)).ciphertext
+    batch = await other.fields.reencrypt_batch(acme, name, [made, newest], PAIRS, None)
+    assert (batch.version, batch.changed, batch.values[1], batch.failures) == (3, 1, newest, {})
+    assert (await other.fields.decrypt(acme, name, batch.values[0], PAIRS)).version == 3
+
+
 async def test_a_read_that_a_rotation_overtakes_is_not_remembered(node, acme, name):
     """The record is read, the key is rotated, and only then would the record enter the cache."""
     reading = asyncio.create_task(node.keyrings.find(acme, name, frozenset({Purpose.ENCRYPT})))
