@@ -47,12 +47,18 @@ async def test_of_rotations_at_once_one_wins_and_the_others_conflict(node, acme,
 
 async def test_what_is_encrypted_while_keys_rotate_decrypts_afterwards(node, acme, name):
     nodes = [node, Node(node.storage, node.vault)]
-    made = []
+    made = [(await node.fields.encrypt(acme, name, b"first", ()), b"first")]
+
+    rotated = asyncio.Event()
 
     async def encrypt(each: Node) -> None:
-        for index in range(40):
-            each.clock.now += 1
-            made.append((await each.fields.encrypt(acme, name, str(index).encode(), ()), str(index).encode()))
+        last = False
+        while not last:
+            last = rotated.is_set()  # once more when all is rotated
+            each.clock.now += 1 + 10 * last
+            value = str(len(made)).encode()
+            made.append((await each.fields.encrypt(acme, name, value, ()), value))
+            await asyncio.sleep(0)
 
     async def rotate(each: Node) -> int:
         wins = 0
@@ -64,10 +70,13 @@ async def test_what_is_encrypted_while_keys_rotate_decrypts_afterwards(node, acm
                 await asyncio.sleep(0)
         return wins
 
-    *_, first, second = await asyncio.gather(encrypt(nodes[0]), encrypt(nodes[1]), rotate(nodes[0]), rotate(nodes[1]))
+    encrypting = [asyncio.create_task(encrypt(each)) for each in nodes]
+    first, second = await asyncio.gather(*(rotate(each) for each in nodes))
+    rotated.set()
+    await asyncio.gather(*encrypting)
     assert first + second >= 5
     assert await node.key_versions(acme, name) == list(range(1, first + second + 2))
-    assert len({encrypted.version for encrypted, _ in made}) > 1
+    assert {1, first + second + 1} <= {encrypted.version for encrypted, _ in made}
     cold = Node(node.storage, node.vault)
     for encrypted, plaintext in made:
         assert (await cold.fields.decrypt(acme, name, encrypted.ciphertext, ())).plaintext == plaintext
