@@ -179,7 +179,7 @@ class Token(_Part):
     environment: Annotated[dict[str, str], AfterValidator(_in_directory)] = Field(default_factory=dict)
     mechanism: Literal["probe", "aes-gcm", "aes-kw"] = "probe"  # how new KEKs wrap
     deadline: Seconds = timedelta(seconds=2)  # for one operation
-    login_deadline: Seconds = timedelta(seconds=20)  # for loading the module and logging in
+    login_deadline: Seconds = timedelta(seconds=20)  # for loading the module and logging in, and for making a KEK
 
 
 class SqliteStorage(_Part):

@@ -167,8 +167,11 @@ class Pkcs11Vault:
         Raises:
             HsmUnavailable: as all of them; also where the token holds several keys with its id.
         """
-        # A process killed while it writes an object may leave half of one, so it gets as long as a login.
-        answer: Any = await self._ask("create", uid.bytes, version, spare=self._login_deadline)
+        # As long as a login: a process killed while it writes an object may leave half of one, and a caller that gave
+        # up sooner would let go of the lock while the token still makes the key.
+        answer: Any = await self._ask(
+            "create", uid.bytes, version, deadline=self._login_deadline, spare=self._login_deadline
+        )
         mechanism, canary = answer
         id_ = "".join(f"%{byte:02X}" for byte in uid.bytes + version.to_bytes(4, "big"))  # RFC 7512, section 2.3
         uri = f"pkcs11:token={quote_from_bytes(self._label.encode(), safe='')};id={id_};type=secret-key"
@@ -216,11 +219,11 @@ class Pkcs11Vault:
             raise HsmUnavailable("the token host has answered with another number of random bytes")
         return answer
 
-    async def _ask(self, kind: str, *arguments: object, spare: float = 0.0) -> object:
+    async def _ask(self, kind: str, *arguments: object, deadline: float | None = None, spare: float = 0.0) -> object:
         if kind in self._operations:
             self._operations[kind] += 1
         try:
-            return await self._host.call(kind, arguments, deadline=self._deadline, spare=spare)
+            return await self._host.call(kind, arguments, deadline=deadline or self._deadline, spare=spare)
         except HostRefused as error:
             if error.code == "corrupt":
                 raise CorruptRecord(str(error)) from error
