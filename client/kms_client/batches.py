@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
@@ -75,6 +77,8 @@ class Batch(Generic[R]):
 def _checked(values: Sequence[bytes], name: str) -> Sequence[bytes]:
     if isinstance(values, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"{name} must be a sequence of bytes, not {type(values).__name__}")
+    if set(map(type, values)) <= {bytes}:
+        return values
     for index, value in enumerate(values):
         if not isinstance(value, bytes):
             raise TypeError(f"{name}[{index}] must be bytes, not {type(value).__name__}")
@@ -89,6 +93,13 @@ def _varying(varying: Varying | None, count: int) -> tuple[str, list[bytes]] | N
         raise TypeError(f"varying must have a sequence of values, not {type(values).__name__}")
     if len(values) != count:
         raise invalid("varying.values", f"there must be one for each of the {count} values, not {len(values)}")
+    # The usual kinds without a call for each; what is wrong with a value is said below.
+    kinds = set(map(type, values))
+    if kinds == {bytes}:
+        return key, list(cast("Sequence[bytes]", values))
+    if kinds == {str}:
+        with suppress(UnicodeEncodeError):
+            return key, list(map(str.encode, cast("Sequence[str]", values)))
     return key, [context_value(value, f"varying.values[{index}]") for index, value in enumerate(values)]
 
 
@@ -117,10 +128,13 @@ def _batch(
     budget = MESSAGE_BYTES - MARGIN - build(kind, **shared).ByteSize()
     if budget < 2 * MAX_PLAINTEXT:  # any legal item must fit
         raise invalid("context", f"must have at most {MAX_LENGTH} bytes in canonical form")
-    costs = [ITEM_OVERHEAD + len(value) for value in values]
+    lengths = list(map(len, values))
     if rows is not None:
-        costs = [cost + len(row) for cost, row in zip(costs, rows[1], strict=True)]
-    runs, too_large = split(costs, budget, MESSAGE_VALUES)
+        lengths = list(map(operator.add, lengths, map(len, rows[1])))
+    if len(values) <= MESSAGE_VALUES and sum(lengths) + ITEM_OVERHEAD * len(values) <= budget:
+        runs, too_large = ([range(len(values))] if values else []), list[int]()
+    else:
+        runs, too_large = split([ITEM_OVERHEAD + length for length in lengths], budget, MESSAGE_VALUES)
 
     def make(run: range) -> Request[Part]:
         message: dict[str, Any] = {**shared, asked: values[run.start : run.stop]}
