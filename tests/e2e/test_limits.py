@@ -41,7 +41,7 @@ def test_a_version_refuses_exactly_at_its_limit_and_works_again_after_a_rotation
 
 def set_reserved(installation: Installation, reserved: int) -> None:
     """Set the count of the only key version that there is."""
-    [path] = installation.directory.rglob("kms.sqlite3")
+    [path] = installation.directory.rglob("kms.db")
     connection = sqlite3.connect(path)
     try:
         with connection:
