@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
-from kms.settings import PostgresqlStorage, Settings, SqliteStorage, Token, parse_address
+from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
 from kms.tracing import Tracing
 from storage.database import Database
 from storage.ownership import Ownership
@@ -178,11 +178,19 @@ async def _open_storage(settings: SqliteStorage | PostgresqlStorage) -> Database
     return await open_postgresql(settings.url.read().get_secret_value(), settings.pool_size)
 
 
+def _pin_source(pin: Secret) -> Callable[[], str]:
+    """Return what reads the PIN for every host that logs in: anew from a file or variable, once from a prompt."""
+    if pin.prompt is None:
+        return lambda: pin.read().get_secret_value()
+    typed = pin.read()  # a host that is replaced at night finds nobody at the keyboard
+    return typed.get_secret_value
+
+
 def _make_vault(token: Token) -> Pkcs11Vault:
     return Pkcs11Vault(
         module=token.module,
         label=token.label,
-        pin=lambda: token.pin.read().get_secret_value(),
+        pin=_pin_source(token.pin),
         environment=token.environment,
         mechanism=token.mechanism,
         deadline=token.deadline.total_seconds(),

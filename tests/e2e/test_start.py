@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import select
 import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import threading
 from pathlib import Path
 
@@ -13,7 +18,7 @@ import pytest
 from kms_client.formats import errors
 
 from kms.core.suites import Purpose
-from tests.daemon import Installation
+from tests.daemon import KMSD, Installation
 
 
 def refused(installation: Installation) -> str:
@@ -195,3 +200,35 @@ def test_a_start_without_a_config_option_says_how_to_call_it(installation: Insta
     said = installation.kmsd("serve", check=False)
     assert said.returncode == 2
     assert "--config" in said.stderr
+
+
+def test_a_pin_that_is_typed_is_asked_for_once(installation: Installation) -> None:
+    pin = (installation.directory / "secrets" / "pin").read_text().strip()
+    edit(installation, 'pin = { file = "secrets/pin" }', 'pin = { prompt = "PIN of the token" }')
+    # A terminal of its own: the prompt is asked there, and nowhere else.
+    terminal, inside = pty.openpty()
+    command = ["setsid", "--ctty", *KMSD, "serve", "--config", str(installation.config)]
+    process = subprocess.Popen(command, stdin=inside, stdout=inside, stderr=inside)
+    os.close(inside)
+    seen = ""
+
+    def read_until(text: str) -> None:
+        nonlocal seen
+        while text not in seen:
+            ready, _, _ = select.select([terminal], [], [], 30)
+            assert ready, f"no {text!r} in {seen}"
+            seen += os.read(terminal, 65_536).decode()
+
+    try:
+        read_until("PIN of the token: ")
+        os.write(terminal, f"{pin}\n".encode())
+        read_until('"daemon.ready"')
+        [host] = re.findall(r'"state": "running", "reason": "", "restarts": 0, "pid": (\d+)', seen)
+        os.kill(int(host), signal.SIGKILL)
+        read_until('"restarts": 1, "pid": ')
+        assert seen.count("PIN of the token") == 1
+        assert pin not in seen
+    finally:
+        process.terminate()
+        process.wait(30)
+        os.close(terminal)
