@@ -17,7 +17,7 @@ from kms.core.names import KeyName, Principal
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hardening import harden
-from kms.hosts import HostStatus
+from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
@@ -200,7 +200,8 @@ def _make_vault(token: Token) -> Pkcs11Vault:
 
 
 def _report_host(status: HostStatus) -> None:
-    _log.info("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
+    tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
+    tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
 
 async def _sweep(*caches: DekCache[KeyName, Ring] | DekCache[DekPlace, ReadyVersion]) -> None:

@@ -175,7 +175,8 @@ class Host:
             async with asyncio.timeout(until - time.monotonic()):
                 await self._settled.wait()
         except TimeoutError as error:
-            raise HostUnavailable(f"the {self._name} host did not start in time") from error
+            why = f" (before: {self._status.reason})" if self._status.reason else ""
+            raise HostUnavailable(f"the {self._name} host did not start in time{why}") from error
         finally:
             self._waiting -= 1
 
