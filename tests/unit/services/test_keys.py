@@ -200,3 +200,24 @@ async def test_data_keys_count_against_the_limit_too(node, acme, hostile):
     await fresh.data_keys.generate(acme, name, 32, ())
     with pytest.raises(VersionExhausted):
         await fresh.data_keys.generate(acme, name, 32, ())
+
+
+async def test_every_way_to_encrypt_counts(node, acme, name, hostile):
+    old = (await node.fields.encrypt(acme, name, b"x", ())).ciphertext
+    await node.keys.rotate(acme, name, "")
+    new = (await node.fields.encrypt(acme, name, b"x", ())).ciphertext
+    uid = str((await node.ring(acme, name)).key.uid)
+    change = "UPDATE counters SET reserved = :reserved WHERE subject_uid = :uid AND version = 2"
+    assert hostile.change(change, reserved=GCM_STOP, uid=uid) == 1
+    fresh = Node(node.storage, node.vault)
+    for act in (
+        lambda: fresh.fields.encrypt(acme, name, b"x", ()),
+        lambda: fresh.fields.encrypt_batch(acme, name, [b"x"], (), None),
+        lambda: fresh.fields.reencrypt(acme, name, old, ()),
+        lambda: fresh.fields.reencrypt_batch(acme, name, [new, old], (), None),
+    ):
+        with pytest.raises(VersionExhausted):
+            await act()
+    # What is of the primary version already is checked and stays, which uses nothing.
+    assert (await fresh.fields.reencrypt(acme, name, new, ())).ciphertext == new
+    assert (await fresh.fields.reencrypt_batch(acme, name, [new], (), None)).values == [new]
