@@ -45,7 +45,7 @@ class Tracing:
         if endpoint is None:
             return
         # Given by argument rather than left to OTEL_* variables: kmsd.toml alone decides where spans go.
-        exporter = OTLPSpanExporter(
+        self._exporter = OTLPSpanExporter(
             endpoint=endpoint, insecure=urlsplit(endpoint).scheme == "http", timeout=_EXPORT_SECONDS
         )
         self._provider = TracerProvider(
@@ -56,7 +56,7 @@ class Tracing:
         )
         self._provider.add_span_processor(
             BatchSpanProcessor(
-                exporter,
+                self._exporter,
                 max_queue_size=_QUEUE,
                 max_export_batch_size=_BATCH,
                 schedule_delay_millis=_DELAY_MS,
@@ -107,6 +107,8 @@ class Tracing:
         closing = threading.Thread(target=self._provider.shutdown, name="tracing-close", daemon=True)
         closing.start()
         closing.join(_CLOSE_SECONDS)
+        if closing.is_alive():
+            self._exporter.shutdown()  # ends the waits between its retries
 
 
 class _Work:
