@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import select
 import sys
 import threading
@@ -19,7 +18,7 @@ from types import TracebackType
 from typing import Final, Literal
 
 import structlog
-from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.contextvars import merge_contextvars
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from kms.redaction import clean_field, clean_trace, type_name
@@ -71,21 +70,6 @@ def configure(level: LogLevel, form: LogFormat, descriptor: int = 2) -> None:
 def dropped_lines() -> int:
     """How many lines this process has lost because nobody read them."""
     return _writer.dropped if _writer is not None else 0
-
-
-def get_logger(**fields: str) -> structlog.typing.FilteringBoundLogger:
-    """Return a logger whose every line carries *fields*."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(**fields)
-    return logger
-
-
-def new_request_id() -> str:
-    """Make an id for one call: 32 characters of lower-case hex, unguessable and meaningless."""
-    return secrets.token_hex(16)
-
-
-# `with request_fields(request_id=..., method=...):` puts them on every line logged inside, in this task alone.
-request_fields = bound_contextvars
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -210,15 +194,15 @@ class _Handler(logging.Handler):
 def _report_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
-    get_logger().critical("exception.uncaught", exc_info=(kind, error, trace))
+    structlog.get_logger().critical("exception.uncaught", exc_info=(kind, error, trace))
 
 
 def _report_thread_crash(crash: threading.ExceptHookArgs) -> None:
     if crash.exc_value is not None and not issubclass(crash.exc_type, SystemExit):
         name = crash.thread.name if crash.thread else None
-        get_logger().critical("exception.uncaught", thread=name, exc_info=crash.exc_value)
+        structlog.get_logger().critical("exception.uncaught", thread=name, exc_info=crash.exc_value)
 
 
 def _report_unraisable(failure: sys.UnraisableHookArgs) -> None:
     # The object is left out: its repr may be anything.
-    get_logger().error("exception.unraisable", exc_info=failure.exc_value)
+    structlog.get_logger().error("exception.unraisable", exc_info=failure.exc_value)

@@ -31,7 +31,6 @@ CODES: Final = frozenset(
         *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
     }
 )
-VALUE_OUTCOMES: Final = frozenset({"ok", "failed"})
 CACHES: Final = frozenset({"dek", "key"})
 
 # Seconds. A cached unary call takes well under 1 ms, a batch of 10,000 some 20 ms, a call is cut off at 30 s.
