@@ -56,10 +56,8 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # g
         """Tell the status at once and whenever it changes; a watcher that does not read waits for itself alone."""
         told = None
         while True:
-            changed, stopping = (
-                self._changed,
-                self._stopping,
-            )  # before the status: a change while it is told is not missed
+            # Before the status: a change while it is told is not missed.
+            changed, stopping = self._changed, self._stopping
             status = self._statuses.get(request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
             if status != told:
                 await context.write(health_pb2.HealthCheckResponse(status=status))
