@@ -21,7 +21,8 @@ import pytest
 
 from kms.core.keyring import Kek, Tenant
 from kms.core.names import KekUid, KeyName, Principal, TenantName, TenantUid
-from kms.core.ports import Counter, CreatedKek, KekVault, Storage, UnitOfWork
+from kms.core.ports import Counter, CreatedKek, KekVault, Storage
+from kms.core.repositories import UnitOfWork
 from kms.core.suites import Purpose, Suite, choose_suite
 from kms.crypto.cache import DekCache
 from kms.hsm.pkcs11 import Pkcs11Vault

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
+from .lifecycle import KEY_TRANSITIONS, VERSION_TRANSITIONS, KeyEvent, KeyState, advance
 from .names import KekUid, KeyName, KeyUid, TenantName, TenantUid
+from .policy import Overrides
 from .suites import ProtectionLevel, Purpose, Suite
 from .wrapping import DekPlace, WrapMechanism
 
-DEFAULT_ROTATION_HOURS = 24
+# After a revocation no node encrypts any more: longer than any revocation deadline and any call under way.
+REVOKED_GRACE: Final = timedelta(minutes=1)
+# Stands where the wrapped DEK of a destroyed version was; it is no wrapped DEK of any format.
+ERASED: Final = b"\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class Tenant:
     kek: KekUid
     primary_kek: int
     created_at: datetime
+    due_at: datetime | None = None  # when the scheduler has to look at its KEK versions next
     revision: int = 0
 
     @property
@@ -42,10 +49,13 @@ class Tenant:
 
 
 class KekState(StrEnum):
-    """A KEK version is made in two steps, since the token is outside the database's transaction."""
+    """A KEK version is made, and destroyed, in two steps, since the token is outside the database's transaction."""
 
     PENDING = "pending"  # the intent is stored; the token may or may not hold the key
     ACTIVE = "active"  # in the token, canary known
+    DESTRUCTION_SCHEDULED = "destruction_scheduled"  # quarantine: nothing is wrapped by it
+    DESTROYING = "destroying"  # the intent is stored; the token may or may not hold the key
+    DESTROYED = "destroyed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +71,8 @@ class Kek:
     mechanism: WrapMechanism | None = None
     canary: bytes = b""
     hsm_key_id: str = ""
+    destroy_at: datetime | None = None  # the end of its quarantine
     revision: int = 0
-
-
-class KeyState(StrEnum):
-    """States of a key; the others of SP 800-57 come with the lifecycle."""
-
-    ACTIVE = "active"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,20 @@ class Key:
     level: ProtectionLevel
     state: KeyState
     primary_version: int
-    rotation_hours: int | None  # None: no scheduled rotation
     created_at: datetime
     rotated_at: datetime
+    scheduled_from: datetime  # the next rotation by time is one period after it
+    state_at: datetime
     created_by: str
+    policy: str = ""  # the slug of a NamedPolicy; empty for the default one
+    overrides: Overrides = field(default_factory=Overrides)
     labels: Mapping[str, str] = field(default_factory=dict)
+    state_before: KeyState | None = None  # while destruction is scheduled
+    state_reason: str = ""
+    destroy_at: datetime | None = None  # while destruction is scheduled
+    due_at: datetime | None = None  # when the scheduler has to look at it next
+    places_complete_at: datetime | None = None  # since when all places of its ciphertexts are declared
+    places_complete_by: str = ""
     revision: int = 0
 
     def name(self, tenant: Tenant) -> KeyName:
@@ -98,9 +112,37 @@ class Key:
         """What the DEK of one version is bound to."""
         return DekPlace(self.tenant, self.uid, version, self.purpose, self.suite, self.level)
 
-    def rotated(self, now: datetime) -> Key:
-        """Return the key with the next version as its primary."""
-        return replace(self, primary_version=self.primary_version + 1, rotated_at=now)
+    def after(self, event: KeyEvent, now: datetime, reason: str = "") -> Key:
+        """Return the key after *event*.
+
+        Raises:
+            WrongKeyState: its state does not allow that.
+        """
+        state = advance(KEY_TRANSITIONS, f"key {self.slug}", self.state, event, self.state_before)
+        if state is self.state:
+            return self
+        scheduled = state is KeyState.DESTRUCTION_SCHEDULED
+        return replace(
+            self,
+            state=state,
+            state_at=now,
+            state_reason=reason,
+            state_before=self.state if scheduled else None,
+            destroy_at=self.destroy_at if scheduled else None,
+        )
+
+    def rotated(self, now: datetime, scheduled_from: datetime) -> Key:
+        """Return the key with the next version as its primary.
+
+        Raises:
+            WrongKeyState: its state does not allow that.
+        """
+        return replace(
+            self.after(KeyEvent.ROTATE, now),
+            primary_version=self.primary_version + 1,
+            rotated_at=now,
+            scheduled_from=scheduled_from,
+        )
 
     @property
     def etag(self) -> str:
@@ -119,4 +161,35 @@ class KeyVersion:
     kek_version: int
     created_at: datetime
     created_by: str
+    state: KeyState
+    state_at: datetime
+    state_before: KeyState | None = None  # while destruction is scheduled
+    state_reason: str = ""
+    stopped_at: datetime | None = None  # from then on no node encrypts under it
+    until: datetime | None = None  # the end of its grace (rotating) or of its quarantine (destruction scheduled)
+    due_at: datetime | None = None  # the scheduled time that it was made for; one version at most has it
     revision: int = 0
+
+    def after(self, event: KeyEvent, now: datetime, *, until: datetime | None = None, reason: str = "") -> KeyVersion:
+        """Return the version after *event*, *until* being the end of the grace or quarantine that begins with it.
+
+        Raises:
+            WrongKeyState: its state does not allow that.
+        """
+        state = advance(VERSION_TRANSITIONS, f"version {self.version}", self.state, event, self.state_before)
+        stopped = self.stopped_at
+        if event is KeyEvent.ROTATE:
+            stopped = until
+        elif event is KeyEvent.REVOKE and (stopped is None or stopped > now + REVOKED_GRACE):
+            stopped = now + REVOKED_GRACE
+        destroyed = state is KeyState.DESTROYED
+        return replace(
+            self,
+            state=state,
+            state_at=now,
+            state_reason=reason,
+            state_before=self.state if state is KeyState.DESTRUCTION_SCHEDULED else None,
+            stopped_at=stopped,
+            until=until,
+            wrapped=ERASED if destroyed else self.wrapped,
+        )

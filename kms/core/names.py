@@ -16,6 +16,8 @@ KeyUid = NewType("KeyUid", UUID)
 
 SLUG_RULE = "must match [a-z][a-z0-9-]{0,61}[a-z0-9]"
 _SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
+_VERSION = re.compile(r"[1-9][0-9]{0,9}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
 # Longer than the longest legal name, so that a refused one is not echoed at length.
@@ -101,6 +103,116 @@ class KeyName:
     def version(self, number: int) -> str:
         """Name one version of the key."""
         return f"tenants/{self.tenant}/keys/{self.key}/versions/{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyVersionName:
+    """`tenants/{tenant}/keys/{key}/versions/{version}`."""
+
+    key: KeyName
+    version: int
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a key version's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/keys/{key}/versions/{version}"
+        head, _, number = text.rpartition("/versions/")
+        if _VERSION.fullmatch(number) is None or int(number) >= 2**32:
+            raise invalid(field, f"must have the form {pattern}; {{version}} is a number from 1")
+        try:
+            return cls(KeyName.parse(head, field), int(number))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    def __str__(self) -> str:
+        return self.key.version(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceName:
+    """`tenants/{tenant}/keys/{key}/places/{place}`: where ciphertexts of a key live."""
+
+    tenant: str
+    key: str
+    place: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a place's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        return cls(*_segments(text, field, "tenants/{tenant}/keys/{key}/places/{place}"))
+
+    @property
+    def parent(self) -> KeyName:
+        """The key whose ciphertexts live there."""
+        return KeyName(self.tenant, self.key)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/keys/{self.key}/places/{self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyName:
+    """`tenants/{tenant}/policies/{policy}`."""
+
+    tenant: str
+    policy: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a policy's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        return cls(*_segments(text, field, "tenants/{tenant}/policies/{policy}"))
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant that owns the policy."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/policies/{self.policy}"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationName:
+    """`tenants/{tenant}/operations/{operation}`; the last segment is a UUID."""
+
+    tenant: str
+    operation: UUID
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read an operation's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/operations/{operation}"
+        head, _, uid = text.rpartition("/operations/")
+        if _UUID.fullmatch(uid) is None:
+            raise invalid(field, f"must have the form {pattern}; {{operation}} is a UUID in lower case with hyphens")
+        try:
+            return cls(TenantName.parse(head, field).tenant, UUID(uid))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant that it works for."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/operations/{self.operation}"
 
 
 @dataclass(frozen=True, slots=True)

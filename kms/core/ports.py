@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
+from uuid import UUID
 
-from .keyring import Kek, Key, KeyVersion, Tenant
+from .census import Uses
+from .errors import CorruptRecord
+from .keyring import Kek, Key, Tenant
 from .names import KekUid, KeyUid, TenantUid
+from .repositories import UnitOfWork
 from .wrapping import WrapMechanism
 
 
@@ -49,132 +55,53 @@ class KekVault(Protocol):
         ...
 
 
-class TenantRepository(Protocol):
-    """Tenants, by the slug that callers use."""
+@dataclass(frozen=True, slots=True)
+class RewrapItem:
+    """One wrapped DEK that is to come under another KEK: its blob, its binding there, and the binding that it gets."""
 
-    async def get(self, slug: str) -> Tenant | None:
-        """Return the tenant, also one that is not ready yet."""
-        ...
+    wrapped: bytes
+    bound: bytes
+    new_bound: bytes
 
-    async def list_ready(self, after: str, limit: int) -> list[Tenant]:
-        """Return at most *limit* ready tenants with slugs greater than *after*, ordered by slug."""
-        ...
 
-    async def add(self, tenant: Tenant) -> Tenant:
-        """Store a new tenant with revision 1 and return it so.
+class KekRewrapper(Protocol):
+    """Brings many DEKs from one KEK version to another inside the vault; a vault's second ability."""
 
-        Raises:
-            AlreadyExists: the slug is taken.
-        """
-        ...
-
-    async def replace(self, tenant: Tenant) -> Tenant:
-        """Store a changed tenant over the revision that it came from; returns it with the next revision.
+    async def rewrap(self, old: Kek, new: Kek, items: Sequence[RewrapItem]) -> list[bytes | CorruptRecord]:
+        """Return, in order, the new blob of each of 1 to 256 items, or why it does not unwrap.
 
         Raises:
-            Conflict: the stored revision is another.
+            HsmUnavailable: as all calls of a vault; nothing is known of any item then.
         """
         ...
 
 
-class KekRepository(Protocol):
-    """KEK versions; a tenant has one lineage."""
+class KekDestroyer(Protocol):
+    """Destroys KEKs; a vault's third ability."""
 
-    async def get(self, tenant: TenantUid, version: int) -> Kek | None:
-        """Return one version, pending ones included."""
-        ...
-
-    async def list_by_version(self, tenant: TenantUid, after: int, limit: int) -> list[Kek]:
-        """Return at most *limit* versions greater than *after*, ordered, pending ones included."""
-        ...
-
-    async def pending(self) -> list[tuple[Tenant, Kek]]:
-        """Return every intent without an outcome, of all tenants: for the pass at start-up."""
-        ...
-
-    async def add(self, kek: Kek) -> Kek:
-        """Store a new version with revision 1 and return it so.
+    async def destroy_kek(self, kek: Kek) -> None:
+        """Destroy the KEK of that canary; one that is already gone is no error. Hold Storage.exclusive.
 
         Raises:
-            Conflict: that version exists.
-        """
-        ...
-
-    async def replace(self, kek: Kek) -> Kek:
-        """Store a changed version over the revision that it came from; returns it with the next revision.
-
-        Raises:
-            Conflict: the stored revision is another.
+            HsmUnavailable: also where the token shows no KEK at all, since a lost token looks so.
         """
         ...
 
 
-class KeyRepository(Protocol):
-    """Keys and their versions."""
+class Signer(Protocol):
+    """Signs with one ECDSA P-256 key that never leaves the token."""
 
-    async def get(self, tenant: TenantUid, slug: str) -> Key | None:
-        """Return the key."""
+    async def public_key(self) -> bytes:
+        """Return the public key as DER SubjectPublicKeyInfo (RFC 5480); the first call makes it, so hold Storage.exclusive."""
         ...
 
-    async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[Key]:
-        """Return at most *limit* keys with slugs greater than *after*, ordered by slug."""
-        ...
-
-    async def add(self, key: Key) -> Key:
-        """Store a new key with revision 1 and return it so.
+    async def sign(self, message: bytes) -> bytes:
+        """Sign the SHA-256 of *message*; returns DER (RFC 3279, section 2.2.3).
 
         Raises:
-            AlreadyExists: the tenant has a key of that slug.
+            HsmUnavailable: the token does not answer, or public_key() has never been called on it.
         """
         ...
-
-    async def replace(self, key: Key) -> Key:
-        """Store a changed key over the revision that it came from; returns it with the next revision.
-
-        Raises:
-            Conflict: the stored revision is another.
-        """
-        ...
-
-
-class KeyVersionRepository(Protocol):
-    """The wrapped DEKs."""
-
-    async def get(self, tenant: TenantUid, key: KeyUid, version: int) -> KeyVersion | None:
-        """Return one version."""
-        ...
-
-    async def list_by_version(self, tenant: TenantUid, key: KeyUid, after: int, limit: int) -> list[KeyVersion]:
-        """Return at most *limit* versions greater than *after*, ordered."""
-        ...
-
-    async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:
-        """Return how many key versions each KEK version of the tenant wraps; those that wrap none are left out."""
-        ...
-
-    async def add(self, version: KeyVersion) -> KeyVersion:
-        """Store a new version with revision 1 and return it so.
-
-        Raises:
-            Conflict: that version exists.
-        """
-        ...
-
-
-class UnitOfWork(Protocol):
-    """One transaction: all of it is durable when its block ends, or none."""
-
-    @property
-    def tenants(self) -> TenantRepository: ...  # noqa: D102
-
-    @property
-    def keks(self) -> KekRepository: ...  # noqa: D102
-
-    @property
-    def keys(self) -> KeyRepository: ...  # noqa: D102
-
-    @property
-    def key_versions(self) -> KeyVersionRepository: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +116,108 @@ class Counter:
 class Counters(Protocol):
     """Durable counters, reserved in blocks, each in a transaction of its own."""
 
-    async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> bool:
-        """Add *amount* durably; False, and nothing is added, where that would pass *stop_at*."""
+    async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> int | None:
+        """Add *amount* durably and return the sum; None, and nothing is added, where that would pass *stop_at*."""
         ...
 
     async def reserved(self, counters: list[Counter]) -> list[int]:
-        """Return what has been reserved of each so far, 0 for one never reserved."""
+        """Return what has been reserved of each so far, 0 for one never reserved; at most 5,000 of them."""
         ...
 
 
-class Storage(Counters, Protocol):
+class UseRecords(Protocol):
+    """When versions were last used, each in a transaction of its own."""
+
+    async def add_uses(self, uses: Mapping[Counter, Uses]) -> None:
+        """Merge what this node has seen: the later of two times, the sum of refusals. At most 1,000 at once."""
+        ...
+
+    async def uses(self, counters: list[Counter]) -> list[Uses]:
+        """Return what has been seen of each; at most 1,000 of them."""
+        ...
+
+
+class DueWork(Protocol):
+    """Shares due work between nodes: what one has claimed, no other gets until the claim is over."""
+
+    async def claim_keys(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[tuple[Tenant, Key]]:
+        """Claim at most *limit* keys that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK."""
+        ...
+
+    async def claim_tenants(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[Tenant]:
+        """Claim at most *limit* tenants whose KEK versions are due."""
+        ...
+
+    async def release(self, node: UUID, subjects: Sequence[KeyUid | TenantUid]) -> None:
+        """Give claims back; the subjects may be claimed again at once where they are still due."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TenantEpoch:
+    """How often a tenant's records have changed, and the epoch of its last revocation (0 for none)."""
+
+    changes: int
+    revoked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One daemon of the installation, and the newest revocation that it has acted on."""
+
+    uid: UUID
+    name: str
+    started_at: datetime
+    seen_at: datetime
+    acknowledged: int
+
+
+class Nodes(Protocol):
+    """How nodes hear of changes, and of each other."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other nodes may use this database; without them nothing changes but by this process."""
+        ...
+
+    async def join(self, node: Node) -> None:
+        """Enter a node, before it serves."""
+        ...
+
+    async def epochs(self) -> tuple[int, Mapping[TenantUid, TenantEpoch]]:
+        """Return the newest revocation's epoch, and the epoch of every tenant that has one, in one snapshot."""
+        ...
+
+    async def acknowledge(self, node: UUID, epoch: int, now: datetime) -> None:
+        """Note that a node has been seen, and has acted on all revocations up to *epoch*."""
+        ...
+
+    async def nodes(self) -> list[Node]:
+        """Return all nodes that have joined and not left."""
+        ...
+
+    async def leave(self, node: UUID) -> None:
+        """Strike out a node that no longer serves."""
+        ...
+
+    async def last_seen(self) -> datetime | None:
+        """Return when any node was last seen, struck out or not; None for a new installation."""
+        ...
+
+    def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:
+        """Listen for changes of epochs; a signal is only a hint to look sooner."""
+        ...
+
+
+class ChangeSignal(Protocol):
+    """Wakes a node that waits for changes."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the next signal, or after that many *seconds*."""
+        ...
+
+
+class Storage(Counters, UseRecords, DueWork, Nodes, Protocol):
     """The database. Every operation has a bound that holds even when the database is frozen.
 
     Raises (all methods):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import ServiceDescriptor
 
-from kms.v1 import crypto_pb2, keys_pb2, tenants_pb2
+from kms.v1 import census_pb2, crypto_pb2, keys_pb2, nodes_pb2, operations_pb2, policies_pb2, tenants_pb2
 
 
 class Callers(Enum):
@@ -57,7 +57,11 @@ class Method:
 _TENANTS = tenants_pb2.DESCRIPTOR.services_by_name["TenantService"]
 _KEYS = keys_pb2.DESCRIPTOR.services_by_name["KeyService"]
 _CRYPTO = crypto_pb2.DESCRIPTOR.services_by_name["CryptoService"]
-SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO)
+_POLICIES = policies_pb2.DESCRIPTOR.services_by_name["PolicyService"]
+_CENSUS = census_pb2.DESCRIPTOR.services_by_name["CensusService"]
+_OPERATIONS = operations_pb2.DESCRIPTOR.services_by_name["OperationService"]
+_NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
+SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES)
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN),
@@ -68,6 +72,19 @@ METHODS: Final = (
     Method(_KEYS, "ListKeys", "keys.list", Callers.TENANT, AuditKind.READ),
     Method(_KEYS, "UpdateKey", "keys.update", Callers.TENANT, AuditKind.ADMIN),
     Method(_KEYS, "RotateKey", "keys.rotate", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "RotateKeys", "keys.rotate", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "ActivateKey", "keys.activate", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "SuspendKey", "keys.suspend", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "ResumeKey", "keys.resume", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "ArchiveKey", "keys.archive", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "RevokeKey", "keys.revoke", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "RevokeKeyVersion", "keyVersions.revoke", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "ScheduleKeyDestruction", "keys.destroy", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "CancelKeyDestruction", "keys.restore", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "RetireKeyVersion", "keyVersions.retire", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "CancelKeyVersionRetirement", "keyVersions.restore", Callers.TENANT, AuditKind.ADMIN),
+    Method(_KEYS, "ListDestructionReceipts", "receipts.list", Callers.TENANT, AuditKind.READ),
+    Method(_KEYS, "GetSigningKey", "receipts.verify", Callers.ANYONE, AuditKind.READ),
     Method(_KEYS, "ListKeyVersions", "keyVersions.list", Callers.TENANT, AuditKind.READ),
     Method(_KEYS, "ListKeks", "keks.list", Callers.ANYONE, AuditKind.READ),
     Method(_KEYS, "RotateKek", "keks.rotate", Callers.ANYONE, AuditKind.ADMIN),
@@ -80,6 +97,22 @@ METHODS: Final = (
     Method(_CRYPTO, "GenerateDataKey", "dataKeys.generate", Callers.TENANT, AuditKind.DATA),
     Method(_CRYPTO, "DecryptDataKey", "dataKeys.decrypt", Callers.TENANT, AuditKind.DATA),
     Method(_CRYPTO, "GenerateRandomBytes", "random.generate", Callers.ANYONE, AuditKind.READ),
+    Method(_POLICIES, "CreatePolicy", "policies.create", Callers.TENANT, AuditKind.ADMIN),
+    Method(_POLICIES, "GetPolicy", "policies.get", Callers.TENANT, AuditKind.READ),
+    Method(_POLICIES, "ListPolicies", "policies.list", Callers.TENANT, AuditKind.READ),
+    Method(_POLICIES, "ListPolicyVersions", "policies.list", Callers.TENANT, AuditKind.READ),
+    Method(_POLICIES, "UpdatePolicy", "policies.update", Callers.TENANT, AuditKind.ADMIN),
+    Method(_CENSUS, "CreatePlace", "places.create", Callers.TENANT, AuditKind.ADMIN),
+    Method(_CENSUS, "ListPlaces", "places.list", Callers.TENANT, AuditKind.READ),
+    Method(_CENSUS, "DeletePlace", "places.delete", Callers.TENANT, AuditKind.ADMIN),
+    Method(_CENSUS, "DeclarePlaces", "places.declare", Callers.TENANT, AuditKind.ADMIN),
+    Method(_CENSUS, "ReportCensus", "places.report", Callers.TENANT, AuditKind.ADMIN),
+    Method(_OPERATIONS, "ListOperations", "operations.list", Callers.ANYONE, AuditKind.READ),
+    Method(_OPERATIONS, "GetOperation", "operations.get", Callers.ANYONE, AuditKind.READ),
+    Method(_OPERATIONS, "WaitOperation", "operations.get", Callers.ANYONE, AuditKind.READ),
+    Method(_OPERATIONS, "CancelOperation", "operations.cancel", Callers.ANYONE, AuditKind.ADMIN),
+    Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN),
+    Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),
 )
 
 

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13kms/v1/crypto.proto\x12\x06kms.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17google/rpc/status.proto\"/\n\x0b\x43ontextPair\x12\x11\n\x03key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05value\x18\x02 \x01(\x0c\"3\n\x0eVaryingContext\x12\x11\n\x03key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06values\x18\x02 \x03(\x0c\"@\n\x0bItemFailure\x12\r\n\x05index\x18\x01 \x01(\r\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"]\n\x0e\x45ncryptRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tplaintext\x18\x02 \x01(\x0c\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"6\n\x0f\x45ncryptResponse\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\"d\n\x0e\x44\x65\x63ryptRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nciphertext\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"F\n\x0f\x44\x65\x63ryptResponse\x12\x11\n\tplaintext\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07primary\x18\x03 \x01(\x08\"f\n\x10ReEncryptRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nciphertext\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"I\n\x11ReEncryptResponse\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07\x63hanged\x18\x03 \x01(\x08\"\x92\x01\n\x13\x45ncryptBatchRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nplaintexts\x18\x02 \x03(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\x12\'\n\x07varying\x18\x04 \x01(\x0b\x32\x16.kms.v1.VaryingContext\"c\n\x14\x45ncryptBatchResponse\x12\x13\n\x0b\x63iphertexts\x18\x01 \x03(\x0c\x12%\n\x08\x66\x61ilures\x18\x02 \x03(\x0b\x32\x13.kms.v1.ItemFailure\x12\x0f\n\x07version\x18\x03 \x01(\r\"\x93\x01\n\x13\x44\x65\x63ryptBatchRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63iphertexts\x18\x02 \x03(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\x12\'\n\x07varying\x18\x04 \x01(\x0b\x32\x16.kms.v1.VaryingContext\"Q\n\x14\x44\x65\x63ryptBatchResponse\x12\x12\n\nplaintexts\x18\x01 \x03(\x0c\x12%\n\x08\x66\x61ilures\x18\x02 \x03(\x0b\x32\x13.kms.v1.ItemFailure\"\x95\x01\n\x15ReEncryptBatchRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63iphertexts\x18\x02 \x03(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\x12\'\n\x07varying\x18\x04 \x01(\x0b\x32\x16.kms.v1.VaryingContext\"v\n\x16ReEncryptBatchResponse\x12\x13\n\x0b\x63iphertexts\x18\x01 \x03(\x0c\x12%\n\x08\x66\x61ilures\x18\x02 \x03(\x0b\x32\x13.kms.v1.ItemFailure\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\r\"b\n\x16GenerateDataKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06length\x18\x02 \x01(\r\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"Q\n\x17GenerateDataKeyResponse\x12\x11\n\tplaintext\x18\x01 \x01(\x0c\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\x12\x0f\n\x07version\x18\x03 \x01(\r\"k\n\x15\x44\x65\x63ryptDataKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nciphertext\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"<\n\x16\x44\x65\x63ryptDataKeyResponse\x12\x11\n\tplaintext\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\"2\n\x1aGenerateRandomBytesRequest\x12\x14\n\x06length\x18\x01 \x01(\rB\x04\xe2\x41\x01\x02\"+\n\x1bGenerateRandomBytesResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xb5\x05\n\rCryptoService\x12:\n\x07\x45ncrypt\x12\x16.kms.v1.EncryptRequest\x1a\x17.kms.v1.EncryptResponse\x12:\n\x07\x44\x65\x63rypt\x12\x16.kms.v1.DecryptRequest\x1a\x17.kms.v1.DecryptResponse\x12@\n\tReEncrypt\x12\x18.kms.v1.ReEncryptRequest\x1a\x19.kms.v1.ReEncryptResponse\x12I\n\x0c\x45ncryptBatch\x12\x1b.kms.v1.EncryptBatchRequest\x1a\x1c.kms.v1.EncryptBatchResponse\x12I\n\x0c\x44\x65\x63ryptBatch\x12\x1b.kms.v1.DecryptBatchRequest\x1a\x1c.kms.v1.DecryptBatchResponse\x12O\n\x0eReEncryptBatch\x12\x1d.kms.v1.ReEncryptBatchRequest\x1a\x1e.kms.v1.ReEncryptBatchResponse\x12R\n\x0fGenerateDataKey\x12\x1e.kms.v1.GenerateDataKeyRequest\x1a\x1f.kms.v1.GenerateDataKeyResponse\x12O\n\x0e\x44\x65\x63ryptDataKey\x12\x1d.kms.v1.DecryptDataKeyRequest\x1a\x1e.kms.v1.DecryptDataKeyResponse\x12^\n\x13GenerateRandomBytes\x12\".kms.v1.GenerateRandomBytesRequest\x1a#.kms.v1.GenerateRandomBytesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13kms/v1/crypto.proto\x12\x06kms.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17google/rpc/status.proto\"/\n\x0b\x43ontextPair\x12\x11\n\x03key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05value\x18\x02 \x01(\x0c\"3\n\x0eVaryingContext\x12\x11\n\x03key\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06values\x18\x02 \x03(\x0c\"@\n\x0bItemFailure\x12\r\n\x05index\x18\x01 \x01(\r\x12\"\n\x06status\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\"]\n\x0e\x45ncryptRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tplaintext\x18\x02 \x01(\x0c\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"6\n\x0f\x45ncryptResponse\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\"d\n\x0e\x44\x65\x63ryptRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nciphertext\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"F\n\x0f\x44\x65\x63ryptResponse\x12\x11\n\tplaintext\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07primary\x18\x03 \x01(\x08\"{\n\x10ReEncryptRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nciphertext\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\x12\x13\n\x0b\x64\x65stination\x18\x04 \x01(\t\"I\n\x11ReEncryptResponse\x12\x12\n\nciphertext\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0f\n\x07\x63hanged\x18\x03 \x01(\x08\"\x92\x01\n\x13\x45ncryptBatchRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nplaintexts\x18\x02 \x03(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\x12\'\n\x07varying\x18\x04 \x01(\x0b\x32\x16.kms.v1.VaryingContext\"c\n\x14\x45ncryptBatchResponse\x12\x13\n\x0b\x63iphertexts\x18\x01 \x03(\x0c\x12%\n\x08\x66\x61ilures\x18\x02 \x03(\x0b\x32\x13.kms.v1.ItemFailure\x12\x0f\n\x07version\x18\x03 \x01(\r\"\x93\x01\n\x13\x44\x65\x63ryptBatchRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63iphertexts\x18\x02 \x03(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\x12\'\n\x07varying\x18\x04 \x01(\x0b\x32\x16.kms.v1.VaryingContext\"Q\n\x14\x44\x65\x63ryptBatchResponse\x12\x12\n\nplaintexts\x18\x01 \x03(\x0c\x12%\n\x08\x66\x61ilures\x18\x02 \x03(\x0b\x32\x13.kms.v1.ItemFailure\"\xaa\x01\n\x15ReEncryptBatchRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x63iphertexts\x18\x02 \x03(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\x12\'\n\x07varying\x18\x04 \x01(\x0b\x32\x16.kms.v1.VaryingContext\x12\x13\n\x0b\x64\x65stination\x18\x05 \x01(\t\"v\n\x16ReEncryptBatchResponse\x12\x13\n\x0b\x63iphertexts\x18\x01 \x03(\x0c\x12%\n\x08\x66\x61ilures\x18\x02 \x03(\x0b\x32\x13.kms.v1.ItemFailure\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\r\"b\n\x16GenerateDataKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06length\x18\x02 \x01(\r\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"Q\n\x17GenerateDataKeyResponse\x12\x11\n\tplaintext\x18\x01 \x01(\x0c\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\x12\x0f\n\x07version\x18\x03 \x01(\r\"k\n\x15\x44\x65\x63ryptDataKeyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nciphertext\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12$\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\x13.kms.v1.ContextPair\"<\n\x16\x44\x65\x63ryptDataKeyResponse\x12\x11\n\tplaintext\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\r\"2\n\x1aGenerateRandomBytesRequest\x12\x14\n\x06length\x18\x01 \x01(\rB\x04\xe2\x41\x01\x02\"+\n\x1bGenerateRandomBytesResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x32\xb5\x05\n\rCryptoService\x12:\n\x07\x45ncrypt\x12\x16.kms.v1.EncryptRequest\x1a\x17.kms.v1.EncryptResponse\x12:\n\x07\x44\x65\x63rypt\x12\x16.kms.v1.DecryptRequest\x1a\x17.kms.v1.DecryptResponse\x12@\n\tReEncrypt\x12\x18.kms.v1.ReEncryptRequest\x1a\x19.kms.v1.ReEncryptResponse\x12I\n\x0c\x45ncryptBatch\x12\x1b.kms.v1.EncryptBatchRequest\x1a\x1c.kms.v1.EncryptBatchResponse\x12I\n\x0c\x44\x65\x63ryptBatch\x12\x1b.kms.v1.DecryptBatchRequest\x1a\x1c.kms.v1.DecryptBatchResponse\x12O\n\x0eReEncryptBatch\x12\x1d.kms.v1.ReEncryptBatchRequest\x1a\x1e.kms.v1.ReEncryptBatchResponse\x12R\n\x0fGenerateDataKey\x12\x1e.kms.v1.GenerateDataKeyRequest\x1a\x1f.kms.v1.GenerateDataKeyResponse\x12O\n\x0e\x44\x65\x63ryptDataKey\x12\x1d.kms.v1.DecryptDataKeyRequest\x1a\x1e.kms.v1.DecryptDataKeyResponse\x12^\n\x13GenerateRandomBytes\x12\".kms.v1.GenerateRandomBytesRequest\x1a#.kms.v1.GenerateRandomBytesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -82,33 +82,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECRYPTRESPONSE']._serialized_start=510
   _globals['_DECRYPTRESPONSE']._serialized_end=580
   _globals['_REENCRYPTREQUEST']._serialized_start=582
-  _globals['_REENCRYPTREQUEST']._serialized_end=684
-  _globals['_REENCRYPTRESPONSE']._serialized_start=686
-  _globals['_REENCRYPTRESPONSE']._serialized_end=759
-  _globals['_ENCRYPTBATCHREQUEST']._serialized_start=762
-  _globals['_ENCRYPTBATCHREQUEST']._serialized_end=908
-  _globals['_ENCRYPTBATCHRESPONSE']._serialized_start=910
-  _globals['_ENCRYPTBATCHRESPONSE']._serialized_end=1009
-  _globals['_DECRYPTBATCHREQUEST']._serialized_start=1012
-  _globals['_DECRYPTBATCHREQUEST']._serialized_end=1159
-  _globals['_DECRYPTBATCHRESPONSE']._serialized_start=1161
-  _globals['_DECRYPTBATCHRESPONSE']._serialized_end=1242
-  _globals['_REENCRYPTBATCHREQUEST']._serialized_start=1245
-  _globals['_REENCRYPTBATCHREQUEST']._serialized_end=1394
-  _globals['_REENCRYPTBATCHRESPONSE']._serialized_start=1396
-  _globals['_REENCRYPTBATCHRESPONSE']._serialized_end=1514
-  _globals['_GENERATEDATAKEYREQUEST']._serialized_start=1516
-  _globals['_GENERATEDATAKEYREQUEST']._serialized_end=1614
-  _globals['_GENERATEDATAKEYRESPONSE']._serialized_start=1616
-  _globals['_GENERATEDATAKEYRESPONSE']._serialized_end=1697
-  _globals['_DECRYPTDATAKEYREQUEST']._serialized_start=1699
-  _globals['_DECRYPTDATAKEYREQUEST']._serialized_end=1806
-  _globals['_DECRYPTDATAKEYRESPONSE']._serialized_start=1808
-  _globals['_DECRYPTDATAKEYRESPONSE']._serialized_end=1868
-  _globals['_GENERATERANDOMBYTESREQUEST']._serialized_start=1870
-  _globals['_GENERATERANDOMBYTESREQUEST']._serialized_end=1920
-  _globals['_GENERATERANDOMBYTESRESPONSE']._serialized_start=1922
-  _globals['_GENERATERANDOMBYTESRESPONSE']._serialized_end=1965
-  _globals['_CRYPTOSERVICE']._serialized_start=1968
-  _globals['_CRYPTOSERVICE']._serialized_end=2661
+  _globals['_REENCRYPTREQUEST']._serialized_end=705
+  _globals['_REENCRYPTRESPONSE']._serialized_start=707
+  _globals['_REENCRYPTRESPONSE']._serialized_end=780
+  _globals['_ENCRYPTBATCHREQUEST']._serialized_start=783
+  _globals['_ENCRYPTBATCHREQUEST']._serialized_end=929
+  _globals['_ENCRYPTBATCHRESPONSE']._serialized_start=931
+  _globals['_ENCRYPTBATCHRESPONSE']._serialized_end=1030
+  _globals['_DECRYPTBATCHREQUEST']._serialized_start=1033
+  _globals['_DECRYPTBATCHREQUEST']._serialized_end=1180
+  _globals['_DECRYPTBATCHRESPONSE']._serialized_start=1182
+  _globals['_DECRYPTBATCHRESPONSE']._serialized_end=1263
+  _globals['_REENCRYPTBATCHREQUEST']._serialized_start=1266
+  _globals['_REENCRYPTBATCHREQUEST']._serialized_end=1436
+  _globals['_REENCRYPTBATCHRESPONSE']._serialized_start=1438
+  _globals['_REENCRYPTBATCHRESPONSE']._serialized_end=1556
+  _globals['_GENERATEDATAKEYREQUEST']._serialized_start=1558
+  _globals['_GENERATEDATAKEYREQUEST']._serialized_end=1656
+  _globals['_GENERATEDATAKEYRESPONSE']._serialized_start=1658
+  _globals['_GENERATEDATAKEYRESPONSE']._serialized_end=1739
+  _globals['_DECRYPTDATAKEYREQUEST']._serialized_start=1741
+  _globals['_DECRYPTDATAKEYREQUEST']._serialized_end=1848
+  _globals['_DECRYPTDATAKEYRESPONSE']._serialized_start=1850
+  _globals['_DECRYPTDATAKEYRESPONSE']._serialized_end=1910
+  _globals['_GENERATERANDOMBYTESREQUEST']._serialized_start=1912
+  _globals['_GENERATERANDOMBYTESREQUEST']._serialized_end=1962
+  _globals['_GENERATERANDOMBYTESRESPONSE']._serialized_start=1964
+  _globals['_GENERATERANDOMBYTESRESPONSE']._serialized_end=2007
+  _globals['_CRYPTOSERVICE']._serialized_start=2010
+  _globals['_CRYPTOSERVICE']._serialized_end=2703
 # @@protoc_insertion_point(module_scope)

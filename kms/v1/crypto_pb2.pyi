@@ -71,14 +71,16 @@ class DecryptResponse(_message.Message):
     def __init__(self, plaintext: _Optional[bytes] = ..., version: _Optional[int] = ..., primary: _Optional[bool] = ...) -> None: ...
 
 class ReEncryptRequest(_message.Message):
-    __slots__ = ("name", "ciphertext", "context")
+    __slots__ = ("name", "ciphertext", "context", "destination")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CIPHERTEXT_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     ciphertext: bytes
     context: _containers.RepeatedCompositeFieldContainer[ContextPair]
-    def __init__(self, name: _Optional[str] = ..., ciphertext: _Optional[bytes] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ...) -> None: ...
+    destination: str
+    def __init__(self, name: _Optional[str] = ..., ciphertext: _Optional[bytes] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., destination: _Optional[str] = ...) -> None: ...
 
 class ReEncryptResponse(_message.Message):
     __slots__ = ("ciphertext", "version", "changed")
@@ -133,16 +135,18 @@ class DecryptBatchResponse(_message.Message):
     def __init__(self, plaintexts: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ...) -> None: ...
 
 class ReEncryptBatchRequest(_message.Message):
-    __slots__ = ("name", "ciphertexts", "context", "varying")
+    __slots__ = ("name", "ciphertexts", "context", "varying", "destination")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     VARYING_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     ciphertexts: _containers.RepeatedScalarFieldContainer[bytes]
     context: _containers.RepeatedCompositeFieldContainer[ContextPair]
     varying: VaryingContext
-    def __init__(self, name: _Optional[str] = ..., ciphertexts: _Optional[_Iterable[bytes]] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., varying: _Optional[_Union[VaryingContext, _Mapping]] = ...) -> None: ...
+    destination: str
+    def __init__(self, name: _Optional[str] = ..., ciphertexts: _Optional[_Iterable[bytes]] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., varying: _Optional[_Union[VaryingContext, _Mapping]] = ..., destination: _Optional[str] = ...) -> None: ...
 
 class ReEncryptBatchResponse(_message.Message):
     __slots__ = ("ciphertexts", "failures", "version", "changed")

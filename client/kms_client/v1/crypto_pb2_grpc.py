@@ -116,7 +116,9 @@ class CryptoServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReEncrypt(self, request, context):
-        """Brings a ciphertext to the primary version, in the same context. What is already there comes back as it is.
+        """Brings a ciphertext to the primary version, in the same context; with a destination, to that key's. What is already
+        there comes back as it is. Encrypted data keys of a DATA_KEY key are taken, too. The rotation identity alone may do so
+        with what a revoked version encrypted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from kms_client.v1 import keys_pb2 as kms_dot_v1_dot_keys__pb2
+from kms_client.v1 import operations_pb2 as kms_dot_v1_dot_operations__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -60,6 +61,71 @@ class KeyServiceStub:
                 request_serializer=kms_dot_v1_dot_keys__pb2.RotateKeyRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_keys__pb2.Key.FromString,
                 _registered_method=True)
+        self.RotateKeys = channel.unary_unary(
+                '/kms.v1.KeyService/RotateKeys',
+                request_serializer=kms_dot_v1_dot_keys__pb2.RotateKeysRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ActivateKey = channel.unary_unary(
+                '/kms.v1.KeyService/ActivateKey',
+                request_serializer=kms_dot_v1_dot_keys__pb2.ActivateKeyRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.Key.FromString,
+                _registered_method=True)
+        self.SuspendKey = channel.unary_unary(
+                '/kms.v1.KeyService/SuspendKey',
+                request_serializer=kms_dot_v1_dot_keys__pb2.SuspendKeyRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.SuspendKeyResponse.FromString,
+                _registered_method=True)
+        self.ResumeKey = channel.unary_unary(
+                '/kms.v1.KeyService/ResumeKey',
+                request_serializer=kms_dot_v1_dot_keys__pb2.ResumeKeyRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.Key.FromString,
+                _registered_method=True)
+        self.ArchiveKey = channel.unary_unary(
+                '/kms.v1.KeyService/ArchiveKey',
+                request_serializer=kms_dot_v1_dot_keys__pb2.ArchiveKeyRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.Key.FromString,
+                _registered_method=True)
+        self.RevokeKey = channel.unary_unary(
+                '/kms.v1.KeyService/RevokeKey',
+                request_serializer=kms_dot_v1_dot_keys__pb2.RevokeKeyRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.RevokeKeyResponse.FromString,
+                _registered_method=True)
+        self.RevokeKeyVersion = channel.unary_unary(
+                '/kms.v1.KeyService/RevokeKeyVersion',
+                request_serializer=kms_dot_v1_dot_keys__pb2.RevokeKeyVersionRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.RevokeKeyVersionResponse.FromString,
+                _registered_method=True)
+        self.ScheduleKeyDestruction = channel.unary_unary(
+                '/kms.v1.KeyService/ScheduleKeyDestruction',
+                request_serializer=kms_dot_v1_dot_keys__pb2.ScheduleKeyDestructionRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.Key.FromString,
+                _registered_method=True)
+        self.CancelKeyDestruction = channel.unary_unary(
+                '/kms.v1.KeyService/CancelKeyDestruction',
+                request_serializer=kms_dot_v1_dot_keys__pb2.CancelKeyDestructionRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.Key.FromString,
+                _registered_method=True)
+        self.RetireKeyVersion = channel.unary_unary(
+                '/kms.v1.KeyService/RetireKeyVersion',
+                request_serializer=kms_dot_v1_dot_keys__pb2.RetireKeyVersionRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.KeyVersion.FromString,
+                _registered_method=True)
+        self.CancelKeyVersionRetirement = channel.unary_unary(
+                '/kms.v1.KeyService/CancelKeyVersionRetirement',
+                request_serializer=kms_dot_v1_dot_keys__pb2.CancelKeyVersionRetirementRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.KeyVersion.FromString,
+                _registered_method=True)
+        self.ListDestructionReceipts = channel.unary_unary(
+                '/kms.v1.KeyService/ListDestructionReceipts',
+                request_serializer=kms_dot_v1_dot_keys__pb2.ListDestructionReceiptsRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.ListDestructionReceiptsResponse.FromString,
+                _registered_method=True)
+        self.GetSigningKey = channel.unary_unary(
+                '/kms.v1.KeyService/GetSigningKey',
+                request_serializer=kms_dot_v1_dot_keys__pb2.GetSigningKeyRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_keys__pb2.SigningKey.FromString,
+                _registered_method=True)
         self.ListKeyVersions = channel.unary_unary(
                 '/kms.v1.KeyService/ListKeyVersions',
                 request_serializer=kms_dot_v1_dot_keys__pb2.ListKeyVersionsRequest.SerializeToString,
@@ -105,7 +171,7 @@ class KeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateKey(self, request, context):
-        """Changes display_name, labels or rotation_period. ABORTED: the etag is not the key's present one.
+        """Changes display_name, labels, the policy or what the key has otherwise than its policy. ABORTED: the etag is not the key's present one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +180,101 @@ class KeyServiceServicer:
     def RotateKey(self, request, context):
         """Makes a new primary version; the older ones go on decrypting. ABORTED: the etag is not the key's present one.
         For a DETERMINISTIC key this is a migration: from then on equal values give other ciphertexts than before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKeys(self, request, context):
+        """Rotates every key of a tenant that encrypts, deterministic keys excepted, as an operation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivateKey(self, request, context):
+        """Lets a PENDING key be used. FAILED_PRECONDITION (here and below): the state does not allow it; the message names both.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendKey(self, request, context):
+        """Stops a key for a while: until ResumeKey it neither encrypts nor decrypts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeKey(self, request, context):
+        """Ends a suspension.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveKey(self, request, context):
+        """Lets a key decrypt only, for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeKey(self, request, context):
+        """Declares a key compromised, for good: no node encrypts or decrypts under it any more within the revocation deadline.
+        The rotation identity alone may re-encrypt its ciphertexts, to another key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeKeyVersion(self, request, context):
+        """Declares one version compromised, for good. Where it is the primary one, a new primary version takes its place in the
+        same step. The rotation identity alone may re-encrypt its ciphertexts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScheduleKeyDestruction(self, request, context):
+        """Begins the waiting period after which a key is destroyed; until then CancelKeyDestruction ends it. Meanwhile the key
+        neither encrypts nor decrypts. FAILED_PRECONDITION: its census is not known to be zero.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelKeyDestruction(self, request, context):
+        """Ends the waiting period: the key is again what it was before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireKeyVersion(self, request, context):
+        """Begins the quarantine after which an archived or revoked version is destroyed. FAILED_PRECONDITION: its census is not
+        known to be zero.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelKeyVersionRetirement(self, request, context):
+        """Ends the quarantine of a version: it is again what it was before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDestructionReceipts(self, request, context):
+        """Lists the receipts of what was destroyed below a key or a tenant, ordered by subject.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSigningKey(self, request, context):
+        """Returns the public key that verifies receipts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,7 +295,8 @@ class KeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateKek(self, request, context):
-        """Makes a new KEK version in the token; from then on it wraps what is new. The older ones go on unwrapping.
+        """Makes a new KEK version in the token; from then on it wraps what is new. All DEKs are then re-wrapped by an operation,
+        and the older versions retired and, after their quarantine, destroyed in the token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,6 +329,71 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.RotateKey,
                     request_deserializer=kms_dot_v1_dot_keys__pb2.RotateKeyRequest.FromString,
                     response_serializer=kms_dot_v1_dot_keys__pb2.Key.SerializeToString,
+            ),
+            'RotateKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKeys,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.RotateKeysRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_operations__pb2.Operation.SerializeToString,
+            ),
+            'ActivateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateKey,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.ActivateKeyRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.Key.SerializeToString,
+            ),
+            'SuspendKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendKey,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.SuspendKeyRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.SuspendKeyResponse.SerializeToString,
+            ),
+            'ResumeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeKey,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.ResumeKeyRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.Key.SerializeToString,
+            ),
+            'ArchiveKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveKey,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.ArchiveKeyRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.Key.SerializeToString,
+            ),
+            'RevokeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeKey,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.RevokeKeyRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'RevokeKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeKeyVersion,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.RevokeKeyVersionRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.RevokeKeyVersionResponse.SerializeToString,
+            ),
+            'ScheduleKeyDestruction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScheduleKeyDestruction,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.ScheduleKeyDestructionRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.Key.SerializeToString,
+            ),
+            'CancelKeyDestruction': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelKeyDestruction,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.CancelKeyDestructionRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.Key.SerializeToString,
+            ),
+            'RetireKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireKeyVersion,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.RetireKeyVersionRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.KeyVersion.SerializeToString,
+            ),
+            'CancelKeyVersionRetirement': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelKeyVersionRetirement,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.CancelKeyVersionRetirementRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.KeyVersion.SerializeToString,
+            ),
+            'ListDestructionReceipts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDestructionReceipts,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.ListDestructionReceiptsRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.ListDestructionReceiptsResponse.SerializeToString,
+            ),
+            'GetSigningKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSigningKey,
+                    request_deserializer=kms_dot_v1_dot_keys__pb2.GetSigningKeyRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_keys__pb2.SigningKey.SerializeToString,
             ),
             'ListKeyVersions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListKeyVersions,
@@ -320,6 +547,357 @@ class KeyService:
             '/kms.v1.KeyService/RotateKey',
             kms_dot_v1_dot_keys__pb2.RotateKeyRequest.SerializeToString,
             kms_dot_v1_dot_keys__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/RotateKeys',
+            kms_dot_v1_dot_keys__pb2.RotateKeysRequest.SerializeToString,
+            kms_dot_v1_dot_operations__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/ActivateKey',
+            kms_dot_v1_dot_keys__pb2.ActivateKeyRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/SuspendKey',
+            kms_dot_v1_dot_keys__pb2.SuspendKeyRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.SuspendKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/ResumeKey',
+            kms_dot_v1_dot_keys__pb2.ResumeKeyRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/ArchiveKey',
+            kms_dot_v1_dot_keys__pb2.ArchiveKeyRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/RevokeKey',
+            kms_dot_v1_dot_keys__pb2.RevokeKeyRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/RevokeKeyVersion',
+            kms_dot_v1_dot_keys__pb2.RevokeKeyVersionRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.RevokeKeyVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScheduleKeyDestruction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/ScheduleKeyDestruction',
+            kms_dot_v1_dot_keys__pb2.ScheduleKeyDestructionRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelKeyDestruction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/CancelKeyDestruction',
+            kms_dot_v1_dot_keys__pb2.CancelKeyDestructionRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/RetireKeyVersion',
+            kms_dot_v1_dot_keys__pb2.RetireKeyVersionRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.KeyVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelKeyVersionRetirement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/CancelKeyVersionRetirement',
+            kms_dot_v1_dot_keys__pb2.CancelKeyVersionRetirementRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.KeyVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDestructionReceipts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/ListDestructionReceipts',
+            kms_dot_v1_dot_keys__pb2.ListDestructionReceiptsRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.ListDestructionReceiptsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSigningKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.KeyService/GetSigningKey',
+            kms_dot_v1_dot_keys__pb2.GetSigningKeyRequest.SerializeToString,
+            kms_dot_v1_dot_keys__pb2.SigningKey.FromString,
             options,
             channel_credentials,
             insecure,

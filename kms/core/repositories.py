@@ -1,0 +1,331 @@
+"""The repositories of one transaction, as Protocols; storage implements them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from .census import Place, PlaceCount
+from .keyring import Kek, Key, KeyVersion, Tenant
+from .lifecycle import KeyState
+from .names import KeyUid, TenantUid
+from .operations import Operation, OperationState, OperationUid
+from .policy import NamedPolicy
+from .receipts import Receipt
+
+
+class TenantRepository(Protocol):
+    """Tenants, by the slug that callers use."""
+
+    async def get(self, slug: str) -> Tenant | None:
+        """Return the tenant, also one that is not ready yet."""
+        ...
+
+    async def list_ready(self, after: str, limit: int) -> list[Tenant]:
+        """Return at most *limit* ready tenants with slugs greater than *after*, ordered by slug."""
+        ...
+
+    async def add(self, tenant: Tenant) -> Tenant:
+        """Store a new tenant with revision 1 and return it so.
+
+        Raises:
+            AlreadyExists: the slug is taken.
+        """
+        ...
+
+    async def replace(self, tenant: Tenant) -> Tenant:
+        """Store a changed tenant over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+    async def by_uid(self, tenant: TenantUid) -> Tenant | None:
+        """Return the tenant, also one that is not ready yet."""
+        ...
+
+
+class KekRepository(Protocol):
+    """KEK versions; a tenant has one lineage."""
+
+    async def get(self, tenant: TenantUid, version: int) -> Kek | None:
+        """Return one version, pending ones included."""
+        ...
+
+    async def list_by_version(self, tenant: TenantUid, after: int, limit: int) -> list[Kek]:
+        """Return at most *limit* versions greater than *after*, ordered, pending ones included."""
+        ...
+
+    async def pending(self) -> list[tuple[Tenant, Kek]]:
+        """Return every intent to make a KEK that has no outcome, of all tenants: for the pass at start-up."""
+        ...
+
+    async def add(self, kek: Kek) -> Kek:
+        """Store a new version with revision 1 and return it so.
+
+        Raises:
+            Conflict: that version exists.
+        """
+        ...
+
+    async def replace(self, kek: Kek) -> Kek:
+        """Store a changed version over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+
+class KeyRepository(Protocol):
+    """Keys and their versions."""
+
+    async def get(self, tenant: TenantUid, slug: str) -> Key | None:
+        """Return the key."""
+        ...
+
+    async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[Key]:
+        """Return at most *limit* keys with slugs greater than *after*, ordered by slug."""
+        ...
+
+    async def by_uid(self, tenant: TenantUid, uid: KeyUid) -> Key | None:
+        """Return the key."""
+        ...
+
+    async def add(self, key: Key) -> Key:
+        """Store a new key with revision 1 and return it so.
+
+        Raises:
+            AlreadyExists: the tenant has a key of that slug.
+        """
+        ...
+
+    async def replace(self, key: Key) -> Key:
+        """Store a changed key over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+
+class KeyVersionRepository(Protocol):
+    """The wrapped DEKs."""
+
+    async def get(self, tenant: TenantUid, key: KeyUid, version: int) -> KeyVersion | None:
+        """Return one version."""
+        ...
+
+    async def list_by_version(self, tenant: TenantUid, key: KeyUid, after: int, limit: int) -> list[KeyVersion]:
+        """Return at most *limit* versions greater than *after*, ordered."""
+        ...
+
+    async def list_timed(self, tenant: TenantUid, key: KeyUid) -> list[KeyVersion]:
+        """Return the versions that wait for a time (`until`), ordered by number."""
+        ...
+
+    async def list_in_states(
+        self, tenant: TenantUid, key: KeyUid, states: Sequence[KeyState], after: int, limit: int
+    ) -> list[KeyVersion]:
+        """Return at most *limit* versions in one of these states with numbers greater than *after*, ordered."""
+        ...
+
+    async def list_wrapped_before(
+        self, tenant: TenantUid, kek_version: int, after: tuple[KeyUid, int] | None, limit: int
+    ) -> list[KeyVersion]:
+        """Return at most *limit* versions, not destroyed, that KEK versions older than *kek_version* wrap.
+
+        Ordered by key and number, from those beyond *after*.
+        """
+        ...
+
+    async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:
+        """Return how many key versions, not destroyed, each KEK version of the tenant wraps; without those that wrap none."""
+        ...
+
+    async def replace(self, version: KeyVersion) -> KeyVersion:
+        """Store a changed version over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+    async def add(self, version: KeyVersion) -> KeyVersion:
+        """Store a new version with revision 1 and return it so.
+
+        Raises:
+            Conflict: that version exists.
+        """
+        ...
+
+
+class PolicyRepository(Protocol):
+    """Named policies; every version of them stays."""
+
+    async def get(self, tenant: TenantUid, slug: str) -> NamedPolicy | None:
+        """Return the newest version."""
+        ...
+
+    async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[NamedPolicy]:
+        """Return the newest versions of at most *limit* policies with slugs greater than *after*, ordered."""
+        ...
+
+    async def list_versions(self, tenant: TenantUid, slug: str, after: int, limit: int) -> list[NamedPolicy]:
+        """Return at most *limit* versions of one policy with numbers greater than *after*, ordered."""
+        ...
+
+    async def add(self, policy: NamedPolicy) -> NamedPolicy:
+        """Store a new version with revision 1 and return it so.
+
+        Raises:
+            Conflict: that version exists.
+        """
+        ...
+
+
+class PlaceRepository(Protocol):
+    """Places of ciphertexts and what was counted there."""
+
+    async def list_of_key(self, tenant: TenantUid, key: KeyUid) -> list[Place]:
+        """Return all places of a key, at most MOST_PLACES, ordered by slug."""
+        ...
+
+    async def add(self, place: Place) -> Place:
+        """Store a new place with revision 1 and return it so.
+
+        Raises:
+            AlreadyExists: the key has a place of that slug.
+        """
+        ...
+
+    async def replace(self, place: Place) -> Place:
+        """Store a changed place over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+    async def remove(self, place: Place) -> None:
+        """Remove a place and its counts.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+    async def counts(self, tenant: TenantUid, key: KeyUid, versions: Sequence[int] | None = None) -> list[PlaceCount]:
+        """Return the counts of a key, of all places, for these versions (at most 1,000) or for all."""
+        ...
+
+    async def put_counts(self, counts: Sequence[PlaceCount]) -> None:
+        """Store counts: revision 0 for new ones, the others over the revision that they came from.
+
+        Raises:
+            Conflict: a stored revision is another.
+        """
+        ...
+
+
+class OperationRepository(Protocol):
+    """Long work."""
+
+    async def get(self, tenant: TenantUid, uid: OperationUid) -> Operation | None:
+        """Return one operation."""
+        ...
+
+    async def list_newest(
+        self, tenant: TenantUid, before: tuple[datetime, OperationUid] | None, limit: int
+    ) -> list[Operation]:
+        """Return at most *limit* operations of a tenant that began before *before*, the newest first."""
+        ...
+
+    async def find(self, tenant: TenantUid, kind: str, target: str, state: OperationState) -> Operation | None:
+        """Return an operation of that kind and target in that state, if there is one."""
+        ...
+
+    async def list_free(self, now: datetime, limit: int) -> list[Operation]:
+        """Return at most *limit* running operations of all tenants that no node carries on now, the oldest first."""
+        ...
+
+    async def add(self, operation: Operation) -> Operation:
+        """Store a new operation with revision 1 and return it so.
+
+        Raises:
+            Conflict: the tenant has a running operation of that kind and target.
+        """
+        ...
+
+    async def replace(self, operation: Operation) -> Operation:
+        """Store a changed operation over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+    async def remove_ended(self, before: datetime, limit: int) -> int:
+        """Remove at most *limit* operations of all tenants that ended before *before*; returns how many."""
+        ...
+
+
+class ReceiptRepository(Protocol):
+    """Receipts of destruction."""
+
+    async def list_of_subject(self, tenant: TenantUid, prefix: str, after: str, limit: int) -> list[Receipt]:
+        """Return at most *limit* receipts whose subject is *prefix* or lies below it, with subjects greater than *after*."""
+        ...
+
+    async def add(self, receipt: Receipt) -> Receipt:
+        """Store a receipt with revision 1 and return it so.
+
+        Raises:
+            Conflict: the subject has one.
+        """
+        ...
+
+
+class EpochRepository(Protocol):
+    """Tells nodes what they must no longer believe; part of the transaction that changes it."""
+
+    async def changed(self, tenant: TenantUid) -> None:
+        """Let every node read the tenant's records again. DEKs in memory stay."""
+        ...
+
+    async def revoked(self, tenant: TenantUid) -> int:
+        """Let every node drop all that it holds of the tenant; returns the epoch that a node acknowledges by that."""
+        ...
+
+
+class UnitOfWork(Protocol):
+    """One transaction: all of it is durable when its block ends, or none."""
+
+    @property
+    def tenants(self) -> TenantRepository: ...  # noqa: D102
+
+    @property
+    def keks(self) -> KekRepository: ...  # noqa: D102
+
+    @property
+    def keys(self) -> KeyRepository: ...  # noqa: D102
+
+    @property
+    def key_versions(self) -> KeyVersionRepository: ...  # noqa: D102
+
+    @property
+    def policies(self) -> PolicyRepository: ...  # noqa: D102
+
+    @property
+    def places(self) -> PlaceRepository: ...  # noqa: D102
+
+    @property
+    def operations(self) -> OperationRepository: ...  # noqa: D102
+
+    @property
+    def receipts(self) -> ReceiptRepository: ...  # noqa: D102
+
+    @property
+    def epochs(self) -> EpochRepository: ...  # noqa: D102
