@@ -37,6 +37,7 @@ from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
+from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
 from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
@@ -110,7 +111,8 @@ async def serve(settings: Settings) -> None:
         keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions)
         keks = Keks(parts.storage, parts.vault, parts.usage, _now)
         tenants = Tenants(parts.storage, keks, _now)
-        keys = Keys(parts.storage, tenants, keyrings, parts.wrapping, parts.usage, _now)
+        rotator = Rotator(parts.storage, parts.wrapping, _now)
+        keys = Keys(parts.storage, tenants, keyrings, rotator, parts.usage, _now)
         fields = Fields(keyrings, limits.batch_values)
         data_keys = DataKeys(keyrings, parts.vault)
 

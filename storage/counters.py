@@ -15,12 +15,12 @@ from .tables import counters as c
 MOST_AT_ONCE: Final = 5_000  # counters in one query; three parameters each, of the 32,766 that SQLite takes
 
 
-async def reserve(session: Session, counter: Counter, amount: int, stop_at: int | None) -> bool:
-    """Add *amount*, at least 1; False, and nothing is added, where that would pass *stop_at*."""
+async def reserve(session: Session, counter: Counter, amount: int, stop_at: int | None) -> int | None:
+    """Add *amount*, at least 1, and return the sum; None, and nothing is added, where that would pass *stop_at*."""
     if amount < 1:
         raise ValueError("a block has at least one use")
     if stop_at is not None and amount > stop_at:
-        return False
+        return None
     first = insertion(session, c).values(
         tenant_id=counter.tenant, subject_uid=counter.subject, version=counter.version, reserved=amount
     )
@@ -30,7 +30,8 @@ async def reserve(session: Session, counter: Counter, amount: int, stop_at: int 
         set_={"reserved": total},
         where=None if stop_at is None else total <= stop_at,
     )
-    return await session.change(statement) == 1
+    rows = await session.rows(statement.returning(c.c.reserved))
+    return int(rows[0].reserved) if rows else None
 
 
 async def reserved(session: Session, counters: list[Counter]) -> list[int]:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime
 from typing import Final
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, event, select
 
+from kms.core.census import Uses
 from kms.core.errors import StorageUnavailable
-from kms.core.names import TenantUid
-from kms.core.ports import Counter, HealthStatus, PartHealth, Storage
+from kms.core.keyring import Key, Tenant
+from kms.core.names import KeyUid, TenantUid
+from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 
 from . import counters as counting
+from . import due_work, epochs
 from .keks import Keks
 from .key_versions import KeyVersions
 from .keys import Keys
+from .operations import Operations
+from .places import Places
+from .policies import Policies
+from .receipts import Receipts
 from .session import Line, Session
 from .tables import tenants
 from .tenants import Tenants
@@ -37,6 +46,11 @@ class Work:
         self.keks = Keks(session)
         self.keys = Keys(session)
         self.key_versions = KeyVersions(session)
+        self.policies = Policies(session)
+        self.places = Places(session)
+        self.operations = Operations(session)
+        self.receipts = Receipts(session)
+        self.epochs = epochs.Epochs(session)
 
 
 async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:
@@ -87,8 +101,8 @@ class Database(Storage):
         async with self._session(tenant, write=write) as session:
             yield Work(session)
 
-    async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> bool:
-        """Add *amount* durably; False, and nothing is added, where that would pass *stop_at*."""
+    async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> int | None:
+        """Add *amount* durably and return the sum; None, and nothing is added, where that would pass *stop_at*."""
         async with self._session(counter.tenant, write=True) as session:
             return await counting.reserve(session, counter, amount, stop_at)
 
@@ -97,6 +111,70 @@ class Database(Storage):
         owners = {counter.tenant for counter in counters}
         async with self._session(owners.pop() if len(owners) == 1 else None, write=False) as session:
             return await counting.reserved(session, counters)
+
+    async def add_uses(self, uses: Mapping[Counter, Uses]) -> None:
+        """Merge what this node has seen: the later of two times, the sum of refusals. At most 1,000 at once."""
+        async with self._session(None, write=True) as session:
+            await due_work.add_uses(session, uses)
+
+    async def uses(self, counters: list[Counter]) -> list[Uses]:
+        """Return what has been seen of each; at most 1,000 of them."""
+        async with self._session(None, write=False) as session:
+            return await due_work.uses_of(session, counters)
+
+    async def claim_keys(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[tuple[Tenant, Key]]:
+        """Claim at most *limit* keys that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK."""
+        async with self._session(None, write=True) as session:
+            return await due_work.claim_keys(session, node, now, until, limit)
+
+    async def claim_tenants(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[Tenant]:
+        """Claim at most *limit* tenants whose KEK versions are due."""
+        async with self._session(None, write=True) as session:
+            return await due_work.claim_tenants(session, node, now, until, limit)
+
+    async def release(self, node: UUID, subjects: Sequence[KeyUid | TenantUid]) -> None:
+        """Give claims back; the subjects may be claimed again at once where they are still due."""
+        async with self._session(None, write=True) as session:
+            await due_work.release(session, node, subjects)
+
+    @property
+    @abstractmethod
+    def shared(self) -> bool:
+        """Whether other nodes may use this database."""
+
+    async def join(self, node: Node) -> None:
+        """Enter a node, before it serves."""
+        async with self._session(None, write=True) as session:
+            await epochs.join(session, node)
+
+    async def epochs(self) -> tuple[int, Mapping[TenantUid, TenantEpoch]]:
+        """Return the newest revocation's epoch, and the epoch of every tenant that has one, in one snapshot."""
+        async with self._session(None, write=False) as session:
+            return await epochs.all_epochs(session)
+
+    async def acknowledge(self, node: UUID, epoch: int, now: datetime) -> bool:
+        """Note that a node has been seen, and has acted on all revocations up to *epoch*; False for one struck out."""
+        async with self._session(None, write=True) as session:
+            return await epochs.acknowledge(session, node, epoch, now)
+
+    async def nodes(self) -> list[Node]:
+        """Return all nodes that have joined and not left."""
+        async with self._session(None, write=False) as session:
+            return await epochs.all_nodes(session)
+
+    async def leave(self, node: UUID) -> None:
+        """Strike out a node that no longer serves."""
+        async with self._session(None, write=True) as session:
+            await epochs.leave(session, node)
+
+    async def last_seen(self) -> datetime | None:
+        """Return when any node was last seen, struck out or not; None for a new installation."""
+        async with self._session(None, write=False) as session:
+            return await epochs.last_seen(session)
+
+    @abstractmethod
+    def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:
+        """Listen for changes of epochs; a signal is only a hint to look sooner."""
 
     async def check(self) -> None:
         """Make one cheap round trip, for health."""

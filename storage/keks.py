@@ -18,18 +18,7 @@ from .session import Session
 from .tables import keks as k
 from .tables import tenants as t
 
-_COLUMNS = (
-    k.c.tenant_id,
-    k.c.version,
-    k.c.kek_uid,
-    k.c.status,
-    k.c.mechanism,
-    k.c.canary,
-    k.c.hsm_key_id,
-    k.c.created_at,
-    k.c.created_by,
-    k.c.revision,
-)
+_COLUMNS = tuple(column for column in k.c if column.name != "mac")
 
 
 def _kek(row: Row[Any]) -> Kek:
@@ -43,6 +32,7 @@ def _kek(row: Row[Any]) -> Kek:
         mechanism=None if row.mechanism is None else WrapMechanism(row.mechanism),
         canary=row.canary,
         hsm_key_id=row.hsm_key_id,
+        destroy_at=row.destroy_at,
         revision=row.revision,
     )
 
@@ -64,7 +54,7 @@ class Keks:
         return read(await self._session.rows(query.order_by(k.c.version).limit(limit)), _kek)
 
     async def pending(self) -> list[tuple[Tenant, Kek]]:
-        """Return every intent without an outcome, of all tenants: for the pass at start-up."""
+        """Return every intent to make a KEK that has no outcome, of all tenants: for the pass at start-up."""
         query = select(*_COLUMNS).where(k.c.status == KekState.PENDING.value).order_by(k.c.tenant_id, k.c.version)
         found = []
         for kek in read(await self._session.rows(query), _kek):
@@ -100,6 +90,7 @@ class Keks:
             "hsm_key_id": kek.hsm_key_id,
             "created_at": kek.created_at,
             "created_by": kek.created_by,
+            "destroy_at": kek.destroy_at,
         }
         otherwise = Conflict(f"version {kek.version} of the tenant's KEK was made or changed in between")
         return replace(kek, revision=await store(self._session, k, row, came_from, otherwise=otherwise))

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, and_, func, or_, select
 
-from kms.core.errors import Conflict
+from kms.core.errors import Conflict, KmsError
 from kms.core.keyring import KeyVersion
+from kms.core.lifecycle import KeyState
 from kms.core.names import KeyUid, TenantUid
 
 from .records import Value, read, read_one, store
 from .session import Session
 from .tables import key_versions as v
 
-_COLUMNS = (
-    v.c.tenant_id,
-    v.c.key_uid,
-    v.c.version,
-    v.c.wrapped,
-    v.c.kek_version,
-    v.c.created_at,
-    v.c.created_by,
-    v.c.revision,
-)
+_COLUMNS = tuple(column for column in v.c if column.name != "mac")
+_WRAPPED = v.c.status != KeyState.DESTROYED.value
 
 
 def _version(row: Row[Any]) -> KeyVersion:
@@ -36,6 +30,13 @@ def _version(row: Row[Any]) -> KeyVersion:
         kek_version=row.kek_version,
         created_at=row.created_at,
         created_by=row.created_by,
+        state=KeyState(row.status),
+        state_at=row.status_at or row.created_at,
+        state_before=None if row.status_before is None else KeyState(row.status_before),
+        state_reason=row.status_reason,
+        stopped_at=row.stopped_at,
+        until=row.waits_until,
+        due_at=row.scheduled_for,
         revision=row.revision,
     )
 
@@ -56,18 +57,60 @@ class KeyVersions:
         query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.key_uid == key, v.c.version > after)
         return read(await self._session.rows(query.order_by(v.c.version).limit(limit)), _version)
 
+    async def list_timed(self, tenant: TenantUid, key: KeyUid) -> list[KeyVersion]:
+        """Return the versions that wait for a time (`until`), ordered by number."""
+        query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.key_uid == key, v.c.waits_until.is_not(None))
+        return read(await self._session.rows(query.order_by(v.c.version)), _version)
+
+    async def list_in_states(
+        self, tenant: TenantUid, key: KeyUid, states: Sequence[KeyState], after: int, limit: int
+    ) -> list[KeyVersion]:
+        """Return at most *limit* versions in one of these states with numbers greater than *after*, ordered."""
+        query = select(*_COLUMNS).where(
+            v.c.tenant_id == tenant,
+            v.c.key_uid == key,
+            v.c.version > after,
+            v.c.status.in_([state.value for state in states]),
+        )
+        return read(await self._session.rows(query.order_by(v.c.version).limit(limit)), _version)
+
+    async def list_wrapped_before(
+        self, tenant: TenantUid, kek_version: int, after: tuple[KeyUid, int] | None, limit: int
+    ) -> list[KeyVersion]:
+        """Return at most *limit* versions, not destroyed, that KEK versions older than *kek_version* wrap.
+
+        Ordered by key and number, from those beyond *after*.
+        """
+        query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.kek_version < kek_version, _WRAPPED)
+        if after is not None:
+            key, version = after
+            query = query.where(or_(v.c.key_uid > key, and_(v.c.key_uid == key, v.c.version > version)))
+        return read(await self._session.rows(query.order_by(v.c.key_uid, v.c.version).limit(limit)), _version)
+
     async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:
-        """Return how many key versions each KEK version of the tenant wraps; those that wrap none are left out."""
+        """Return how many key versions, not destroyed, each KEK version of the tenant wraps; without those that wrap none."""
         wraps = func.count().label("wraps")
-        query = select(v.c.kek_version, wraps).where(v.c.tenant_id == tenant).group_by(v.c.kek_version)
+        query = select(v.c.kek_version, wraps).where(v.c.tenant_id == tenant, _WRAPPED).group_by(v.c.kek_version)
         return {row.kek_version: row.wraps for row in await self._session.rows(query)}
 
     async def add(self, version: KeyVersion) -> KeyVersion:
         """Store a new version with revision 1 and return it so.
 
         Raises:
-            Conflict: that version exists.
+            Conflict: that version exists, or one that was made for the same scheduled time, or another active one.
         """
+        return await self._store(version, 0, Conflict(f"version {version.version} of the key was made in between"))
+
+    async def replace(self, version: KeyVersion) -> KeyVersion:
+        """Store a changed version over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        otherwise = Conflict(f"version {version.version} of the key was changed in between")
+        return await self._store(version, version.revision, otherwise)
+
+    async def _store(self, version: KeyVersion, came_from: int, otherwise: KmsError) -> KeyVersion:
         row: dict[str, Value] = {
             "tenant_id": version.tenant,
             "key_uid": version.key,
@@ -76,6 +119,12 @@ class KeyVersions:
             "kek_version": version.kek_version,
             "created_at": version.created_at,
             "created_by": version.created_by,
+            "status": version.state.value,
+            "status_at": version.state_at,
+            "status_before": None if version.state_before is None else version.state_before.value,
+            "status_reason": version.state_reason,
+            "stopped_at": version.stopped_at,
+            "waits_until": version.until,
+            "scheduled_for": version.due_at,
         }
-        otherwise = Conflict(f"version {version.version} of the key was made in between")
-        return replace(version, revision=await store(self._session, v, row, 0, otherwise=otherwise))
+        return replace(version, revision=await store(self._session, v, row, came_from, otherwise=otherwise))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Row, select
 
 from kms.core.errors import AlreadyExists, Conflict, KmsError
-from kms.core.keyring import Key, KeyState
-from kms.core.names import TenantUid
+from kms.core.keyring import Key
+from kms.core.lifecycle import KeyState
+from kms.core.names import KeyUid, TenantUid
+from kms.core.policy import Overrides
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 
 from .records import Value, read, read_one, store
@@ -23,25 +26,11 @@ from .tables import encryption_keys as k
 ALGORITHMS: Final = MappingProxyType(
     {Suite.AES_256_GCM: "AES-256-GCM", Suite.XAES_256_GCM: "XAES-256-GCM", Suite.AES_SIV: "AES-SIV"}
 )
+_HOUR: Final = timedelta(hours=1)
+_SECOND: Final = timedelta(seconds=1)
 _SUITES: Final = MappingProxyType({name: suite for suite, name in ALGORITHMS.items()})
 
-_COLUMNS = (
-    k.c.tenant_id,
-    k.c.id,
-    k.c.key_id,
-    k.c.display_name,
-    k.c.purpose,
-    k.c.algorithm,
-    k.c.protection_level,
-    k.c.status,
-    k.c.primary_version,
-    k.c.rotation_interval_hours,
-    k.c.created_at,
-    k.c.rotated_at,
-    k.c.created_by,
-    k.c.labels,
-    k.c.revision,
-)
+COLUMNS = tuple(column for column in k.c if column.name != "mac")
 
 
 def _encode_labels(labels: Mapping[str, str]) -> str:
@@ -56,7 +45,8 @@ def _decode_labels(text: str) -> dict[str, str]:
     return labels
 
 
-def _key(row: Row[Any]) -> Key:
+def key(row: Row[Any]) -> Key:
+    """Make the value of one row of COLUMNS."""
     return Key(
         uid=row.id,
         tenant=row.tenant_id,
@@ -67,13 +57,37 @@ def _key(row: Row[Any]) -> Key:
         level=ProtectionLevel(row.protection_level),
         state=KeyState(row.status),
         primary_version=row.primary_version,
-        rotation_hours=row.rotation_interval_hours,
         created_at=row.created_at,
         rotated_at=row.rotated_at,
+        scheduled_from=row.scheduled_from or row.rotated_at,
+        state_at=row.status_at or row.created_at,
         created_by=row.created_by,
+        policy=row.policy_id or "",
+        overrides=Overrides(
+            rotation=_period(row.rotation_interval_hours, _HOUR),
+            encryption_limit=row.encryption_limit,
+            cache_lifetime=_period(row.cache_lifetime_seconds, _SECOND),
+            quarantine=_period(row.quarantine_seconds, _SECOND),
+            grace=_period(row.grace_seconds, _SECOND),
+            automatic_retirement=None if row.automatic_retirement is None else bool(row.automatic_retirement),
+        ),
         labels=_decode_labels(row.labels),
+        state_before=None if row.status_before is None else KeyState(row.status_before),
+        state_reason=row.status_reason,
+        destroy_at=row.destroy_at,
+        due_at=row.due_at,
+        places_complete_at=row.places_complete_at,
+        places_complete_by=row.places_complete_by,
         revision=row.revision,
     )
+
+
+def _period(number: int | None, unit: timedelta) -> timedelta | None:
+    return None if number is None else number * unit
+
+
+def _number(period: timedelta | None, unit: timedelta) -> int | None:
+    return None if period is None else period // unit
 
 
 class Keys:
@@ -84,45 +98,65 @@ class Keys:
 
     async def get(self, tenant: TenantUid, slug: str) -> Key | None:
         """Return the key."""
-        query = select(*_COLUMNS).where(k.c.tenant_id == tenant, k.c.key_id == slug)
-        return read_one(await self._session.rows(query), _key)
+        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.key_id == slug)
+        return read_one(await self._session.rows(query), key)
+
+    async def by_uid(self, tenant: TenantUid, uid: KeyUid) -> Key | None:
+        """Return the key."""
+        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.id == uid)
+        return read_one(await self._session.rows(query), key)
 
     async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[Key]:
         """Return at most *limit* keys with slugs greater than *after*, ordered by slug."""
-        query = select(*_COLUMNS).where(k.c.tenant_id == tenant, k.c.key_id > after)
-        return read(await self._session.rows(query.order_by(k.c.key_id).limit(limit)), _key)
+        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.key_id > after)
+        return read(await self._session.rows(query.order_by(k.c.key_id).limit(limit)), key)
 
-    async def add(self, key: Key) -> Key:
+    async def add(self, new: Key) -> Key:
         """Store a new key with revision 1 and return it so.
 
         Raises:
             AlreadyExists: the tenant has a key of that slug.
         """
-        return await self._store(key, 0, AlreadyExists(f"the tenant has a key {key.slug} already"))
+        return await self._store(new, 0, AlreadyExists(f"the tenant has a key {new.slug} already"))
 
-    async def replace(self, key: Key) -> Key:
+    async def replace(self, changed: Key) -> Key:
         """Store a changed key over the revision that it came from; returns it with the next revision.
 
         Raises:
             Conflict: the stored revision is another.
         """
-        return await self._store(key, key.revision, Conflict(f"key {key.slug} was changed in between"))
+        return await self._store(changed, changed.revision, Conflict(f"key {changed.slug} was changed in between"))
 
-    async def _store(self, key: Key, came_from: int, otherwise: KmsError) -> Key:
+    async def _store(self, value: Key, came_from: int, otherwise: KmsError) -> Key:
+        own = value.overrides
         row: dict[str, Value] = {
-            "tenant_id": key.tenant,
-            "id": key.uid,
-            "key_id": key.slug,
-            "display_name": key.display_name,
-            "purpose": int(key.purpose),
-            "algorithm": ALGORITHMS[key.suite],
-            "protection_level": int(key.level),
-            "status": key.state.value,
-            "primary_version": key.primary_version,
-            "rotation_interval_hours": key.rotation_hours,
-            "created_at": key.created_at,
-            "rotated_at": key.rotated_at,
-            "created_by": key.created_by,
-            "labels": _encode_labels(key.labels),
+            "tenant_id": value.tenant,
+            "id": value.uid,
+            "key_id": value.slug,
+            "display_name": value.display_name,
+            "purpose": int(value.purpose),
+            "algorithm": ALGORITHMS[value.suite],
+            "protection_level": int(value.level),
+            "status": value.state.value,
+            "primary_version": value.primary_version,
+            "rotation_interval_hours": _number(own.rotation, _HOUR),
+            "created_at": value.created_at,
+            "rotated_at": value.rotated_at,
+            "created_by": value.created_by,
+            "labels": _encode_labels(value.labels),
+            "status_at": value.state_at,
+            "status_before": None if value.state_before is None else value.state_before.value,
+            "status_reason": value.state_reason,
+            "policy_id": value.policy or None,
+            "encryption_limit": own.encryption_limit,
+            "cache_lifetime_seconds": _number(own.cache_lifetime, _SECOND),
+            "quarantine_seconds": _number(own.quarantine, _SECOND),
+            "grace_seconds": _number(own.grace, _SECOND),
+            "automatic_retirement": None if own.automatic_retirement is None else int(own.automatic_retirement),
+            "scheduled_from": value.scheduled_from,
+            "due_at": value.due_at,
+            "destroy_at": value.destroy_at,
+            "places_complete_at": value.places_complete_at,
+            "places_complete_by": value.places_complete_by,
         }
-        return replace(key, revision=await store(self._session, k, row, came_from, otherwise=otherwise))
+        return replace(value, revision=await store(self._session, k, row, came_from, otherwise=otherwise))

@@ -20,10 +20,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from kms.core.errors import StorageUnavailable
 from kms.core.names import TenantUid
+from kms.core.ports import ChangeSignal
 
 from .breaker import Breaker
 from .conninfo import database_name, parameters
 from .database import EXCLUSIVE_WAIT, Database, running, taken
+from .epochs import CHANNEL
 from .errors import CannotOpen, explained
 from .migrate import require_found
 from .session import Line, Session, Tasks
@@ -44,8 +46,9 @@ _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 class PostgresqlDatabase(Database):
     """Storage on PostgreSQL."""
 
-    def __init__(self, line: Line, pool_size: int) -> None:
+    def __init__(self, line: Line, pool_size: int, connector: _Connector) -> None:
         super().__init__(line, pool_size)
+        self._connector = connector
         self._lock_slots = asyncio.Semaphore(EXCLUSIVE_LOCKS)
 
     def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
@@ -80,6 +83,54 @@ class PostgresqlDatabase(Database):
                 await asyncio.sleep(EXCLUSIVE_POLL)
             yield
 
+    @property
+    def shared(self) -> bool:
+        """Other nodes use the same database."""
+        return True
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[ChangeSignal]:
+        """Listen on a connection of its own; while it cannot be had, a signal is only late."""
+        signal = _Notifications(self._connector)
+        try:
+            yield signal
+        finally:
+            await signal.close()
+
+
+class _Notifications:
+    """LISTEN on a connection of its own, which is made again whenever it is lost.
+
+    Through a transaction pooler nothing arrives, and the wait is as long as it may be.
+    """
+
+    def __init__(self, connector: _Connector) -> None:
+        self._connector = connector
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the next signal, or after that many *seconds*."""
+        end = time.monotonic() + seconds
+        try:
+            async with asyncio.timeout(seconds):
+                if self._connection is None:
+                    self._connection = await self._connector.apart()
+                    await self._connection.execute(f"LISTEN {CHANNEL}")
+                    # What was sent before is lost: look at once.
+                    return
+                async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
+                    return
+        except (psycopg.Error, OSError, TimeoutError):
+            await self.close()
+        await asyncio.sleep(max(end - time.monotonic(), 0))
+
+    async def close(self) -> None:
+        """Close the connection without waiting for the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            _shut_down(connection)
+            await connection.close()
+
 
 class _Connector:
     """Makes the pool's connections, and remembers the newest."""
@@ -94,6 +145,10 @@ class _Connector:
         made = await psycopg.AsyncConnection.connect(**self._parameters, prepare_threshold=None, autocommit=True)
         self.newest = made
         return made
+
+    async def apart(self) -> psycopg.AsyncConnection[Any]:
+        """Make a connection that is none of the pool's."""
+        return await psycopg.AsyncConnection.connect(**self._parameters, prepare_threshold=None, autocommit=True)
 
 
 async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
@@ -113,7 +168,7 @@ async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
         pool_use_lifo=True,
     )
     line = Line(engine, _shut_down, Breaker(time.monotonic), Tasks())
-    database = PostgresqlDatabase(line, pool_size)
+    database = PostgresqlDatabase(line, pool_size, connector)
     try:
         await _verify(line)
     except BaseException as error:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.core.names import TenantUid
+from kms.core.ports import ChangeSignal
 
 from .breaker import Breaker
 from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, running, taken
@@ -55,6 +56,16 @@ class SqliteDatabase(Database):
             await taken(self._named(name), EXCLUSIVE_WAIT, held, f"the lock {name}")
             yield
 
+    @property
+    def shared(self) -> bool:
+        """The daemon that owns the directory is the whole installation."""
+        return False
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[ChangeSignal]:
+        """Nobody else makes changes: waiting is all there is."""
+        yield _Silence()
+
     async def verify(self) -> None:
         """Look for damage in the whole file, and for migrations that are missing or too new.
 
@@ -72,6 +83,14 @@ class SqliteDatabase(Database):
         except CorruptRecord as error:
             raise CannotOpen(str(error)) from error
         require_found([row[0] for row in found])
+
+
+class _Silence:
+    """A signal that never comes."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return after that many *seconds*."""
+        await asyncio.sleep(seconds)
 
 
 def _interrupt(driver: Any) -> None:

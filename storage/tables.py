@@ -18,6 +18,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.schema import SchemaItem
 
@@ -32,8 +33,9 @@ metadata: Final = MetaData()
 _VERSION = "version BETWEEN 1 AND 4294967295"  # u32 in every header and binding
 
 
-def _column(name: str, type_: Any, *, nullable: bool = False) -> Column[Any]:
-    return Column(name, type_, nullable=nullable)
+def _column(name: str, type_: Any, *, nullable: bool = False, default: str | None = None) -> Column[Any]:
+    # A default stands only where the release before writes rows without the column.
+    return Column(name, type_, nullable=nullable, server_default=None if default is None else text(default))
 
 
 def _record(name: str, schema: str, *parts: SchemaItem) -> Table:
@@ -59,10 +61,12 @@ tenants: Final = _record(
     _column("kek_uid", Uid),
     _column("primary_kek", Int64),
     _column("created_at", Timestamp),
+    _column("due_at", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", name="pk_tenants"),
     UniqueConstraint("slug", name="uq_tenants_slug"),
     CheckConstraint("primary_kek BETWEEN 0 AND 4294967295", name="ck_tenants_primary_kek"),
 )
+Index("ix_tenants_due", tenants.c.due_at)
 
 keks: Final = _record(
     "keks",
@@ -75,6 +79,7 @@ keks: Final = _record(
     _column("hsm_key_id", Words),
     _column("created_at", Timestamp),
     _column("created_by", Words),
+    _column("destroy_at", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", "version", name="pk_keks"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_keks_tenants"),
     CheckConstraint(_VERSION, name="ck_keks_version"),
@@ -108,12 +113,31 @@ encryption_keys: Final = _record(
     _column("rotated_at", Timestamp),
     _column("created_by", Words),
     _column("labels", Words),  # canonical JSON as text: jsonb does not give back what it got
+    _column("status_at", Timestamp, nullable=True),
+    _column("status_before", Words, nullable=True),
+    _column("status_reason", Words, default="''"),
+    _column("policy_id", Slug, nullable=True),
+    _column("encryption_limit", Int64, nullable=True),
+    _column("cache_lifetime_seconds", Int64, nullable=True),
+    _column("quarantine_seconds", Int64, nullable=True),
+    _column("grace_seconds", Int64, nullable=True),
+    _column("automatic_retirement", Small, nullable=True),
+    _column("scheduled_from", Timestamp, nullable=True),
+    _column("due_at", Timestamp, nullable=True),
+    _column("destroy_at", Timestamp, nullable=True),
+    _column("places_complete_at", Timestamp, nullable=True),
+    _column("places_complete_by", Words, default="''"),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_encryption_keys"),
     UniqueConstraint("tenant_id", "key_id", name="uq_encryption_keys_key_id"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_encryption_keys_tenants"),
     CheckConstraint("primary_version BETWEEN 1 AND 4294967295", name="ck_encryption_keys_primary_version"),
     CheckConstraint("rotation_interval_hours > 0", name="ck_encryption_keys_rotation_interval_hours"),
 )
+
+# For the scheduler, over all tenants; the second finds what a clock that has gone back had planned.
+Index("ix_encryption_keys_due", encryption_keys.c.due_at)
+Index("ix_encryption_keys_scheduled_from", encryption_keys.c.scheduled_from)
+Index("ix_encryption_keys_policy", encryption_keys.c.tenant_id, encryption_keys.c.policy_id)
 
 key_versions: Final = _record(
     "key_versions",
@@ -124,6 +148,13 @@ key_versions: Final = _record(
     _column("kek_version", Int64),
     _column("created_at", Timestamp),
     _column("created_by", Words),
+    _column("status", Words, default="'archived'"),
+    _column("status_at", Timestamp, nullable=True),
+    _column("status_before", Words, nullable=True),
+    _column("status_reason", Words, default="''"),
+    _column("stopped_at", Timestamp, nullable=True),
+    _column("waits_until", Timestamp, nullable=True),
+    _column("scheduled_for", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", "key_uid", "version", name="pk_key_versions"),
     ForeignKeyConstraint(
         ["tenant_id", "key_uid"],
@@ -138,7 +169,141 @@ key_versions: Final = _record(
     CheckConstraint(_VERSION, name="ck_key_versions_version"),
     CheckConstraint("length(wrapped) > 0", name="ck_key_versions_wrapped"),
 )
-Index("ix_key_versions_kek", key_versions.c.tenant_id, key_versions.c.kek_version)
+Index(
+    "ix_key_versions_kek",
+    key_versions.c.tenant_id,
+    key_versions.c.kek_version,
+    key_versions.c.key_uid,
+    key_versions.c.version,
+)
+Index(
+    "ix_key_versions_waits_until",
+    key_versions.c.tenant_id,
+    key_versions.c.key_uid,
+    postgresql_where=key_versions.c.waits_until.is_not(None),
+    sqlite_where=key_versions.c.waits_until.is_not(None),
+)
+# One scheduled time makes one version, whoever else carries out the same work.
+Index(
+    "uq_key_versions_scheduled_for",
+    key_versions.c.tenant_id,
+    key_versions.c.key_uid,
+    key_versions.c.scheduled_for,
+    unique=True,
+)
+# One version encrypts.
+Index(
+    "uq_key_versions_active",
+    key_versions.c.tenant_id,
+    key_versions.c.key_uid,
+    unique=True,
+    postgresql_where=key_versions.c.status == "active",
+    sqlite_where=key_versions.c.status == "active",
+)
+
+policies: Final = _record(
+    "policies",
+    INTERNAL,
+    _column("policy_id", Slug),
+    _column("version", Int64),
+    _column("rotation_seconds", Int64),
+    _column("encryption_limit", Int64),
+    _column("cache_lifetime_seconds", Int64),
+    _column("quarantine_seconds", Int64),
+    _column("grace_seconds", Int64),
+    _column("automatic_retirement", Small),
+    _column("created_at", Timestamp),
+    _column("created_by", Words),
+    PrimaryKeyConstraint("tenant_id", "policy_id", "version", name="pk_policies"),
+    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_policies_tenants"),
+    CheckConstraint(_VERSION, name="ck_policies_version"),
+)
+
+places: Final = _record(
+    "places",
+    INTERNAL,
+    _column("key_uid", Uid),
+    _column("place_id", Slug),
+    _column("kind", Words),
+    _column("description", Words),
+    _column("created_at", Timestamp),
+    _column("created_by", Words),
+    _column("counted_at", Timestamp, nullable=True),
+    _column("reported_by", Words),
+    PrimaryKeyConstraint("tenant_id", "key_uid", "place_id", name="pk_places"),
+    ForeignKeyConstraint(
+        ["tenant_id", "key_uid"],
+        [f"{SECRET}.encryption_keys.tenant_id", f"{SECRET}.encryption_keys.id"],
+        name="fk_places_encryption_keys",
+    ),
+)
+
+place_counts: Final = _record(
+    "place_counts",
+    INTERNAL,
+    _column("key_uid", Uid),
+    _column("place_id", Slug),
+    _column("version", Int64),
+    _column("count", Int64),
+    _column("counted_at", Timestamp),
+    _column("previous_count", Int64, nullable=True),
+    _column("previous_at", Timestamp, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "key_uid", "version", "place_id", name="pk_place_counts"),
+    ForeignKeyConstraint(
+        ["tenant_id", "key_uid", "place_id"],
+        [f"{INTERNAL}.places.tenant_id", f"{INTERNAL}.places.key_uid", f"{INTERNAL}.places.place_id"],
+        name="fk_place_counts_places",
+    ),
+    CheckConstraint(_VERSION, name="ck_place_counts_version"),
+    CheckConstraint("count >= 0", name="ck_place_counts_count"),
+)
+
+operations: Final = _record(
+    "operations",
+    INTERNAL,
+    _column("id", Uid),
+    _column("kind", Words),
+    _column("target", Words),
+    _column("status", Words),
+    _column("requested_by", Words),
+    _column("created_at", Timestamp),
+    _column("updated_at", Timestamp),
+    _column("resume_after", Words),
+    _column("done", Int64),
+    _column("total", Int64),
+    _column("error", Words),
+    _column("ended_at", Timestamp, nullable=True),
+    _column("node_id", Uid, nullable=True),
+    _column("leased_until", Timestamp, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "id", name="pk_operations"),
+    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_operations_tenants"),
+)
+Index("ix_operations_created_at", operations.c.tenant_id, operations.c.created_at)
+Index("ix_operations_ended_at", operations.c.ended_at)
+Index(
+    "uq_operations_running",
+    operations.c.tenant_id,
+    operations.c.kind,
+    operations.c.target,
+    unique=True,
+    postgresql_where=operations.c.status == "running",
+    sqlite_where=operations.c.status == "running",
+)
+
+receipts: Final = _record(
+    "receipts",
+    INTERNAL,
+    _column("id", Uid),
+    _column("subject", Slug),
+    _column("key_uid", Uid, nullable=True),
+    _column("body", Words),
+    _column("signature", Bytes),
+    _column("created_at", Timestamp),
+    PrimaryKeyConstraint("tenant_id", "id", name="pk_receipts"),
+    UniqueConstraint("tenant_id", "subject", name="uq_receipts_subject"),
+    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_receipts_tenants"),
+    CheckConstraint("length(signature) > 0", name="ck_receipts_signature"),
+)
 
 # Not a record: a counter decides nothing but its own limit, and only ever grows, in one statement.
 counters: Final = Table(
@@ -157,7 +322,86 @@ counters: Final = Table(
     postgresql_with={"fillfactor": "50"},  # room for the next values of a row in its page (HOT updates)
 )
 
-RECORDS: Final = (tenants, keks, encryption_keys, key_versions)
+# The rest are no records either: what nodes see and tell each other, which decides nothing for good.
+version_uses: Final = Table(
+    "version_uses",
+    metadata,
+    _column("tenant_id", Uid),
+    _column("subject_uid", Uid),
+    _column("version", Int64),
+    _column("last_used_at", Timestamp, nullable=True),
+    _column("last_decrypted_at", Timestamp, nullable=True),
+    _column("refused", Int64),
+    _column("last_refused_at", Timestamp, nullable=True),
+    PrimaryKeyConstraint("tenant_id", "subject_uid", "version", name="pk_version_uses"),
+    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_version_uses_tenants"),
+    CheckConstraint(_VERSION, name="ck_version_uses_version"),
+    schema=INTERNAL,
+    sqlite_strict=True,
+)
+
+claims: Final = Table(
+    "claims",
+    metadata,
+    _column("tenant_id", Uid),
+    _column("subject_uid", Uid),
+    _column("node_id", Uid),
+    _column("claimed_until", Timestamp),
+    PrimaryKeyConstraint("tenant_id", "subject_uid", name="pk_claims"),
+    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_claims_tenants"),
+    schema=INTERNAL,
+    sqlite_strict=True,
+)
+
+nodes: Final = Table(
+    "nodes",
+    metadata,
+    _column("node_id", Uid),
+    _column("name", Words),
+    _column("started_at", Timestamp),
+    _column("seen_at", Timestamp),
+    _column("acknowledged", Int64),
+    PrimaryKeyConstraint("node_id", name="pk_nodes"),
+    schema=INTERNAL,
+    sqlite_strict=True,
+)
+
+epochs: Final = Table(
+    "epochs",
+    metadata,
+    _column("tenant_id", Uid),
+    _column("changes", Int64),
+    _column("revoked", Int64),
+    PrimaryKeyConstraint("tenant_id", name="pk_epochs"),
+    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_epochs_tenants"),
+    schema=INTERNAL,
+    sqlite_strict=True,
+)
+
+# One row: the newest revocation of all tenants, and when the last node that left was seen.
+installation: Final = Table(
+    "installation",
+    metadata,
+    _column("id", Small),
+    _column("revocations", Int64),
+    _column("seen_at", Timestamp, nullable=True),
+    PrimaryKeyConstraint("id", name="pk_installation"),
+    CheckConstraint("id = 1", name="ck_installation_id"),
+    schema=INTERNAL,
+    sqlite_strict=True,
+)
+
+RECORDS: Final = (
+    tenants,
+    keks,
+    encryption_keys,
+    key_versions,
+    policies,
+    places,
+    place_counts,
+    operations,
+    receipts,
+)
 
 
 def declared(engine: str) -> MetaData:

@@ -9,12 +9,13 @@ from sqlalchemy import Row, select
 
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.keyring import Tenant
+from kms.core.names import TenantUid
 
 from .records import Value, read, read_one, store
 from .session import Session
 from .tables import tenants as t
 
-COLUMNS = (t.c.tenant_id, t.c.slug, t.c.display_name, t.c.kek_uid, t.c.primary_kek, t.c.created_at, t.c.revision)
+COLUMNS = tuple(column for column in t.c if column.name != "mac")
 
 
 def tenant(row: Row[Any]) -> Tenant:
@@ -26,6 +27,7 @@ def tenant(row: Row[Any]) -> Tenant:
         kek=row.kek_uid,
         primary_kek=row.primary_kek,
         created_at=row.created_at,
+        due_at=row.due_at,
         revision=row.revision,
     )
 
@@ -39,6 +41,10 @@ class Tenants:
     async def get(self, slug: str) -> Tenant | None:
         """Return the tenant, also one that is not ready yet."""
         return read_one(await self._session.rows(select(*COLUMNS).where(t.c.slug == slug)), tenant)
+
+    async def by_uid(self, tenant_uid: TenantUid) -> Tenant | None:
+        """Return the tenant, also one that is not ready yet."""
+        return read_one(await self._session.rows(select(*COLUMNS).where(t.c.tenant_id == tenant_uid)), tenant)
 
     async def list_ready(self, after: str, limit: int) -> list[Tenant]:
         """Return at most *limit* ready tenants with slugs greater than *after*, ordered by slug."""
@@ -69,5 +75,6 @@ class Tenants:
             "kek_uid": tenant.kek,
             "primary_kek": tenant.primary_kek,
             "created_at": tenant.created_at,
+            "due_at": tenant.due_at,
         }
         return replace(tenant, revision=await store(self._session, t, row, came_from, otherwise=otherwise))

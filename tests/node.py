@@ -32,6 +32,7 @@ from kms.services.fields import Fields
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, Ring
 from kms.services.keys import Keys, NewKey
+from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
 from storage.migrate import upgrade
@@ -74,7 +75,7 @@ class RecordingStorage:
         async with self._storage.exclusive(name):
             yield
 
-    async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> bool:
+    async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> int | None:
         self.calls.append("reserve")
         self.amounts.append(amount)
         if self.held is not None:
@@ -145,7 +146,8 @@ class Node:
         )
         self.keks = Keks(self.storage, self.vault, self.usage, now)
         self.tenants = Tenants(self.storage, self.keks, now)
-        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.wrapping, self.usage, now)
+        self.rotator = Rotator(self.storage, self.wrapping, now)
+        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.usage, now)
         self.fields = Fields(self.keyrings, 10_000)
         self.data_keys = DataKeys(self.keyrings, self.vault)
 
@@ -186,8 +188,7 @@ def now() -> datetime:
 
 
 def new_key(slug: str, purpose: Purpose = Purpose.ENCRYPT, suite: Suite | None = None) -> NewKey:
-    hours = None if purpose is Purpose.DETERMINISTIC else 24
-    return NewKey(slug, "", purpose, choose_suite(purpose, suite), {}, hours)
+    return NewKey(slug, "", purpose, choose_suite(purpose, suite), {})
 
 
 async def stored_tenant(storage: Storage) -> Tenant:

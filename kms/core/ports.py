@@ -188,8 +188,8 @@ class Nodes(Protocol):
         """Return the newest revocation's epoch, and the epoch of every tenant that has one, in one snapshot."""
         ...
 
-    async def acknowledge(self, node: UUID, epoch: int, now: datetime) -> None:
-        """Note that a node has been seen, and has acted on all revocations up to *epoch*."""
+    async def acknowledge(self, node: UUID, epoch: int, now: datetime) -> bool:
+        """Note that a node has been seen, and has acted on all revocations up to *epoch*; False for one struck out."""
         ...
 
     async def nodes(self) -> list[Node]:

@@ -42,7 +42,7 @@ class TenantRepository(Protocol):
         """
         ...
 
-    async def by_uid(self, tenant: TenantUid) -> Tenant | None:
+    async def by_uid(self, tenant_uid: TenantUid) -> Tenant | None:
         """Return the tenant, also one that is not ready yet."""
         ...
 
@@ -94,7 +94,7 @@ class KeyRepository(Protocol):
         """Return the key."""
         ...
 
-    async def add(self, key: Key) -> Key:
+    async def add(self, new: Key) -> Key:
         """Store a new key with revision 1 and return it so.
 
         Raises:
@@ -102,7 +102,7 @@ class KeyRepository(Protocol):
         """
         ...
 
-    async def replace(self, key: Key) -> Key:
+    async def replace(self, changed: Key) -> Key:
         """Store a changed key over the revision that it came from; returns it with the next revision.
 
         Raises:

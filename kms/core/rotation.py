@@ -108,17 +108,23 @@ def _rotation_at(lineage: Lineage) -> datetime | None:
     return lineage.key.scheduled_from + lineage.policy.rotation
 
 
-def rotated(lineage: Lineage, primary: KeyVersion, now: datetime, scheduled_from: datetime) -> tuple[Key, KeyVersion]:
+def rotated(
+    lineage: Lineage, primary: KeyVersion, now: datetime, scheduled_from: datetime, revoked_for: str = ""
+) -> tuple[Key, KeyVersion]:
     """Return the key with its next version as the primary one, and the version that it replaces.
 
-    A primary version that was revoked stays revoked. The new version itself is made by whoever has the token.
+    With *revoked_for*, the reason, that version is compromised and has no grace. The new version itself is made by
+    whoever has the token.
 
     Raises:
         WrongKeyState: the key's state does not allow that.
     """
     key = lineage.key.rotated(now, scheduled_from)
-    replaced = primary
-    if primary.state is KeyState.ACTIVE:
+    if revoked_for:
+        replaced = primary.after(KeyEvent.REVOKE, now, reason=revoked_for)
+        if not any(version.state is KeyState.ROTATING for version in lineage.timed):
+            key = key.after(KeyEvent.FINISH_ROTATION, now)
+    else:
         replaced = primary.after(KeyEvent.ROTATE, now, until=now + lineage.policy.grace)
     return planned(replace(lineage, key=key), replaced), replaced
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from kms.core.context import Pair
 from kms.core.errors import InvalidRequest, NotSupported, Violation, invalid
-from kms.core.keyring import DEFAULT_ROTATION_HOURS
+from kms.core.policy import LONGEST_ROTATION, SHORTEST_ROTATION
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.services.fields import Varying
 from kms.v1 import crypto_pb2
@@ -19,7 +20,6 @@ from kms.v1 import crypto_pb2
 MOST_LABELS: Final = 32
 LONGEST_DISPLAY_NAME: Final = 128
 LONGEST_ETAG: Final = 64
-MOST_ROTATION_HOURS: Final = 24 * 3653
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 
@@ -83,18 +83,33 @@ def parse_level(number: int) -> ProtectionLevel:
     return level
 
 
-def parse_rotation(present: bool, period: Duration, purpose: Purpose) -> int | None:
-    """Read rotation_period in hours; None for deterministic keys, which have no scheduled rotation."""
-    if purpose is Purpose.DETERMINISTIC:
-        if present:
-            raise invalid("key.rotation_period", "must be absent for a DETERMINISTIC key")
-        return None
+def parse_rotation(present: bool, period: Duration, purpose: Purpose) -> timedelta | None:
+    """Read a key's own rotation_period; None where its policy's holds."""
     if not present:
-        return DEFAULT_ROTATION_HOURS
-    hours, rest = divmod(period.seconds, 3600)
-    if rest or period.nanos or not 1 <= hours <= MOST_ROTATION_HOURS:
-        raise invalid("key.rotation_period", f"must be whole hours, 1 to {MOST_ROTATION_HOURS}")
-    return hours
+        return None
+    if purpose is Purpose.DETERMINISTIC:
+        raise invalid("key.rotation_period", "must be absent for a DETERMINISTIC key")
+    return parse_hours(period, "key.rotation_period", SHORTEST_ROTATION, LONGEST_ROTATION)
+
+
+def parse_hours(period: Duration, field: str, shortest: timedelta, longest: timedelta) -> timedelta:
+    """Read a period of whole hours."""
+    hours = timedelta(hours=1)
+    return _parse_period(period, field, hours, shortest, longest)
+
+
+def parse_seconds(period: Duration, field: str, shortest: timedelta, longest: timedelta) -> timedelta:
+    """Read a period of whole seconds."""
+    return _parse_period(period, field, timedelta(seconds=1), shortest, longest)
+
+
+def _parse_period(period: Duration, field: str, unit: timedelta, shortest: timedelta, longest: timedelta) -> timedelta:
+    name = "hours" if unit == timedelta(hours=1) else "seconds"
+    least, most = shortest // unit, longest // unit
+    number, rest = divmod(period.seconds, unit // timedelta(seconds=1))
+    if rest or period.nanos or not least <= number <= most:
+        raise invalid(field, f"must be whole {name}, {least} to {most}")
+    return number * unit
 
 
 def parse_etag(text: str, field: str = "etag") -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kms.core.errors import invalid
 from kms.core.keyring import Tenant
 from kms.core.names import KeyName, Principal, TenantName, parse_slug
+from kms.core.policy import Overrides
 from kms.core.suites import RULES, Purpose, choose_suite
 from kms.rpc.fields import (
     parse_display_name,
@@ -49,7 +49,7 @@ class KeyServicer:
             purpose=purpose,
             suite=choose_suite(purpose, parse_suite(key.suite)),
             labels=parse_labels(key.labels, "key.labels"),
-            rotation_hours=parse_rotation(key.HasField("rotation_period"), key.rotation_period, purpose),
+            overrides=Overrides(rotation=parse_rotation(key.HasField("rotation_period"), key.rotation_period, purpose)),
         )
         return key_message(await self._keys.create(caller, parent, wish))
 
@@ -118,7 +118,8 @@ def _changes(key: pb.Key, paths: list[str], purpose: Purpose) -> dict[str, Any]:
     if "labels" in paths:
         changes["labels"] = parse_labels(key.labels, "key.labels")
     if "rotation_period" in paths:
-        changes["rotation_hours"] = parse_rotation(key.HasField("rotation_period"), key.rotation_period, purpose)
+        rotation = parse_rotation(key.HasField("rotation_period"), key.rotation_period, purpose)
+        changes["overrides"] = Overrides(rotation=rotation)
     return changes
 
 
@@ -145,8 +146,8 @@ def key_message(ring: Ring) -> pb.Key:
         creator=key.created_by,
         etag=key.etag,
     )
-    if key.rotation_hours is not None:
-        message.rotation_period.CopyFrom(Duration(seconds=key.rotation_hours * 3600))
+    if key.overrides.rotation is not None:
+        message.rotation_period.FromTimedelta(key.overrides.rotation)
     return message
 
 

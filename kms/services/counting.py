@@ -46,10 +46,10 @@ class UsageCounter:
             while not self._allowance.take(count):  # again where others have taken from the block at hand meanwhile
                 now = self._clock()
                 size = max(next_block(self._allowance.block, now - self._allowance.since), count)
-                if not await self._counters.reserve(self._counter, size, self._stop_at):
+                if await self._counters.reserve(self._counter, size, self._stop_at) is None:
                     # Near the end a block does not fit any more, but exactly what is missing may.
                     size = count - self._allowance.left
-                    if not await self._counters.reserve(self._counter, size, self._stop_at):
+                    if await self._counters.reserve(self._counter, size, self._stop_at) is None:
                         raise VersionExhausted("the version has reached its limit of encryptions; rotate the key")
                 reach("counters.reserved")
                 self._allowance.refill(size, now)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from kms.core.errors import AlreadyExists, Conflict, NotFound
-from kms.core.keyring import Key, KeyState, KeyVersion, Tenant
+from kms.core.keyring import Key, KeyVersion, Tenant
+from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName, KeyUid, Principal, TenantName
+from kms.core.policy import Overrides
 from kms.core.ports import Counter, Storage
+from kms.core.rotation import planned
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.failpoints import reach
 from kms.services.counting import UsageCounters
 from kms.services.keyrings import Keyrings, Ring
+from kms.services.lineages import lineage_of
+from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
-from kms.services.wrapping import DekWrapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,9 @@ class NewKey:
     purpose: Purpose
     suite: Suite
     labels: Mapping[str, str]
-    rotation_hours: int | None
+    policy: str = ""
+    overrides: Overrides = field(default_factory=Overrides)
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +55,14 @@ class Keys:
         storage: Storage,
         tenants: Tenants,
         keyrings: Keyrings,
-        wrapping: DekWrapping,
+        rotator: Rotator,
         usage: UsageCounters,
         now: Callable[[], datetime],
     ) -> None:
         self._storage = storage
         self._tenants = tenants
         self._keyrings = keyrings
-        self._wrapping = wrapping
+        self._rotator = rotator
         self._usage = usage
         self._now = now
 
@@ -71,6 +77,7 @@ class Keys:
             if await work.keys.get(tenant.uid, wish.slug) is not None:
                 raise AlreadyExists(f"{KeyName(tenant.slug, wish.slug)} exists")
         now = self._now()
+        state = KeyState.PENDING if wish.pending else KeyState.ACTIVE
         key = Key(
             uid=KeyUid(uuid4()),
             tenant=tenant.uid,
@@ -79,15 +86,20 @@ class Keys:
             purpose=wish.purpose,
             suite=wish.suite,
             level=ProtectionLevel.SOFTWARE,
-            state=KeyState.ACTIVE,
+            state=state,
             primary_version=1,
-            rotation_hours=wish.rotation_hours,
             created_at=now,
             rotated_at=now,
+            scheduled_from=now,
+            state_at=now,
             created_by=str(caller),
+            policy=wish.policy,
+            overrides=wish.overrides,
             labels=wish.labels,
         )
-        version = await self._new_version(caller, tenant, key, now)
+        async with self._storage.transaction(tenant.uid) as work:
+            key = planned(await lineage_of(work, key))
+        version = await self._rotator.new_version(tenant, key, str(caller), now, state=state)
         reach("create_key.dek_wrapped")
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await work.keys.add(key)
@@ -123,14 +135,15 @@ class Keys:
             return tenant, await work.keys.list_by_slug(tenant.uid, after, limit)
 
     async def update(self, caller: Principal, name: KeyName, etag: str, changes: Mapping[str, Any]) -> Ring:
-        """Change display_name, labels or rotation_hours.
+        """Change display_name, labels, policy or overrides.
 
         Raises:
             Conflict: the key has changed since *etag* (where given), or while this call ran.
         """
         ring = await self._current(caller, name, etag)
         async with self._storage.transaction(ring.tenant.uid, write=True) as work:
-            key = await work.keys.replace(replace(ring.key, **changes))
+            key = await work.keys.replace(planned(await lineage_of(work, replace(ring.key, **changes))))
+            await work.epochs.changed(ring.tenant.uid)
         self._keyrings.forget(name)
         return Ring(ring.tenant, key)
 
@@ -141,18 +154,9 @@ class Keys:
             Conflict: the key has changed since *etag* (where given), or while this call ran.
         """
         ring = await self._current(caller, name, etag)
-        now = self._now()
-        key = ring.key.rotated(now)
-        version = await self._new_version(caller, ring.tenant, key, now)
-        reach("rotate_key.dek_wrapped")
-        async with self._storage.transaction(ring.tenant.uid, write=True) as work:
-            # The key first: its revision decides which of two concurrent rotations wins.
-            key = await work.keys.replace(key)
-            await work.key_versions.add(version)
-            reach("rotate_key.before_commit")
-        reach("rotate_key.committed")
+        rotated = await self._rotator.rotate(ring.tenant, ring.key, str(caller))
         self._keyrings.forget(name)
-        return Ring(ring.tenant, key)
+        return Ring(ring.tenant, rotated.key)
 
     async def list_versions(
         self, caller: Principal, name: KeyName, after: int, limit: int
@@ -173,15 +177,3 @@ class Keys:
         if etag not in ("", ring.key.etag):
             raise Conflict(f"{name} has changed since that etag")
         return ring
-
-    async def _new_version(self, caller: Principal, tenant: Tenant, key: Key, now: datetime) -> KeyVersion:
-        wrapped, kek_version = await self._wrapping.generate(tenant, key, key.primary_version)
-        return KeyVersion(
-            tenant=tenant.uid,
-            key=key.uid,
-            version=key.primary_version,
-            wrapped=wrapped,
-            kek_version=kek_version,
-            created_at=now,
-            created_by=str(caller),
-        )

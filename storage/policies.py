@@ -1,0 +1,96 @@
+"""Named policies in the database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row, func, select
+
+from kms.core.errors import Conflict
+from kms.core.names import TenantUid
+from kms.core.policy import NamedPolicy, Policy
+
+from .records import Value, read, read_one, store
+from .session import Session
+from .tables import policies as p
+
+_COLUMNS = tuple(column for column in p.c if column.name != "mac")
+
+
+def _policy(row: Row[Any]) -> NamedPolicy:
+    return NamedPolicy(
+        tenant=row.tenant_id,
+        slug=row.policy_id,
+        version=row.version,
+        policy=Policy(
+            rotation=timedelta(seconds=row.rotation_seconds),
+            encryption_limit=row.encryption_limit,
+            cache_lifetime=timedelta(seconds=row.cache_lifetime_seconds),
+            quarantine=timedelta(seconds=row.quarantine_seconds),
+            grace=timedelta(seconds=row.grace_seconds),
+            automatic_retirement=bool(row.automatic_retirement),
+        ),
+        created_at=row.created_at,
+        created_by=row.created_by,
+        revision=row.revision,
+    )
+
+
+class Policies:
+    """PolicyRepository on one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(self, tenant: TenantUid, slug: str) -> NamedPolicy | None:
+        """Return the newest version."""
+        query = select(*_COLUMNS).where(p.c.tenant_id == tenant, p.c.policy_id == slug)
+        return read_one(await self._session.rows(query.order_by(p.c.version.desc()).limit(1)), _policy)
+
+    async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[NamedPolicy]:
+        """Return the newest versions of at most *limit* policies with slugs greater than *after*, ordered."""
+        newest = (
+            select(p.c.policy_id, func.max(p.c.version).label("version"))
+            .where(p.c.tenant_id == tenant, p.c.policy_id > after)
+            .group_by(p.c.policy_id)
+            .order_by(p.c.policy_id)
+            .limit(limit)
+            .subquery()
+        )
+        same = (p.c.policy_id == newest.c.policy_id) & (p.c.version == newest.c.version)
+        query = select(*_COLUMNS).join(newest, same).where(p.c.tenant_id == tenant).order_by(p.c.policy_id)
+        return read(await self._session.rows(query), _policy)
+
+    async def list_versions(self, tenant: TenantUid, slug: str, after: int, limit: int) -> list[NamedPolicy]:
+        """Return at most *limit* versions of one policy with numbers greater than *after*, ordered."""
+        query = select(*_COLUMNS).where(p.c.tenant_id == tenant, p.c.policy_id == slug, p.c.version > after)
+        return read(await self._session.rows(query.order_by(p.c.version).limit(limit)), _policy)
+
+    async def add(self, policy: NamedPolicy) -> NamedPolicy:
+        """Store a new version with revision 1 and return it so.
+
+        Raises:
+            Conflict: that version exists.
+        """
+        rules = policy.policy
+        row: dict[str, Value] = {
+            "tenant_id": policy.tenant,
+            "policy_id": policy.slug,
+            "version": policy.version,
+            "rotation_seconds": _seconds(rules.rotation),
+            "encryption_limit": rules.encryption_limit,
+            "cache_lifetime_seconds": _seconds(rules.cache_lifetime),
+            "quarantine_seconds": _seconds(rules.quarantine),
+            "grace_seconds": _seconds(rules.grace),
+            "automatic_retirement": int(rules.automatic_retirement),
+            "created_at": policy.created_at,
+            "created_by": policy.created_by,
+        }
+        otherwise = Conflict(f"version {policy.version} of policy {policy.slug} was made in between")
+        return replace(policy, revision=await store(self._session, p, row, 0, otherwise=otherwise))
+
+
+def _seconds(period: timedelta) -> int:
+    return period // timedelta(seconds=1)
