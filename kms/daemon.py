@@ -8,11 +8,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 import structlog
 
+from kms.clock import now
 from kms.core.names import KeyName, Principal
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
@@ -24,10 +24,14 @@ from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
 from kms.rpc.calls import Calls
+from kms.rpc.census import CensusServicer
 from kms.rpc.crypto import CryptoServicer
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, check_complete
+from kms.rpc.nodes import NodeServicer
+from kms.rpc.operations import OperationServicer
+from kms.rpc.policies import PolicyServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
 from kms.services.counting import UsageCounters
@@ -109,10 +113,10 @@ async def serve(settings: Settings) -> None:
             cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
         )
         keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions)
-        keks = Keks(parts.storage, parts.vault, parts.usage, _now)
-        tenants = Tenants(parts.storage, keks, _now)
-        rotator = Rotator(parts.storage, parts.wrapping, _now)
-        keys = Keys(parts.storage, tenants, keyrings, rotator, parts.usage, _now)
+        keks = Keks(parts.storage, parts.vault, parts.usage, now)
+        tenants = Tenants(parts.storage, keks, now)
+        rotator = Rotator(parts.storage, parts.wrapping, now)
+        keys = Keys(parts.storage, tenants, keyrings, rotator, parts.usage, now)
         fields = Fields(keyrings, limits.batch_values)
         data_keys = DataKeys(keyrings, parts.vault)
 
@@ -137,7 +141,15 @@ async def serve(settings: Settings) -> None:
         servicers = dict(
             zip(
                 (service.full_name for service in SERVICES),
-                (TenantServicer(tenants), KeyServicer(keys, keks), CryptoServicer(fields, data_keys, metrics)),
+                (
+                    TenantServicer(tenants),
+                    KeyServicer(keys, keks),
+                    CryptoServicer(fields, data_keys, metrics),
+                    PolicyServicer(),
+                    CensusServicer(),
+                    OperationServicer(),
+                    NodeServicer(),
+                ),
                 strict=True,
             )
         )
@@ -220,7 +232,3 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     return stopping
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from kms.core.errors import KmsError
-from kms.core.names import Principal, parse_trust_domain
+from kms.core.names import Principal, parse_slug, parse_trust_domain
 
 
 class SettingsError(Exception):
@@ -44,6 +44,13 @@ def _checked_principal(text: str) -> str:
 def _checked_trust_domain(text: str) -> str:
     try:
         return parse_trust_domain(text)
+    except KmsError as error:
+        raise ValueError(str(error)) from error
+
+
+def _checked_slug(text: str) -> str:
+    try:
+        return parse_slug(text, "identity")
     except KmsError as error:
         raise ValueError(str(error)) from error
 
@@ -204,6 +211,26 @@ class Cache(_Part):
     dek_entries: Annotated[int, Field(ge=1)] = 10_000
     key_lifetime: Seconds = timedelta(seconds=5)
     key_entries: Annotated[int, Field(ge=1)] = 10_000
+    # A revoked key stops everywhere within this time, and so does everything else when the database is away for longer.
+    revocation_deadline: Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(minutes=1))] = timedelta(
+        seconds=5
+    )
+
+
+class Rotation(_Part):
+    """What the daemon does by itself."""
+
+    enabled: bool = True  # whether this node carries out due work
+    interval: Seconds = timedelta(seconds=10)  # between two looks for due work
+    kek_period: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(days=90)  # zero: KEKs rotate by hand only
+    identity: Annotated[str, AfterValidator(_checked_slug)] = "rotation"  # the principal of each tenant that may rescue
+
+
+class Backup(_Part):
+    """What the daemon must know of backups that others make."""
+
+    # How far back data may be restored: nothing is destroyed before the last backup that needs it has gone.
+    horizon: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(days=30)
 
 
 class Limits(_Part):
@@ -245,6 +272,8 @@ class Settings(_Part):
     token: Token
     storage: Annotated[SqliteStorage | PostgresqlStorage, Field(discriminator="kind")]
     cache: Cache = Cache()
+    rotation: Rotation = Rotation()
+    backup: Backup = Backup()
     limits: Limits = Limits()
     log: Log = Log()
     metrics: Metrics = Metrics()

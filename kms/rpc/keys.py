@@ -21,6 +21,7 @@ from kms.rpc.fields import (
     parse_rotation,
     parse_suite,
 )
+from kms.rpc.key_lifecycle import KeyLifecycleServicer
 from kms.rpc.paging import cut, parse_page
 from kms.services.keks import Keks, KekStatus
 from kms.services.keyrings import Ring
@@ -30,7 +31,7 @@ from kms.v1 import keys_pb2 as pb
 UPDATABLE: Final = ("display_name", "labels", "rotation_period")
 
 
-class KeyServicer:
+class KeyServicer(KeyLifecycleServicer):
     """Serves kms.v1.KeyService."""
 
     def __init__(self, keys: Keys, keks: Keks) -> None:
