@@ -9,13 +9,33 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from kms.core.keyring import Kek, KekState, Key, KeyState, KeyVersion, Tenant
+from kms.core.census import Place, PlaceCount, PlaceKind
+from kms.core.keyring import ERASED, Kek, KekState, Key, KeyVersion, Tenant
+from kms.core.lifecycle import KEY_TRANSITIONS, VERSION_TRANSITIONS, KeyEvent, KeyState
 from kms.core.names import KekUid, KeyUid, TenantUid
+from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
+from kms.core.policy import (
+    LONGEST_CACHE,
+    LONGEST_GRACE,
+    LONGEST_QUARANTINE,
+    LONGEST_ROTATION,
+    NEVER,
+    SHORTEST_CACHE,
+    SHORTEST_GRACE,
+    SHORTEST_QUARANTINE,
+    SHORTEST_ROTATION,
+    SMALLEST_LIMIT,
+    NamedPolicy,
+    Overrides,
+    Policy,
+)
+from kms.core.receipts import Receipt, ReceiptUid
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import WrapMechanism
 
 NOW = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC)
 U32 = 2**32 - 1
+I64 = 2**63 - 1
 
 _numbers = itertools.count(1)
 
@@ -56,15 +76,72 @@ def new_key(tenant: Tenant, slug: str | None = None) -> Key:
         level=ProtectionLevel.SOFTWARE,
         state=KeyState.ACTIVE,
         primary_version=1,
-        rotation_hours=24,
         created_at=NOW,
         rotated_at=NOW,
+        scheduled_from=NOW,
+        state_at=NOW,
         created_by="operators/root",
     )
 
 
 def new_version(key: Key, version: int = 1, kek_version: int = 1) -> KeyVersion:
-    return KeyVersion(key.tenant, key.uid, version, b"\x01wrapped", kek_version, NOW, "operators/root")
+    return KeyVersion(
+        tenant=key.tenant,
+        key=key.uid,
+        version=version,
+        wrapped=b"\x01wrapped",
+        kek_version=kek_version,
+        created_at=NOW,
+        created_by="operators/root",
+        state=KeyState.ACTIVE,
+        state_at=NOW,
+    )
+
+
+def new_policy(tenant: Tenant, slug: str | None = None, version: int = 1) -> NamedPolicy:
+    return NamedPolicy(tenant.uid, slug or f"policy-{next(_numbers)}", version, Policy(), NOW, "operators/root")
+
+
+def new_place(key: Key, slug: str | None = None) -> Place:
+    return Place(
+        key.tenant,
+        key.uid,
+        slug or f"place-{next(_numbers)}",
+        PlaceKind.COLUMN,
+        "customers.iban",
+        NOW,
+        "operators/root",
+    )
+
+
+def new_count(place: Place, version: int = 1, count: int = 0) -> PlaceCount:
+    return PlaceCount(place.tenant, place.key, place.slug, version, count, NOW)
+
+
+def new_operation(tenant: Tenant, kind: OperationKind = OperationKind.REWRAP) -> Operation:
+    return Operation(
+        uid=OperationUid(uuid.uuid4()),
+        tenant=tenant.uid,
+        kind=kind,
+        target=str(tenant.name),
+        state=OperationState.RUNNING,
+        requested_by="operators/root",
+        created_at=NOW,
+        updated_at=NOW,
+        leased_until=NOW,
+    )
+
+
+def new_receipt(tenant: Tenant, subject: str | None = None, key: Key | None = None) -> Receipt:
+    return Receipt(
+        uid=ReceiptUid(uuid.uuid4()),
+        tenant=tenant.uid,
+        subject=subject or tenant.name.kek(next(_numbers)),
+        key=None if key is None else key.uid,
+        body='{"version":1}',
+        signature=b"signature",
+        created_at=NOW,
+    )
 
 
 # Everything that is Unicode text: no NUL, no half of a surrogate pair.
@@ -84,7 +161,30 @@ tenants = st.builds(
     kek=st.uuids(version=4),
     primary_kek=st.integers(0, U32),
     created_at=times,
+    due_at=st.none() | times,
 )
+
+
+def lasting(unit: timedelta, shortest: timedelta, longest: timedelta) -> st.SearchStrategy[timedelta]:
+    """Draw whole *units* between the two."""
+    return st.integers(shortest // unit, longest // unit).map(unit.__mul__)
+
+
+# What a policy may say, field by field.
+_RULES = {
+    "rotation": st.just(NEVER) | lasting(timedelta(hours=1), SHORTEST_ROTATION, LONGEST_ROTATION),
+    "encryption_limit": st.just(0) | st.integers(SMALLEST_LIMIT, I64),
+    "cache_lifetime": lasting(timedelta(seconds=1), SHORTEST_CACHE, LONGEST_CACHE),
+    "quarantine": lasting(timedelta(hours=1), SHORTEST_QUARANTINE, LONGEST_QUARANTINE),
+    "grace": lasting(timedelta(seconds=1), SHORTEST_GRACE, LONGEST_GRACE),
+    "automatic_retirement": st.booleans(),
+}
+policy_rules = st.builds(Policy, **_RULES)
+overrides = st.builds(Overrides, **{name: st.none() | rule for name, rule in _RULES.items()})
+
+# The states from which destruction may be scheduled, and to which cancelling goes back.
+KEY_BEFORE = sorted(s for s, e in KEY_TRANSITIONS if e is KeyEvent.SCHEDULE_DESTRUCTION)
+VERSION_BEFORE = sorted(s for s, e in VERSION_TRANSITIONS if e is KeyEvent.SCHEDULE_DESTRUCTION)
 
 
 def keks(tenant: Tenant) -> st.SearchStrategy[Kek]:
@@ -97,19 +197,25 @@ def keks(tenant: Tenant) -> st.SearchStrategy[Kek]:
         created_at=times,
         created_by=texts,
     )
-    active = st.builds(
+    made = st.builds(
         replace,
         pending,
-        state=st.just(KekState.ACTIVE),
+        state=st.sampled_from([KekState.ACTIVE, KekState.DESTROYED]),
         mechanism=st.sampled_from(WrapMechanism),
         canary=st.binary(min_size=1, max_size=100),
         hsm_key_id=texts.filter(bool),
     )
-    return pending | active
+    leaving = st.builds(
+        replace,
+        made,
+        state=st.sampled_from([KekState.DESTRUCTION_SCHEDULED, KekState.DESTROYING, KekState.DESTROYED]),
+        destroy_at=times,
+    )
+    return pending | made | leaving
 
 
 def keys(tenant: Tenant) -> st.SearchStrategy[Key]:
-    return st.builds(
+    key = st.builds(
         Key,
         uid=st.uuids(version=4),
         tenant=st.just(tenant.uid),
@@ -118,18 +224,33 @@ def keys(tenant: Tenant) -> st.SearchStrategy[Key]:
         purpose=st.sampled_from(Purpose),
         suite=st.sampled_from(Suite),
         level=st.sampled_from(ProtectionLevel),
-        state=st.sampled_from(KeyState),
+        state=st.sampled_from([state for state in KeyState if state is not KeyState.DESTRUCTION_SCHEDULED]),
         primary_version=numbers,
-        rotation_hours=st.none() | st.integers(1, 87_600),
         created_at=times,
         rotated_at=times,
+        scheduled_from=times,
+        state_at=times,
         created_by=texts,
+        policy=st.just("") | slugs,
+        overrides=overrides,
         labels=st.dictionaries(texts, texts, max_size=32),
+        state_reason=texts,
+        due_at=st.none() | times,
+        places_complete_at=st.none() | times,
+        places_complete_by=texts,
     )
+    scheduled = st.builds(
+        replace,
+        key,
+        state=st.just(KeyState.DESTRUCTION_SCHEDULED),
+        state_before=st.sampled_from(KEY_BEFORE),
+        destroy_at=times,
+    )
+    return key | scheduled
 
 
 def key_versions(key: Key, kek: Kek) -> st.SearchStrategy[KeyVersion]:
-    return st.builds(
+    version = st.builds(
         KeyVersion,
         tenant=st.just(key.tenant),
         key=st.just(key.uid),
@@ -138,4 +259,102 @@ def key_versions(key: Key, kek: Kek) -> st.SearchStrategy[KeyVersion]:
         kek_version=st.just(kek.version),
         created_at=times,
         created_by=texts,
+        state=st.sampled_from([KeyState.PENDING, KeyState.ACTIVE, KeyState.ARCHIVED, KeyState.REVOKED]),
+        state_at=times,
+        state_reason=texts,
+        stopped_at=st.none() | times,
+        due_at=st.none() | times,
+    )
+    rotating = st.builds(replace, version, state=st.just(KeyState.ROTATING), stopped_at=times, until=times)
+    scheduled = st.builds(
+        replace,
+        version,
+        state=st.just(KeyState.DESTRUCTION_SCHEDULED),
+        state_before=st.sampled_from(VERSION_BEFORE),
+        stopped_at=times,
+        until=times,
+    )
+    destroyed = st.builds(replace, version, state=st.just(KeyState.DESTROYED), wrapped=st.just(ERASED))
+    return version | rotating | scheduled | destroyed
+
+
+def policies(tenant: Tenant) -> st.SearchStrategy[NamedPolicy]:
+    return st.builds(
+        NamedPolicy,
+        tenant=st.just(tenant.uid),
+        slug=slugs,
+        version=numbers,
+        policy=policy_rules,
+        created_at=times,
+        created_by=texts,
+    )
+
+
+def places(key: Key) -> st.SearchStrategy[Place]:
+    return st.builds(
+        Place,
+        tenant=st.just(key.tenant),
+        key=st.just(key.uid),
+        slug=slugs,
+        kind=st.sampled_from(PlaceKind),
+        description=texts,
+        created_at=times,
+        created_by=texts,
+        counted_at=st.none() | times,
+        reported_by=texts,
+    )
+
+
+def counts(place: Place) -> st.SearchStrategy[PlaceCount]:
+    first = st.builds(
+        PlaceCount,
+        tenant=st.just(place.tenant),
+        key=st.just(place.key),
+        place=st.just(place.slug),
+        version=numbers,
+        count=st.integers(0, I64),
+        counted_at=times,
+    )
+    return first | st.builds(replace, first, previous_count=st.integers(0, I64), previous_at=times)
+
+
+def operations(tenant: Tenant) -> st.SearchStrategy[Operation]:
+    running = st.builds(
+        Operation,
+        uid=st.uuids(version=4),
+        tenant=st.just(tenant.uid),
+        kind=st.sampled_from(OperationKind),
+        target=texts,
+        state=st.just(OperationState.RUNNING),
+        requested_by=texts,
+        created_at=times,
+        updated_at=times,
+        cursor=texts,
+        done=st.integers(0, I64),
+        total=st.integers(0, I64),
+        node=st.none() | st.uuids(version=4),
+        leased_until=times,
+    )
+    ended = st.builds(
+        replace,
+        running,
+        state=st.sampled_from([state for state in OperationState if state is not OperationState.RUNNING]),
+        error=texts,
+        ended_at=times,
+        node=st.none(),
+        leased_until=st.none(),
+    )
+    return running | ended
+
+
+def receipts(tenant: Tenant) -> st.SearchStrategy[Receipt]:
+    return st.builds(
+        Receipt,
+        uid=st.uuids(version=4),
+        tenant=st.just(tenant.uid),
+        subject=texts.filter(bool),
+        key=st.none() | st.uuids(version=4),
+        body=texts.filter(bool),
+        signature=st.binary(min_size=1, max_size=80),
+        created_at=times,
     )
