@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from .lifecycle import KEY_TRANSITIONS, VERSION_TRANSITIONS, KeyEvent, KeyState, advance
+from .lifecycle import ENCRYPTING, KEY_TRANSITIONS, VERSION_TRANSITIONS, KeyEvent, KeyState, advance
 from .names import KekUid, KeyName, KeyUid, TenantName, TenantUid
 from .policy import Overrides
 from .suites import ProtectionLevel, Purpose, Suite
 from .wrapping import DekPlace, WrapMechanism
 
-# After a revocation no node encrypts any more: longer than any revocation deadline and any call under way.
+# After a revocation, or another stop of a key, no node encrypts any more: longer than any revocation deadline and any
+# call under way.
 REVOKED_GRACE: Final = timedelta(minutes=1)
 # Stands where the wrapped DEK of a destroyed version was; it is no wrapped DEK of any format.
 ERASED: Final = b"\0"
@@ -99,6 +100,7 @@ class Key:
     state_before: KeyState | None = None  # while destruction is scheduled
     state_reason: str = ""
     destroy_at: datetime | None = None  # while destruction is scheduled
+    stopped_at: datetime | None = None  # from then on no node encrypts under any version; None while one may
     due_at: datetime | None = None  # when the scheduler has to look at it next
     places_complete_at: datetime | None = None  # since when all places of its ciphertexts are declared
     places_complete_by: str = ""
@@ -120,8 +122,11 @@ class Key:
         """
         state = advance(KEY_TRANSITIONS, f"key {self.slug}", self.state, event, self.state_before)
         if state is self.state:
+            if event is KeyEvent.FINISH_ROTATION and self.state_before is KeyState.ROTATING:
+                return replace(self, state_before=KeyState.ACTIVE)  # what a cancellation then goes back to
             return self
         scheduled = state is KeyState.DESTRUCTION_SCHEDULED
+        stopped = None if state in ENCRYPTING else self.stopped_at or now + REVOKED_GRACE
         return replace(
             self,
             state=state,
@@ -129,6 +134,7 @@ class Key:
             state_reason=reason,
             state_before=self.state if scheduled else None,
             destroy_at=self.destroy_at if scheduled else None,
+            stopped_at=stopped,
         )
 
     def rotated(self, now: datetime, scheduled_from: datetime) -> Key:

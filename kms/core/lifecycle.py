@@ -8,9 +8,11 @@
            any of them       --revoke---> revoked
            any of them       --schedule destruction--> destruction scheduled --destroy--> destroyed
                                             --cancel destruction--> what it was before
+                                            --revoke--> revoked, and destruction is no longer scheduled
 
 The words are those of the documents; section 7 calls pending pre-activation, archived deactivated, and revoked
-compromised. A version is never suspended by itself, and only a version is archived by the end of its grace.
+compromised. A version is never suspended by itself, and only a version is archived, by the end of its grace; its
+destruction is scheduled only once it is archived or revoked.
 """
 
 from __future__ import annotations
@@ -126,6 +128,10 @@ def advance(
 def spoken(state: KeyState) -> str:
     """The state in words."""
     return state.value.replace("_", " ")
+
+
+# A key in one of these may be used to encrypt.
+ENCRYPTING: Final = frozenset({_S.ACTIVE, _S.ROTATING})
 
 
 class Use(StrEnum):

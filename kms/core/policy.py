@@ -71,10 +71,13 @@ class NamedPolicy:
 
 
 def effective(policy: Policy, overrides: Overrides, purpose: Purpose) -> Policy:
-    """Return what holds for a key with these overrides; a deterministic key has no scheduled rotation."""
+    """Return what holds for a key with these overrides.
+
+    A deterministic key is never rotated by itself, neither by time nor by count: equal values would differ from then on.
+    """
     own = {f.name: value for f in fields(overrides) if (value := getattr(overrides, f.name)) is not None}
     result = replace(policy, **own)
-    return replace(result, rotation=NEVER) if purpose is Purpose.DETERMINISTIC else result
+    return replace(result, rotation=NEVER, encryption_limit=0) if purpose is Purpose.DETERMINISTIC else result
 
 
 def stop_at(policy: Policy, suite: Suite) -> int | None:

@@ -12,13 +12,11 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from .keyring import Kek, KekState, Key, KeyVersion, Tenant
-from .lifecycle import KeyEvent, KeyState
+from .lifecycle import ENCRYPTING, KeyEvent, KeyState
 from .policy import NEVER, Policy
 
 # A schedule that lies further ahead than nodes' clocks may differ was made by a clock that has since gone back.
 CLOCK_SLACK: Final = timedelta(hours=1)
-
-_ENCRYPTING: Final = frozenset({KeyState.ACTIVE, KeyState.ROTATING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +78,22 @@ def due(now: datetime, lineages: Iterable[Lineage], *, may_destroy: bool = True)
             actions.append(Reanchor(key))
         elif (at := _rotation_at(lineage)) is not None and at <= now:
             actions.append(Rotate(key, slot(key.scheduled_from, lineage.policy.rotation, now)))
+        if key.state is KeyState.DESTROYED:
+            continue  # its versions go with it
         over = [version for version in lineage.timed if version.until is not None and version.until <= now]
         if replaced := tuple(version for version in over if version.state is KeyState.ROTATING):
             actions.append(FinishRotation(key, replaced))
         if may_destroy:
             actions += [DestroyVersion(key, v) for v in over if v.state is KeyState.DESTRUCTION_SCHEDULED]
-            if key.destroy_at is not None and key.destroy_at <= now:
+            if key.state is KeyState.DESTRUCTION_SCHEDULED and key.destroy_at is not None and key.destroy_at <= now:
                 actions.append(DestroyKey(key))
     return actions
 
 
 def next_due(lineage: Lineage) -> datetime | None:
     """Return when the key has to be looked at again; None where nothing waits for a time."""
+    if lineage.key.state is KeyState.DESTROYED:
+        return None
     times = [version.until for version in lineage.timed]
     times += [_rotation_at(lineage), lineage.key.destroy_at]
     return min((time for time in times if time is not None), default=None)
@@ -103,7 +105,7 @@ def slot(scheduled_from: datetime, period: timedelta, now: datetime) -> datetime
 
 
 def _rotation_at(lineage: Lineage) -> datetime | None:
-    if lineage.policy.rotation == NEVER or lineage.key.state not in _ENCRYPTING:
+    if lineage.policy.rotation == NEVER or lineage.key.state not in ENCRYPTING:
         return None
     return lineage.key.scheduled_from + lineage.policy.rotation
 
@@ -132,17 +134,29 @@ def rotated(
 def finished(lineage: Lineage, versions: Iterable[KeyVersion], now: datetime) -> tuple[Key, list[KeyVersion]]:
     """Return the key and the versions, archived, after the end of their grace."""
     archived = [version.after(KeyEvent.FINISH_ROTATION, now) for version in versions]
-    gone = {version.version for version in archived}
-    still = any(v.state is KeyState.ROTATING and v.version not in gone for v in lineage.timed)
-    key = lineage.key if still else lineage.key.after(KeyEvent.FINISH_ROTATION, now)
-    return planned(replace(lineage, key=key), *archived), archived
+    return planned(lineage, *archived), archived
+
+
+def reanchored(lineage: Lineage, now: datetime) -> Key:
+    """Return the key with a schedule that begins now."""
+    return planned(replace(lineage, key=replace(lineage.key, scheduled_from=now)))
 
 
 def planned(lineage: Lineage, *changed: KeyVersion) -> Key:
-    """Return the key with the time at which to look at it next, given versions of it that have just *changed*."""
-    fresh = {version.version: version for version in changed}
-    timed = [version for version in lineage.timed if version.version not in fresh]
-    return replace(lineage.key, due_at=next_due(replace(lineage, timed=[*timed, *fresh.values()])))
+    """Return the key with the time at which to look at it next, given versions of it that have just *changed*.
+
+    With the last version in its grace, the rotation of the key is over too.
+    """
+    fresh = {version.version for version in changed}
+    timed = [*(version for version in lineage.timed if version.version not in fresh), *changed]
+    key = lineage.key
+    if (
+        changed
+        and KeyState.ROTATING in (key.state, key.state_before)
+        and not any(version.state is KeyState.ROTATING for version in timed)
+    ):
+        key = key.after(KeyEvent.FINISH_ROTATION, max(key.state_at, *(version.state_at for version in changed)))
+    return replace(key, due_at=next_due(Lineage(key, lineage.policy, timed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +202,7 @@ class RetireKek:
 
 @dataclass(frozen=True, slots=True)
 class RestoreKek:
-    """Something is wrapped by this version, which was in quarantine."""
+    """Something is wrapped by this version, which was in quarantine or on its way out of the token."""
 
     tenant: Tenant
     kek: Kek
@@ -206,10 +220,14 @@ KekAction: TypeAlias = RotateKek | Rewrap | RetireKek | RestoreKek | DestroyKek
 
 
 def due_keks(now: datetime, lineage: KekLineage, policy: KekPolicy, *, may_destroy: bool = True) -> list[KekAction]:
-    """Return what has to be done now with a tenant's KEK versions."""
+    """Return what has to be done now with a tenant's KEK versions; an intent to destroy is carried through in any case.
+
+    Nothing is destroyed that wraps a DEK.
+    """
     tenant = lineage.tenant
     actions: list[KekAction] = []
-    older = [kek for kek in lineage.keks if kek.version != tenant.primary_kek]
+    # One that is newer is on its way to become the primary one.
+    older = [kek for kek in lineage.keks if kek.version < tenant.primary_kek]
     primary = next((kek for kek in lineage.keks if kek.version == tenant.primary_kek), None)
     if primary is not None and policy.rotation != NEVER and primary.created_at + policy.rotation <= now:
         actions.append(RotateKek(tenant, primary.version))
@@ -218,13 +236,13 @@ def due_keks(now: datetime, lineage: KekLineage, policy: KekPolicy, *, may_destr
         actions.append(Rewrap(tenant, remaining))
     for kek in older:
         wraps = lineage.wrapped.get(kek.version, 0) > 0
+        leaving = kek.state in (KekState.DESTRUCTION_SCHEDULED, KekState.DESTROYING)
+        over = may_destroy and kek.destroy_at is not None and kek.destroy_at <= now
         if kek.state is KekState.ACTIVE and not wraps:
             actions.append(RetireKek(tenant, kek))
-        elif kek.state is KekState.DESTRUCTION_SCHEDULED and wraps:
+        elif leaving and wraps:
             actions.append(RestoreKek(tenant, kek))
-        elif kek.state is KekState.DESTROYING or (
-            may_destroy and kek.destroy_at is not None and kek.destroy_at <= now and not wraps
-        ):
+        elif kek.state is KekState.DESTROYING or (leaving and over):
             actions.append(DestroyKek(tenant, kek))
     return actions
 
