@@ -75,6 +75,7 @@ def key(row: Row[Any]) -> Key:
         state_before=None if row.status_before is None else KeyState(row.status_before),
         state_reason=row.status_reason,
         destroy_at=row.destroy_at,
+        stopped_at=row.stopped_at,
         due_at=row.due_at,
         places_complete_at=row.places_complete_at,
         places_complete_by=row.places_complete_by,
@@ -156,6 +157,7 @@ class Keys:
             "scheduled_from": value.scheduled_from,
             "due_at": value.due_at,
             "destroy_at": value.destroy_at,
+            "stopped_at": value.stopped_at,
             "places_complete_at": value.places_complete_at,
             "places_complete_by": value.places_complete_by,
         }

@@ -125,6 +125,7 @@ encryption_keys: Final = _record(
     _column("scheduled_from", Timestamp, nullable=True),
     _column("due_at", Timestamp, nullable=True),
     _column("destroy_at", Timestamp, nullable=True),
+    _column("stopped_at", Timestamp, nullable=True),
     _column("places_complete_at", Timestamp, nullable=True),
     _column("places_complete_by", Words, default="''"),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_encryption_keys"),

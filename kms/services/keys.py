@@ -140,7 +140,7 @@ class Keys:
         Raises:
             Conflict: the key has changed since *etag* (where given), or while this call ran.
         """
-        ring = await self._current(caller, name, etag)
+        ring = await self.current(caller, name, etag)
         async with self._storage.transaction(ring.tenant.uid, write=True) as work:
             key = await work.keys.replace(planned(await lineage_of(work, replace(ring.key, **changes))))
             await work.epochs.changed(ring.tenant.uid)
@@ -153,7 +153,7 @@ class Keys:
         Raises:
             Conflict: the key has changed since *etag* (where given), or while this call ran.
         """
-        ring = await self._current(caller, name, etag)
+        ring = await self.current(caller, name, etag)
         rotated = await self._rotator.rotate(ring.tenant, ring.key, str(caller))
         self._keyrings.forget(name)
         return Ring(ring.tenant, rotated.key)
@@ -172,7 +172,13 @@ class Keys:
             for version, count in zip(versions, reserved, strict=True)
         ]
 
-    async def _current(self, caller: Principal, name: KeyName, etag: str) -> Ring:
+    async def current(self, caller: Principal, name: KeyName, etag: str) -> Ring:
+        """Return a key as it is now, if it has not changed since *etag* (where given).
+
+        Raises:
+            NotFound: no such key, or another tenant's.
+            Conflict: it has changed.
+        """
         ring = await self.get(caller, name)
         if etag not in ("", ring.key.etag):
             raise Conflict(f"{name} has changed since that etag")

@@ -81,6 +81,7 @@ def upgrade() -> None:  # noqa: PLR0915  a migration is one list
         column("scheduled_from", time, nullable=True),
         column("due_at", time, nullable=True),
         column("destroy_at", time, nullable=True),
+        column("stopped_at", time, nullable=True),
         column("places_complete_at", time, nullable=True),
         column("places_complete_by", words, default="''"),
     )
