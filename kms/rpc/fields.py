@@ -26,8 +26,13 @@ _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
 
 def parse_display_name(text: str, field: str) -> str:
     """Check a text for people: at most 128 characters, none of them a control character."""
-    if len(text) > LONGEST_DISPLAY_NAME:
-        raise invalid(field, f"must have at most {LONGEST_DISPLAY_NAME} characters")
+    return parse_text(text, field, LONGEST_DISPLAY_NAME)
+
+
+def parse_text(text: str, field: str, longest: int) -> str:
+    """Check a text for people: at most *longest* characters, none of them a control character."""
+    if len(text) > longest:
+        raise invalid(field, f"must have at most {longest} characters")
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise invalid(field, "must not contain control characters")
     return text

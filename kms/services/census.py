@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from kms.core.census import MOST_PLACES, REPORT_SLACK, Place, PlaceCount, PlaceKind, Uses, VersionCensus, census
+from kms.core.census import (
+    MOST_PLACES,
+    REPORT_SLACK,
+    Place,
+    PlaceCount,
+    PlaceKind,
+    Uses,
+    VersionCensus,
+    census,
+    next_step,
+)
 from kms.core.errors import AlreadyExists, FailedPrecondition, NotFound, invalid
 from kms.core.keyring import Key, KeyVersion
 from kms.core.names import KeyName, PlaceName, Principal
@@ -44,14 +54,47 @@ class Standing:
     reserved: int
     uses: Uses
     census: VersionCensus
+    next_step: str  # what remains to be done, in words
+
+
+class Standings:
+    """Puts together what is known of versions: counters, uses, places and counts."""
+
+    def __init__(self, storage: Storage, now: Callable[[], datetime]) -> None:
+        self._storage = storage
+        self._now = now
+
+    async def of(self, key: Key, versions: Sequence[KeyVersion]) -> list[Standing]:
+        """Return what is known of these versions of a key as it is stored now."""
+        counters = [Counter(key.tenant, key.uid, version.version) for version in versions]
+        reserved = await self._storage.reserved(counters)
+        uses: list[Uses] = []
+        for start in range(0, len(counters), AT_ONCE):
+            uses += await self._storage.uses(counters[start : start + AT_ONCE])
+        async with self._storage.transaction(key.tenant) as work:
+            places = await work.places.list_of_key(key.tenant, key.uid)
+            counts = await work.places.counts(key.tenant, key.uid, [version.version for version in versions])
+        now = self._now()
+        of_version: dict[int, list[PlaceCount]] = {}
+        for count in counts:
+            of_version.setdefault(count.version, []).append(count)
+        standings = []
+        for version, number, used in zip(versions, reserved, uses, strict=True):
+            found = census(now, key, version, number, places, of_version.get(version.version, ()), used)
+            standings.append(Standing(number, used, found, next_step(now, key, version, found)))
+        return standings
 
 
 class Census:
-    """The registry of places, and what follows from it for each version."""
+    """The registry of places."""
 
-    def __init__(self, storage: Storage, keys: Keys, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, storage: Storage, keys: Keys, counted: Callable[[Ring], Awaitable[object]], now: Callable[[], datetime]
+    ) -> None:
+        """*counted* is called after every report: a version may have become free to retire."""
         self._storage = storage
         self._keys = keys
+        self._counted = counted
         self._now = now
 
     async def create_place(self, caller: Principal, name: KeyName, wish: NewPlace) -> Places:
@@ -137,26 +180,8 @@ class Census:
             place = await work.places.replace(replace(place, counted_at=counted_at, reported_by=str(caller)))
             merged = _merged(place, stored, reported, counted_at)
             await work.places.put_counts(merged)
+        await self._counted(ring)
         return Places(ring, [place], {place.slug: [count for count in merged if count.count > 0]})
-
-    async def standings(self, key: Key, versions: Sequence[KeyVersion]) -> list[Standing]:
-        """Return what is known of these versions of a key as it is stored now."""
-        counters = [Counter(key.tenant, key.uid, version.version) for version in versions]
-        reserved = await self._storage.reserved(counters)
-        uses: list[Uses] = []
-        for start in range(0, len(counters), AT_ONCE):
-            uses += await self._storage.uses(counters[start : start + AT_ONCE])
-        async with self._storage.transaction(key.tenant) as work:
-            places = await work.places.list_of_key(key.tenant, key.uid)
-            counts = await work.places.counts(key.tenant, key.uid, [version.version for version in versions])
-        now = self._now()
-        of_version: dict[int, list[PlaceCount]] = {}
-        for count in counts:
-            of_version.setdefault(count.version, []).append(count)
-        return [
-            Standing(number, used, census(now, key, version, number, places, of_version.get(version.version, ()), used))
-            for version, number, used in zip(versions, reserved, uses, strict=True)
-        ]
 
     async def _places(self, ring: Ring) -> Places:
         async with self._storage.transaction(ring.tenant.uid) as work:

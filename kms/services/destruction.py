@@ -6,7 +6,7 @@ a use is refused, reported, and makes the census unknown again; (3) destruction,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,16 +24,17 @@ from kms.core.ports import Storage
 from kms.core.receipts import JsonValue, moment
 from kms.core.rotation import planned
 from kms.failpoints import reach
-from kms.services.census import Census, Standing
+from kms.services.census import Standing, Standings
 from kms.services.keyrings import Ring
 from kms.services.keys import Keys
-from kms.services.lineages import lineage_of
+from kms.services.lineages import lineage_of, policy_of
 from kms.services.operations import Batch
 from kms.services.receipts import Receipts
 
 _log = structlog.get_logger(__name__)
 
 ERASED_AT_ONCE: Final = 100  # versions of a key in one transaction
+STOPPED: Final = (KeyState.ARCHIVED, KeyState.REVOKED)
 LIVE: Final = tuple(state for state in KeyState if state is not KeyState.DESTROYED)
 
 
@@ -44,7 +45,7 @@ class Destruction:
         self,
         storage: Storage,
         keys: Keys,
-        census: Census,
+        standings: Standings,
         receipts: Receipts,
         wake: Callable[[], None],
         horizon: timedelta,
@@ -53,7 +54,7 @@ class Destruction:
     ) -> None:
         self._storage = storage
         self._keys = keys
-        self._census = census
+        self._standings = standings
         self._receipts = receipts
         self._wake = wake
         self._horizon = horizon
@@ -71,18 +72,24 @@ class Destruction:
         version = await self._version(ring.tenant, ring.key, name.version)
         return await self._retire(ring, version, f"retired by {caller}")
 
-    async def retire_automatically(self, ring: Ring, versions: Sequence[KeyVersion]) -> int:
-        """Begin the quarantine of those versions whose census is known to be zero; returns how many."""
-        retired = 0
-        for version, standing in zip(versions, await self._census.standings(ring.key, versions), strict=True):
-            if not standing.census.zero:
-                continue
-            try:
-                ring, _ = await self._retire(ring, version, "retired by the policy")
-            except (Conflict, FailedPrecondition) as error:  # changed meanwhile: the next report tries again
-                _log.info("key_version.not_retired", version=version.version, reason=str(error))
-                break
-            retired += 1
+    async def retire_automatically(self, ring: Ring) -> int:
+        """Begin the quarantine of the key's versions that are known to protect nothing, where its policy says so."""
+        async with self._storage.transaction(ring.tenant.uid) as work:
+            policy, _ = await policy_of(work, ring.key)
+        if not policy.automatic_retirement:
+            return 0
+        retired = after = 0
+        while versions := await self._in_states(ring.key, STOPPED, after):
+            after = versions[-1].version
+            for version, standing in zip(versions, await self._standings.of(ring.key, versions), strict=True):
+                if not standing.census.zero:
+                    continue
+                try:
+                    ring, _ = await self._retire(ring, version, "retired by the policy")
+                except (Conflict, FailedPrecondition) as error:  # changed meanwhile: the next count tries again
+                    _log.info("key_version.not_retired", version=version.version, reason=str(error))
+                    return retired
+                retired += 1
         return retired
 
     async def _retire(self, ring: Ring, version: KeyVersion, reason: str) -> tuple[Ring, KeyVersion]:
@@ -93,10 +100,11 @@ class Destruction:
             lineage = await lineage_of(work, key)
         until = now + max(lineage.policy.quarantine, self._horizon)
         retired = version.after(KeyEvent.SCHEDULE_DESTRUCTION, now, until=until, reason=reason)
-        [standing] = await self._census.standings(key, [version])
+        [standing] = await self._standings.of(key, [version])
         _require_zero(name, standing)
         async with self._storage.transaction(tenant.uid, write=True) as work:
-            # The key, too: a declaration or another report in between would be another revision.
+            # The key, too: with a declaration in between it would be another revision. A count that came in between is
+            # seen at the end of the quarantine.
             key = await work.keys.replace(planned(lineage, retired))
             retired = await work.key_versions.replace(retired)
             await work.epochs.revoked(tenant.uid)
@@ -178,7 +186,7 @@ class Destruction:
         now = self._now()
         if version.until is None or version.until > now:
             raise FailedPrecondition(f"{name} is in quarantine until later")
-        [standing] = await self._census.standings(key, [version])
+        [standing] = await self._standings.of(key, [version])
         _require_zero(name, standing)
         destroyed = version.after(KeyEvent.DESTROY, now, reason=version.state_reason)
         fields = _version_fields(key, version, standing)
@@ -238,14 +246,14 @@ class Destruction:
 
     async def _require_all_zero(self, tenant: Tenant, key: Key) -> None:
         after = 0
-        while versions := await self._live(key, after):
-            for version, standing in zip(versions, await self._census.standings(key, versions), strict=True):
+        while versions := await self._in_states(key, LIVE, after):
+            for version, standing in zip(versions, await self._standings.of(key, versions), strict=True):
                 _require_zero(key.name(tenant).version(version.version), standing)
             after = versions[-1].version
 
-    async def _live(self, key: Key, after: int) -> list[KeyVersion]:
+    async def _in_states(self, key: Key, states: tuple[KeyState, ...], after: int) -> list[KeyVersion]:
         async with self._storage.transaction(key.tenant) as work:
-            return await work.key_versions.list_in_states(key.tenant, key.uid, LIVE, after, ERASED_AT_ONCE)
+            return await work.key_versions.list_in_states(key.tenant, key.uid, states, after, ERASED_AT_ONCE)
 
     async def _version(self, tenant: Tenant, key: Key, number: int) -> KeyVersion:
         async with self._storage.transaction(tenant.uid) as work:
