@@ -108,7 +108,9 @@ class KekRewrapperContract:
     async def test_a_batch_of_damaged_items_alone_is_answered_for_each(self, vault):
         old, new = await make_kek(vault), await make_kek(vault)
         item = (await wrapped_items(vault, old, [bytes(32)]))[0]
-        results = await vault.rewrap(old, new, [replace(item, wrapped=altered(item.wrapped, len(item.wrapped) - 1))] * 256)
+        results = await vault.rewrap(
+            old, new, [replace(item, wrapped=altered(item.wrapped, len(item.wrapped) - 1))] * 256
+        )
         assert [type(result) for result in results] == [CorruptRecord] * 256
         assert vault.status.restarts == 0
 
