@@ -6,6 +6,10 @@ ALTERATION in the environment is a list of `name` or `name=file`, separated by c
     held-login=F  C_Login waits until F is there; while it waits, F.waiting holds the process id
     code=F        while F is there, C_GenerateRandom answers the error code in it
     no-decrypt=F  while F is there, C_Decrypt answers CKR_GENERAL_ERROR
+    slow-decrypt  C_Decrypt takes 50 ms
+    sticky-error  C_Decrypt leaves its session with an active operation when it fails
+    no-destroy=F  while F is there, C_DestroyObject answers CKR_GENERAL_ERROR
+    sham-destroy=F  while F is there, C_DestroyObject does nothing and says that it did
     own-iv        C_EncryptInit refuses an IV for AES-GCM and writes its own over zeros
     zero-iv       C_EncryptInit refuses an IV for AES-GCM and takes the zeros
     crash         C_GenerateRandom of 77 bytes crashes
@@ -26,6 +30,7 @@ import pkcs11
 from kms.hsm import module, token_host
 
 GCM = 0x1087
+OPERATION_ACTIVE = 0x90
 GENERAL_ERROR, MECHANISM_INVALID, MECHANISM_PARAM_INVALID, ATTRIBUTE_TYPE_INVALID = 0x05, 0x70, 0x71, 0x12
 ALLOWED_MECHANISMS, COPYABLE = 0x40000600, 0x171
 USER_PIN_FINAL_TRY = 0x20000
@@ -35,8 +40,10 @@ ulong, pointer = ctypes.c_ulong, ctypes.c_void_p
 # The place of each function in CK_FUNCTION_LIST, and its arguments.
 FUNCTIONS = {
     "C_GetTokenInfo": (6, (ulong, pointer)),
+    "C_DestroyObject": (22, (ulong, ulong)),
     "C_Login": (18, (ulong, ulong, pointer, ulong)),
     "C_EncryptInit": (29, (ulong, pointer, ulong)),
+    "C_DecryptInit": (33, (ulong, pointer, ulong)),
     "C_Decrypt": (34, (ulong, pointer, ulong, pointer, pointer)),
     "C_GenerateKey": (58, (ulong, pointer, pointer, ulong, pointer)),
     "C_GenerateRandom": (64, (ulong, pointer, ulong)),
@@ -101,6 +108,40 @@ def no_decrypt(path):
         return lambda *arguments: GENERAL_ERROR if path.exists() else real(*arguments)
 
     return {"C_Decrypt": make}
+
+
+def slow_decrypt(real):
+    def decrypt(*arguments):
+        if pointer.from_address(arguments[4]).value:  # not while python-pkcs11 asks how long the answer will be
+            time.sleep(0.05)
+        return real(*arguments)
+
+    return decrypt
+
+
+def sticky_error():
+    stuck = set()
+
+    def make_decrypt(real):
+        def decrypt(session, *arguments):
+            result = real(session, *arguments)
+            if result:
+                stuck.add(session)
+            return result
+
+        return decrypt
+
+    def make_init(real):
+        return lambda session, *arguments: OPERATION_ACTIVE if session in stuck else real(session, *arguments)
+
+    return {"C_Decrypt": make_decrypt, "C_DecryptInit": make_init}
+
+
+def destroy(path, result):
+    def make(real):
+        return lambda *arguments: result if path.exists() else real(*arguments)
+
+    return {"C_DestroyObject": make}
 
 
 def iv(write):
@@ -171,6 +212,10 @@ ALTERATIONS = {
     "held-login": held_login,
     "code": code,
     "no-decrypt": no_decrypt,
+    "slow-decrypt": lambda _: {"C_Decrypt": slow_decrypt},
+    "sticky-error": lambda _: sticky_error(),
+    "no-destroy": lambda path: destroy(path, GENERAL_ERROR),
+    "sham-destroy": lambda path: destroy(path, 0),
     "own-iv": lambda _: iv(write=True),
     "zero-iv": lambda _: iv(write=False),
     "crash": lambda _: {"C_GenerateRandom": crash},

@@ -1,4 +1,4 @@
-"""KEKs as objects of an open token: find, create, wrap, unwrap, and the canary that tells one from another.
+"""KEKs as objects of an open token: find, create, wrap, unwrap, destroy, and the canary that tells one from another.
 
 CKA_ID = KEK uid (16) || version u32; label `kms-kek-<uid>-<version>`. A canary is a WrappedDek blob of known bytes,
 bound to CANARY_LABEL || uid || version instead of to a DEK's place.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import pkcs11
@@ -16,8 +17,10 @@ from kms.core.errors import CorruptRecord
 from kms.core.names import KekUid
 from kms.core.wrapping import WrapMechanism, WrappedDek, kw_bind_input
 
+from .bounds import DEK_LENGTHS
 from .gcm import gcm_decrypt, gcm_encrypt
-from .module import GCM_USE, HIDDEN, HMAC_USE, KW_USE, OpenToken, Template, is_loss, kw_unwrap, kw_wrap
+from .module import GCM_USE, HMAC_USE, KW_USE, Missing, OpenToken, Unusable, is_loss, kw_unwrap, kw_wrap
+from .signing import SIGN_LABEL
 
 CANARY_LABEL: Final = b"kms/v1/kek-canary\0"
 _CANARY_PLAINTEXT: Final = b"kms/v1 canary of a KEK, 32 bytes"
@@ -38,14 +41,8 @@ _USE_ATTRIBUTES: Final = tuple(attribute for uses in _USE_OF.values() for attrib
 
 # Handles that are kept; more KEKs than this are found anew, the oldest first.
 _KEPT: Final = 4096
-
-
-class Missing(Exception):
-    """The token does not show a key that it is known to have had."""
-
-
-class Unusable(Exception):
-    """The token holds something under a KEK's id that must not be used; the message says what."""
+# KEKs that are looked for before a token counts as lost: another node may have destroyed one or two of them.
+_WITNESSES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +77,13 @@ class Keks:
         self._token = token
         self._mechanism = mechanism
         self._checked: dict[bytes, _Checked] = {}
+        self._destroyed: dict[bytes, None] = {}  # in their order; at most _KEPT
         self._bind: Any = None
 
     def witness(self) -> bool | None:
-        """Whether a KEK that has been used can still be found; None when there is none to look for."""
-        return any(self._find(id_) for id_ in list(self._checked)[-1:]) if self._checked else None
+        """Whether any of the KEKs used last can still be found; None when there is none to look for."""
+        used = islice(reversed(self._checked), _WITNESSES)
+        return any(self._find(id_) for id_ in used) if self._checked else None
 
     def create(self, kek: KekVersion) -> tuple[WrapMechanism, bytes]:
         """Make the KEK, or take the one that is there already; returns its mechanism and a canary.
@@ -109,7 +108,7 @@ class Keks:
                 store=True,
                 capabilities=_USES[mechanism],
                 mechanism=pkcs11.Mechanism.AES_KEY_GEN,
-                template=self._restricted(_MECHANISMS[mechanism]),
+                template=self._token.hidden(_MECHANISMS[mechanism]),
             )
             if self._mechanism_of(key) is not mechanism:
                 raise Unusable("the token has made a key for other uses than it was asked for")
@@ -142,13 +141,53 @@ class Keks:
             if is_loss(error):
                 raise
             # SoftHSM answers CKR_GENERAL_ERROR to a wrong tag and to a token that has gone. The canary tells which it
-            # was, in a new session, since on other modules the error leaves the old one with an active operation.
-            self._renew()
-            try:
-                self._check(kek, canary)
-            except (Missing, Unusable):
-                raise error from None
+            # was: at once where the session still works, else in a new one, since on other modules the error leaves
+            # the old one with an active operation.
+            if not self._still_works(kek, checked):
+                self._renew()
+                try:
+                    self._check(kek, canary)
+                except (Missing, Unusable):
+                    raise error from None
             raise CorruptRecord("a wrapped DEK does not unwrap") from error
+
+    def rewrap(
+        self,
+        old: tuple[KekVersion, bytes],
+        new: tuple[KekVersion, bytes],
+        sealed: tuple[bytes, bytes],
+        bound: bytes,
+        new_bound: bytes,
+    ) -> tuple[bytes, bytes]:
+        """Unwrap a DEK under *old*, a KEK and its canary, and wrap it under *new*; returns IV and body.
+
+        Raises:
+            Missing, Unusable, CorruptRecord: as unwrap(); the last also for a DEK of neither 32 nor 64 bytes.
+        """
+        dek = self.unwrap(*old, sealed, bound)
+        if len(dek) not in DEK_LENGTHS:
+            raise CorruptRecord("a wrapped DEK has another length")
+        return self.wrap(*new, dek, new_bound)
+
+    def destroy(self, kek: KekVersion, canary: bytes) -> None:
+        """Destroy what the token holds of the KEK of that canary; nothing is left to do where it shows none.
+
+        Raises:
+            Missing: it shows neither this KEK nor another one nor the signing key, and so may be lost.
+            Unusable: a key with the KEK's id is not the KEK of the canary; that one stays.
+        """
+        found = self._find(kek.id)
+        if not found and not self._shows_other_keys():
+            raise Missing(f"the token shows neither {kek} nor any other key of ours")
+        for _ in found:
+            self._checked.pop(kek.id, None)  # the canary is looked at anew for every key that goes
+            self._check(kek, canary).key.destroy()
+        self._checked.pop(kek.id, None)
+        if self._find(kek.id):
+            raise Unusable(f"the token still shows a key with the id of {kek}")
+        while len(self._destroyed) >= _KEPT:
+            del self._destroyed[next(iter(self._destroyed))]
+        self._destroyed[kek.id] = None
 
     def random(self, length: int) -> bytes:
         """Return random bytes of the token.
@@ -173,7 +212,7 @@ class Keks:
             return kept
         found = self._find(kek.id)
         if not found:
-            raise Missing(f"the token does not show {kek}")
+            raise Missing(f"the token does not show {kek}", destroyed=kek.id in self._destroyed)
         # Keys that share an id are not trusted to be what they seem: only the canary says which one is the KEK.
         why = ""
         for index in range(len(found)):
@@ -196,6 +235,12 @@ class Keks:
                     break
         raise Unusable(f"{kek}: {why}")
 
+    def _still_works(self, kek: KekVersion, checked: _Checked) -> bool:
+        try:
+            return self._is_canary(checked.key, checked.mechanism, kek, checked.canary)
+        except pkcs11.PKCS11Error:
+            return False
+
     def _keep(self, id_: bytes, kek: _Checked) -> None:
         self._checked.pop(id_, None)
         while len(self._checked) >= _KEPT:
@@ -213,6 +258,23 @@ class Keks:
                 }
             )
         )
+
+    def _any_keks(self, **attributes: object) -> bool:
+        """Whether the token shows a KEK, of any tenant."""
+        found = self._token.session.get_objects(
+            {
+                pkcs11.Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
+                pkcs11.Attribute.KEY_TYPE: pkcs11.KeyType.AES,
+                pkcs11.Attribute.TOKEN: True,
+                **{pkcs11.Attribute[name]: value for name, value in attributes.items()},
+            }
+        )
+        # All of them are fetched first: an open search would be in the way of reading labels.
+        return any(key[pkcs11.Attribute.LABEL].startswith(KEK_LABEL) for key in list(found))
+
+    def _shows_other_keys(self) -> bool:
+        signing = {pkcs11.Attribute.TOKEN: True, pkcs11.Attribute.LABEL: SIGN_LABEL}
+        return bool(list(self._token.session.get_objects(signing))) or self._any_keks()
 
     def _mechanism_of(self, key: Any) -> WrapMechanism:
         """Return the one mechanism that the key's attributes allow, having checked that it cannot leave the token."""
@@ -254,14 +316,6 @@ class Keks:
             raise CorruptRecord("a wrapped DEK has another binding")
         return kw_unwrap(key, wrapped)
 
-    def _restricted(self, mechanism: pkcs11.Mechanism) -> Template:
-        values: Template = {
-            pkcs11.Attribute.ALLOWED_MECHANISMS: [mechanism],
-            pkcs11.Attribute.COPYABLE: False,
-            pkcs11.Attribute.MODIFIABLE: False,
-        }
-        return HIDDEN | {attribute: values[attribute] for attribute in self._token.abilities.restrictions}
-
     def _bind_keys(self) -> list[Any]:
         return list(
             self._token.session.get_objects(
@@ -290,15 +344,7 @@ class Keks:
         """Make the bind key with the first KEK that needs one; a lost one is never replaced."""
         if self._bind_keys():
             return
-        others = self._token.session.get_objects(
-            {
-                pkcs11.Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
-                pkcs11.Attribute.KEY_TYPE: pkcs11.KeyType.AES,
-                pkcs11.Attribute.TOKEN: True,
-                pkcs11.Attribute.WRAP: True,
-            }
-        )
-        if any(_is_kek(key) for key in list(others)):
+        if self._any_keks(WRAP=True):
             raise Unusable(f"the token holds KEKs for AES-KW, but not their bind key {BIND_LABEL}")
         self._token.session.generate_key(
             pkcs11.KeyType.GENERIC_SECRET,
@@ -307,9 +353,5 @@ class Keks:
             store=True,
             capabilities=HMAC_USE,
             mechanism=pkcs11.Mechanism.GENERIC_SECRET_KEY_GEN,
-            template=self._restricted(pkcs11.Mechanism.SHA256_HMAC),
+            template=self._token.hidden(pkcs11.Mechanism.SHA256_HMAC),
         )
-
-
-def _is_kek(key: Any) -> bool:
-    return bool(key[pkcs11.Attribute.LABEL].startswith(KEK_LABEL))

@@ -73,6 +73,18 @@ def mapper() -> AttributeMapper:
     return known
 
 
+class Missing(Exception):
+    """The token does not show a key that it is known to have had, or that a call needs."""
+
+    def __init__(self, message: str, *, destroyed: bool = False) -> None:
+        super().__init__(message)
+        self.destroyed = destroyed  # by this process: it will not come back
+
+
+class Unusable(Exception):
+    """The token holds something in the place of a key that must not be used; the message says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Abilities:
     """What the module was seen to do with throw-away session objects."""
@@ -98,6 +110,15 @@ class OpenToken:
         with suppress(pkcs11.PKCS11Error):
             self.session.close()
         self.session = self.token.open(rw=True, attribute_mapper=mapper())
+
+    def hidden(self, mechanism: pkcs11.Mechanism) -> Template:
+        """Return the template of a key that stays in the token and serves one mechanism, as far as the token can."""
+        values: Template = {
+            pkcs11.Attribute.ALLOWED_MECHANISMS: [mechanism],
+            pkcs11.Attribute.COPYABLE: False,
+            pkcs11.Attribute.MODIFIABLE: False,
+        }
+        return HIDDEN | {attribute: values[attribute] for attribute in self.abilities.restrictions}
 
     def close(self) -> None:
         """Log out."""
@@ -164,6 +185,7 @@ PASSING: Final[Template] = {
 GCM_USE: Final = pkcs11.MechanismFlag.ENCRYPT | pkcs11.MechanismFlag.DECRYPT
 KW_USE: Final = pkcs11.MechanismFlag.WRAP | pkcs11.MechanismFlag.UNWRAP
 HMAC_USE: Final = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
+SIGN_USE: Final = HMAC_USE  # of a pair: each half gets its own
 
 
 @contextmanager

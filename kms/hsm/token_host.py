@@ -2,12 +2,17 @@
 
 Calls, by name and arguments; uids travel as 16 bytes:
 
-    open    module, label, PIN, mechanism, reopen_after  -> a map of what TokenCapabilities has
-    create  uid, version                                 -> mechanism, canary
-    wrap    uid, version, canary, DEK, binding           -> IV, body
-    unwrap  uid, version, canary, (IV, body), binding    -> DEK
-    random  length                                       -> bytes
-    check                                                -> None
+    open        module, label, PIN, mechanism, reopen_after  -> a map of what TokenCapabilities has
+    create      uid, version                                 -> mechanism, canary
+    wrap        uid, version, canary, DEK, binding           -> IV, body
+    unwrap      uid, version, canary, (IV, body), binding    -> DEK
+    rewrap      old KEK, new KEK, seconds, items             -> for each of the first items (IV, body), or why not
+                KEK: (uid, version, canary); item: ((IV, body), binding, new binding)
+    destroy     uid, version, canary                         -> None
+    random      length                                       -> bytes
+    public_key                                               -> SubjectPublicKeyInfo
+    sign        SHA-256 digest                               -> signature, DER
+    check                                                    -> None
 """
 
 from __future__ import annotations
@@ -30,8 +35,9 @@ from kms.core.names import KekUid
 from kms.core.wrapping import WrapMechanism
 from kms.framing import Refusal, serve
 
-from .keks import Keks, KekVersion, Missing, Unusable
-from .module import OpenToken, is_loss, name_of, open_token
+from .keks import Keks, KekVersion
+from .module import Missing, OpenToken, Unusable, is_loss, name_of, open_token
+from .signing import SigningKey
 
 _WANTED: Final = {
     "probe": (WrapMechanism.AES_GCM, WrapMechanism.AES_KW),
@@ -66,13 +72,18 @@ class TokenHost:
     def __init__(self) -> None:
         self._token: OpenToken | None = None
         self._keks: Keks | None = None
+        self._signing_key: SigningKey | None = None
         self._opened_at = 0.0
         self._reopen_after = 0.0
         self._kinds: dict[str, Callable[..., object]] = {
             "create": self._create,
             "wrap": self._wrap,
             "unwrap": self._unwrap,
+            "rewrap": self._rewrap,
+            "destroy": self._destroy,
             "random": self._random,
+            "public_key": self._public_key,
+            "sign": self._sign,
             "check": self._check,
         }
 
@@ -112,7 +123,7 @@ class TokenHost:
         if not usable:
             can = ", ".join(m.name for m in able.mechanisms) or "neither AES_GCM nor AES_KW"
             raise Refusal("token", f"KEKs are to wrap by {mechanism}, but this token can do {can}", leaving=True)
-        self._token, self._keks = opened, Keks(opened, usable[0])
+        self._token, self._keks, self._signing_key = opened, Keks(opened, usable[0]), SigningKey(opened)
         self._opened_at, self._reopen_after = time.monotonic(), reopen_after
         token = opened.token
         return {
@@ -138,8 +149,34 @@ class TokenHost:
     def _unwrap(self, uid: bytes, version: int, canary: bytes, sealed: tuple[bytes, bytes], bound: bytes) -> object:
         return self._open_keks.unwrap(_kek(uid, version), canary, sealed, bound)
 
+    def _rewrap(
+        self, old: list[Any], new: list[Any], seconds: float, items: list[tuple[tuple[bytes, bytes], bytes, bytes]]
+    ) -> object:
+        # A slow token answers in parts, so that nobody who waits behind a batch takes the host for hung.
+        until = time.monotonic() + seconds
+        from_, to = (_kek(*old[:2]), old[2]), (_kek(*new[:2]), new[2])
+        done: list[object] = []
+        for sealed, bound, new_bound in items:
+            try:
+                done.append(self._open_keks.rewrap(from_, to, sealed, bound, new_bound))
+            except CorruptRecord as error:
+                done.append(str(error))
+            if time.monotonic() >= until:
+                break
+        return done
+
+    def _destroy(self, uid: bytes, version: int, canary: bytes) -> None:
+        self._open_keks.destroy(_kek(uid, version), canary)
+
     def _random(self, length: int) -> object:
         return self._open_keks.random(length)
+
+    def _public_key(self) -> object:
+        self._check()  # no pair is made in a token that has lost its keys
+        return self._open_signing_key.public_key()
+
+    def _sign(self, digest: bytes) -> object:
+        return self._open_signing_key.sign(digest)
 
     def _check(self) -> None:
         if self._open_keks.witness() is False:
@@ -150,6 +187,12 @@ class TokenHost:
         if self._keks is None:
             raise Refusal("mistake", "the token is not open", leaving=True)
         return self._keks
+
+    @property
+    def _open_signing_key(self) -> SigningKey:
+        if self._signing_key is None:
+            raise Refusal("mistake", "the token is not open", leaving=True)
+        return self._signing_key
 
     def _may_reopen(self) -> bool:
         """Whether this process is old enough to be replaced for the sake of one KEK.
@@ -162,7 +205,7 @@ class TokenHost:
         # A token directory that has gone looks like "no such key". Where another KEK has gone, too, it is the token.
         if self._open_keks.witness() is False:
             return Refusal("lost", f"the token is lost ({error}, nor another one)", leaving=True)
-        return Refusal("missing", str(error), leaving=self._may_reopen())
+        return Refusal("missing", str(error), leaving=not error.destroyed and self._may_reopen())
 
 
 def _kek(uid: bytes, version: int) -> KekVersion:

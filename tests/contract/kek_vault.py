@@ -192,4 +192,9 @@ class KekVaultContract:
         await vault.unwrap(kek, blob, b"b")
         await vault.random(1)
         counted = {kind: vault.operations[kind] - before[kind] for kind in before}
-        assert counted == {"open": 0, "create": 1, "wrap": 1, "unwrap": 2, "random": 1}
+        assert {kind: count for kind, count in counted.items() if count} == {
+            "create": 1,
+            "wrap": 1,
+            "unwrap": 2,
+            "random": 1,
+        }

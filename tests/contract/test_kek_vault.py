@@ -1,9 +1,10 @@
-"""The KekVault contract over SoftHSM, by both mechanisms and with both sources of IVs."""
+"""The contracts of a vault over SoftHSM, by both mechanisms and with both sources of IVs."""
 
 import pytest
 
 from kms.core.wrapping import WrapMechanism
 from tests.contract.kek_vault import KekVaultContract
+from tests.contract.vault_abilities import KekDestroyerContract, KekRewrapperContract, SignerContract
 
 pytestmark = pytest.mark.softhsm
 
@@ -16,7 +17,11 @@ async def started(vault):
         await vault.stop()
 
 
-class TestAesGcm(KekVaultContract):
+class VaultContract(KekVaultContract, KekRewrapperContract, KekDestroyerContract, SignerContract):
+    """All abilities."""
+
+
+class TestAesGcm(VaultContract):
     @pytest.fixture
     def mechanism(self):
         return WrapMechanism.AES_GCM
@@ -35,7 +40,7 @@ class TestAesGcmWithIvsOfTheModule(TestAesGcm):
             yield vault
 
 
-class TestAesKw(KekVaultContract):
+class TestAesKw(VaultContract):
     @pytest.fixture
     def mechanism(self):
         return WrapMechanism.AES_KW
