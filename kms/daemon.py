@@ -34,13 +34,16 @@ from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
+from kms.services.census import Census, Standings
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
+from kms.services.destruction import Destruction
 from kms.services.fields import Fields
 from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
+from kms.services.receipts import Receipts
 from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
@@ -117,6 +120,11 @@ async def serve(settings: Settings) -> None:
         tenants = Tenants(parts.storage, keks, now)
         rotator = Rotator(parts.storage, parts.wrapping, now)
         keys = Keys(parts.storage, tenants, keyrings, rotator, parts.usage, now)
+        standings = Standings(parts.storage, now)
+        receipts = Receipts(parts.storage, parts.vault, tenants, now)
+        horizon = settings.backup.horizon
+        destruction = Destruction(parts.storage, keys, standings, receipts, lambda: None, horizon, lambda _: None, now)
+        census = Census(parts.storage, keys, destruction.retire_automatically, now)
         fields = Fields(keyrings, limits.batch_values)
         data_keys = DataKeys(keyrings, parts.vault)
 
@@ -146,7 +154,7 @@ async def serve(settings: Settings) -> None:
                     KeyServicer(keys, keks),
                     CryptoServicer(fields, data_keys, metrics),
                     PolicyServicer(),
-                    CensusServicer(),
+                    CensusServicer(census),
                     OperationServicer(),
                     NodeServicer(),
                 ),

@@ -25,6 +25,17 @@ FAILPOINTS: Final = frozenset(
         "create_kek.committed",
         "settle.before",
         "counters.reserved",
+        "retire_version.before_commit",
+        "retire_version.committed",
+        "schedule_key_destruction.before_commit",
+        "schedule_key_destruction.committed",
+        "destroy_version.signed",
+        "destroy_version.before_commit",
+        "destroy_version.committed",
+        "destroy_key.begun",
+        "destroy_key.versions_before_commit",
+        "destroy_key.before_commit",
+        "destroy_key.committed",
     }
 )
 

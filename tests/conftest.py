@@ -8,5 +8,6 @@ pytest_plugins = [
     "tests.softhsm_token",
     "tests.vector_data",
     "tests.node",
+    "tests.lifespan",
     "tests.rpc_server",
 ]

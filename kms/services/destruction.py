@@ -18,7 +18,7 @@ from kms.core.errors import Conflict, FailedPrecondition, NotFound, WrongKeyStat
 from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.lifecycle import KeyEvent, KeyState
 from kms.core.names import KeyName, KeyVersionName, Principal, TenantUid
-from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
+from kms.core.operations import Batch, Operation, OperationKind, OperationState, OperationUid
 from kms.core.policy import DEFAULT_WAITING
 from kms.core.ports import Storage
 from kms.core.receipts import JsonValue, moment
@@ -28,7 +28,6 @@ from kms.services.census import Standing, Standings
 from kms.services.keyrings import Ring
 from kms.services.keys import Keys
 from kms.services.lineages import lineage_of, policy_of
-from kms.services.operations import Batch
 from kms.services.receipts import Receipts
 
 _log = structlog.get_logger(__name__)
