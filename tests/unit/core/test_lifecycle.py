@@ -299,9 +299,7 @@ def test_a_key_may_be_rotated_again_while_it_rotates():
     assert (twice.rotated_at, twice.scheduled_from) == (LATER, LATER)
 
 
-@pytest.mark.parametrize(
-    "state", [S.PENDING, S.SUSPENDED, S.ARCHIVED, S.REVOKED, S.DESTRUCTION_SCHEDULED, S.DESTROYED]
-)
+@pytest.mark.parametrize("state", [S.PENDING, S.SUSPENDED, S.ARCHIVED, S.REVOKED, S.DESTRUCTION_SCHEDULED, S.DESTROYED])
 def test_a_key_that_does_not_encrypt_is_not_rotated(state: KeyState):
     with pytest.raises(WrongKeyState, match="cannot rotate"):
         key_in(state).rotated(NOW, NOW)
