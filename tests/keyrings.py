@@ -235,6 +235,7 @@ def keys(tenant: Tenant) -> st.SearchStrategy[Key]:
         overrides=overrides,
         labels=st.dictionaries(texts, texts, max_size=32),
         state_reason=texts,
+        stopped_at=st.none() | times,
         due_at=st.none() | times,
         places_complete_at=st.none() | times,
         places_complete_by=texts,

@@ -177,7 +177,7 @@ def next_step(now: datetime, key: Key, version: KeyVersion, census: VersionCensu
     if version.version == key.primary_version:
         return _step_of_primary(key, census)
     if not census.zero:
-        return "; ".join(_missing(census))
+        return "; ".join(_missing(census) or census.unknown)
     return "wait until it is archived" if version.state is KeyState.ROTATING else "retire it"
 
 

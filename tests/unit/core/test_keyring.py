@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from kms.core.keyring import Key, KeyState, Tenant
+from kms.core.keyring import Key, Tenant
+from kms.core.lifecycle import KeyState
 from kms.core.names import KekUid, KeyName, KeyUid, TenantName, TenantUid
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import DekPlace
@@ -30,9 +31,10 @@ KEY = Key(
     level=ProtectionLevel.SOFTWARE,
     state=KeyState.ACTIVE,
     primary_version=4,
-    rotation_hours=24,
     created_at=NOW,
     rotated_at=NOW,
+    scheduled_from=NOW,
+    state_at=NOW,
     created_by="operators/admin",
     revision=9,
 )
@@ -59,8 +61,11 @@ def test_a_place_holds_all_that_a_dek_is_bound_to():
 
 def test_rotation_makes_the_next_version_primary_and_changes_nothing_else():
     later = NOW + timedelta(hours=24)
-    rotated = KEY.rotated(later)
-    assert rotated == replace(KEY, primary_version=5, rotated_at=later)
+    slot = NOW + timedelta(hours=23)
+    rotated = KEY.rotated(later, slot)
+    assert rotated == replace(
+        KEY, primary_version=5, rotated_at=later, scheduled_from=slot, state=KeyState.ROTATING, state_at=later
+    )
     assert KEY.primary_version == 4
 
 
