@@ -85,6 +85,7 @@ def new_key(tenant: Tenant, slug: str | None = None) -> Key:
 
 
 def new_version(key: Key, version: int = 1, kek_version: int = 1) -> KeyVersion:
+    primary = version == key.primary_version
     return KeyVersion(
         tenant=key.tenant,
         key=key.uid,
@@ -93,8 +94,9 @@ def new_version(key: Key, version: int = 1, kek_version: int = 1) -> KeyVersion:
         kek_version=kek_version,
         created_at=NOW,
         created_by="operators/root",
-        state=KeyState.ACTIVE,
+        state=KeyState.ACTIVE if primary else KeyState.ARCHIVED,
         state_at=NOW,
+        stopped_at=None if primary else NOW,
     )
 
 
@@ -170,7 +172,7 @@ def lasting(unit: timedelta, shortest: timedelta, longest: timedelta) -> st.Sear
     return st.integers(shortest // unit, longest // unit).map(unit.__mul__)
 
 
-# What a policy may say, field by field.
+# What a policy may say, field by field; a key alone cannot be kept from rotating.
 _RULES = {
     "rotation": st.just(NEVER) | lasting(timedelta(hours=1), SHORTEST_ROTATION, LONGEST_ROTATION),
     "encryption_limit": st.just(0) | st.integers(SMALLEST_LIMIT, I64),
@@ -180,7 +182,8 @@ _RULES = {
     "automatic_retirement": st.booleans(),
 }
 policy_rules = st.builds(Policy, **_RULES)
-overrides = st.builds(Overrides, **{name: st.none() | rule for name, rule in _RULES.items()})
+_OWN = {**_RULES, "rotation": lasting(timedelta(hours=1), SHORTEST_ROTATION, LONGEST_ROTATION)}
+overrides = st.builds(Overrides, **{name: st.none() | rule for name, rule in _OWN.items()})
 
 # The states from which destruction may be scheduled, and to which cancelling goes back.
 KEY_BEFORE = sorted(s for s, e in KEY_TRANSITIONS if e is KeyEvent.SCHEDULE_DESTRUCTION)

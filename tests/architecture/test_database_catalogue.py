@@ -1,7 +1,8 @@
 """A migrated database is what storage/tables.py declares, in every detail that the engine knows.
 
 Alembic's own comparison misses CHECK constraints, predicates of partial indexes and primary keys, so the catalogues of
-a migrated database and of one made from the declaration are compared.
+a migrated database and of one made from the declaration are compared. The order of columns means nothing: those that a
+migration adds come last.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from storage.migrate import upgrade
 
 SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY type, name"
 
+REFERENCES = 13
+OF_THE_INSTALLATION = {"nodes", "installation"}  # no tenant's
+
 # ruff: noqa: S608  no input
 OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND c.relname NOT LIKE 'alembic_version%'"
 POSTGRESQL = {
@@ -29,7 +33,7 @@ POSTGRESQL = {
         SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.reloptions, c.relrowsecurity, c.relforcerowsecurity
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS} ORDER BY 1, 2""",
     "columns": f"""
-        SELECT n.nspname, c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+        SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
                a.attidentity, a.attgenerated, l.collname, pg_get_expr(d.adbin, d.adrelid)
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_collation l ON l.oid = a.attcollation
@@ -42,18 +46,29 @@ POSTGRESQL = {
     "indexes": f"""
         SELECT n.nspname, c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {OURS} ORDER BY 1, 2""",
+        WHERE {OURS} ORDER BY 1, 2, 3""",
     "policies": "SELECT * FROM pg_policies ORDER BY 1, 2, 3",
     "triggers": "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
 }
 
 
 def statement_parts(sql):
-    """Return columns and the rest of a CREATE statement, in order, and its constraints, whose order means nothing."""
-    head, *constraints = re.sub(r"\s+", " ", sql or "").strip().split(", CONSTRAINT ")
-    *constraints, last = constraints or [""]
-    last, _, tail = last.rpartition(" ) ")  # the end of the table's parentheses, then STRICT
-    return head, sorted([*constraints, last]), tail
+    """Return the head of a CREATE statement, what stands in its parentheses (of a table, sorted), and what follows."""
+    text = re.sub(r"\s+", " ", sql or "")
+    head, opened, body = text.partition("(")
+    parts, depth, end = [""], len(opened), len(body)
+    # A comma outside all inner parentheses and literals separates two parts.
+    for match in re.finditer(r"'[^']*'|.", body):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if depth == 0:
+            end = match.start()
+            break
+        if depth == 1 and match[0] == ",":
+            parts.append("")
+        else:
+            parts[-1] += match[0]
+    stripped = [part.strip() for part in parts]
+    return head.strip(), sorted(stripped) if head.startswith("CREATE TABLE") else stripped, body[end + 1 :].strip()
 
 
 def sqlite_catalogue(path):
@@ -92,18 +107,18 @@ def test_a_migrated_sqlite_database_is_what_is_declared(declared_sqlite, tmp_pat
     upgrade(tmp_path / "migrated.db")
     migrated = sqlite_catalogue(tmp_path / "migrated.db")
     assert migrated == sqlite_catalogue(declared_sqlite)
-    made = [(constraints, tail) for kind, _, _, _, constraints, tail in migrated if kind == "table"]
+    made = [(parts, tail) for kind, _, _, _, parts, tail in migrated if kind == "table"]
     assert len(made) == len(tables.metadata.tables)
     assert {tail for _, tail in made} == {"STRICT"}
-    references = [constraint for constraints, _ in made for constraint in constraints if "FOREIGN KEY" in constraint]
-    assert len(references) == 5  # also those between what are schemas on PostgreSQL
+    references = [part for parts, _ in made for part in parts if "FOREIGN KEY" in part]
+    assert len(references) == REFERENCES  # also those between what are schemas on PostgreSQL
 
 
 @pytest.mark.postgresql
 def test_a_migrated_postgresql_database_is_what_is_declared(declared_postgresql, postgresql_url):
     migrated = postgresql_catalogue(postgresql_url)
     assert migrated == postgresql_catalogue(declared_postgresql)
-    assert sum(kind == "f" for _, _, _, kind, *_ in migrated["constraints"]) == 5
+    assert sum(kind == "f" for _, _, _, kind, *_ in migrated["constraints"]) == REFERENCES
 
 
 @pytest.mark.postgresql
@@ -115,20 +130,57 @@ def test_a_migrated_postgresql_database_is_what_is_declared(declared_postgresql,
         "ALTER TABLE security_internal.counters RESET (fillfactor)",
         'ALTER TABLE security_internal.tenants ALTER slug TYPE text COLLATE "default"',
         "DROP INDEX security_secret.ix_keks_pending; CREATE INDEX ix_keks_pending ON security_secret.keks (tenant_id, version)",
+        "ALTER TABLE security_secret.key_versions ALTER status SET DEFAULT 'active'",
+        "ALTER TABLE security_secret.key_versions ALTER status DROP NOT NULL",
+        "ALTER TABLE security_internal.operations ALTER done TYPE integer",
+        "ALTER TABLE security_internal.policies DROP COLUMN created_by",
     ],
 )
-def test_the_comparison_sees_what_alembic_misses(postgresql_url, change):
+def test_the_comparison_sees_every_change_on_postgresql(postgresql_url, change):
     before = postgresql_catalogue(postgresql_url)
     with psycopg.connect(postgresql_url) as connection:
         connection.execute(change)
     assert postgresql_catalogue(postgresql_url) != before
 
 
+@pytest.mark.parametrize(
+    ("entry", "written", "instead"),
+    [
+        ("keks", ", CONSTRAINT ck_keks_version CHECK (version BETWEEN 1 AND 4294967295)", ""),
+        ("keks", "CHECK (revision > 0)", "CHECK (revision > 1)"),
+        ("key_versions", "'archived'", "'active'"),
+        ("key_versions", "TEXT DEFAULT 'archived' NOT NULL", "TEXT DEFAULT 'archived'"),
+        ("operations", "done INTEGER", "done TEXT"),
+        ("policies", "created_by TEXT NOT NULL, ", ""),
+        ("places", "STRICT", ""),
+        ("uq_key_versions_active", "'active'", "'rotating'"),
+        ("uq_operations_running", "UNIQUE ", ""),
+        ("ix_operations_created_at", "(tenant_id, created_at)", "(created_at, tenant_id)"),
+    ],
+)
+def test_the_comparison_sees_every_change_on_sqlite(tmp_path, entry, written, instead):
+    path = tmp_path / "kms.db"
+    upgrade(path)
+    before = sqlite_catalogue(path)
+    connection = sqlite3.connect(path)
+    [sql] = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (entry,)).fetchone()
+    changed = re.sub(r"\s+", " ", sql).replace(written, instead)
+    assert changed != re.sub(r"\s+", " ", sql)
+    connection.execute("PRAGMA writable_schema = on")
+    with connection:
+        connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (changed, entry))
+    connection.close()
+    assert sqlite_catalogue(path) != before
+
+
 def test_every_record_carries_tenant_revision_and_mac_and_is_found_by_its_tenant():
-    assert {table.name for table in tables.RECORDS} == {"tenants", "keks", "encryption_keys", "key_versions"}
     for table in tables.metadata.tables.values():
-        assert next(iter(table.primary_key.columns)).name == "tenant_id"
-        if table in tables.RECORDS:
+        record = table in tables.RECORDS
+        assert record == ("revision" in table.c)
+        assert record == ("mac" in table.c)
+        if table.name not in OF_THE_INSTALLATION:
+            assert next(iter(table.primary_key.columns)).name == "tenant_id"
+        if record:
             assert not table.c.revision.nullable
             assert not table.c.mac.nullable
 
@@ -157,4 +209,11 @@ def test_records_are_written_in_one_place():
         ("records.py", "insertion"),
         ("records.py", "update"),
         ("counters.py", "insertion"),
+        ("due_work.py", "insertion"),
+        ("due_work.py", "delete"),
+        ("epochs.py", "insertion"),
+        ("epochs.py", "update"),
+        ("epochs.py", "delete"),
+        ("operations.py", "delete"),
+        ("places.py", "delete"),
     }

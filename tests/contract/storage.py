@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kms.core.errors import AlreadyExists, Conflict, CorruptRecord, InvalidRequest, StorageUnavailable
 from kms.core.keyring import Kek, Key, Tenant
+from kms.core.policy import Overrides
 from kms.core.ports import Counter, HealthStatus
 from storage.database import Database
 from tests import keyrings
@@ -116,9 +117,9 @@ class StorageContract:
 
     async def test_a_number_beyond_64_bits_is_refused(self, storage):
         tenant, _ = await with_kek(storage)
-        with pytest.raises(InvalidRequest, match="rotation_interval_hours"):
+        with pytest.raises(InvalidRequest, match="encryption_limit"):
             async with storage.transaction(write=True) as work:
-                await work.keys.add(replace(new_key(tenant), rotation_hours=2**63))
+                await work.keys.add(replace(new_key(tenant), overrides=Overrides(encryption_limit=2**63)))
 
     async def test_a_time_without_a_zone_is_refused(self, storage):
         with pytest.raises(InvalidRequest, match="created_at"):

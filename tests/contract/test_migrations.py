@@ -17,14 +17,14 @@ from storage.migrate import current, require_current, upgrade
 from storage.postgresql import open_postgresql
 from storage.sqlite import open_sqlite
 
-HEAD = "0001"
+HEAD = "0002"
 
 NEXT = """
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade():
@@ -48,7 +48,7 @@ def history(tmp_path, monkeypatch):
     def add(more=""):
         folder = tmp_path / "100% new"
         shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0002_next.py").write_text(NEXT.format(more=more))
+        (folder / "versions" / "0003_next.py").write_text(NEXT.format(more=more))
         monkeypatch.setattr(migrate, "MIGRATIONS", folder)
 
     return add
@@ -149,7 +149,8 @@ def test_a_migration_may_not_leave_references_to_nothing(tmp_path, history):
 def test_rebuilding_a_table_does_not_delete_what_refers_to_it(tmp_path, history):
     path = tmp_path / "kms.db"
     upgrade(path)
-    tenant = "INSERT INTO tenants VALUES ('t', 'slug', '', 'k', 0, 0, 1, x'')"
+    columns = "tenant_id, slug, display_name, kek_uid, primary_kek, created_at, revision, mac"
+    tenant = f"INSERT INTO tenants ({columns}) VALUES ('t', 'slug', '', 'k', 0, 0, 1, x'')"
     for statement in (tenant, "INSERT INTO counters VALUES ('t', 's', 1, 1)"):
         execute(path, statement)
     history("""

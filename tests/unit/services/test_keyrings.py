@@ -267,8 +267,9 @@ async def test_a_cached_dek_is_not_used_for_a_tenant_whose_key_claims_the_same_u
     hostile.change("DELETE FROM key_versions WHERE key_uid = :uid", uid=str(stolen.uid))
     hostile.change("UPDATE encryption_keys SET id = :ours WHERE id = :uid", ours=str(ours.uid), uid=str(stolen.uid))
     hostile.change(
-        "INSERT INTO key_versions SELECT :tenant, key_uid, version, wrapped, kek_version, created_at, created_by,"
-        " revision, mac FROM key_versions WHERE key_uid = :ours",
+        "INSERT INTO key_versions (tenant_id, key_uid, version, wrapped, kek_version, created_at, created_by, status,"
+        " status_at, revision, mac) SELECT :tenant, key_uid, version, wrapped, kek_version, created_at, created_by, status,"
+        " status_at, revision, mac FROM key_versions WHERE key_uid = :ours",
         tenant=str(stolen.tenant),
         ours=str(ours.uid),
     )
