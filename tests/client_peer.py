@@ -19,11 +19,19 @@ from google.rpc import error_details_pb2, status_pb2
 from kms_client import KmsError
 from kms_client.formats import errors
 from kms_client.formats.errors import InvalidRequest
-from kms_client.v1 import crypto_pb2, keys_pb2, tenants_pb2
+from kms_client.v1 import (
+    census_pb2,
+    crypto_pb2,
+    keys_pb2,
+    nodes_pb2,
+    operations_pb2,
+    policies_pb2,
+    tenants_pb2,
+)
 
 SERVICES = {
     service.full_name: service
-    for module in (tenants_pb2, keys_pb2, crypto_pb2)
+    for module in (tenants_pb2, keys_pb2, crypto_pb2, policies_pb2, census_pb2, operations_pb2, nodes_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 }
 

@@ -3,6 +3,7 @@
 # A module after those that it imports: pytest rewrites the asserts of a plugin as it registers it.
 pytest_plugins = [
     "tests.client_fixtures",
+    "tests.cli_fixtures",
     "tests.postgresql_server",
     "tests.daemon",
     "tests.softhsm_token",

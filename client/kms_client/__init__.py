@@ -1,6 +1,7 @@
 """The Python SDK of kmsd: `Client` and `AsyncClient`, their values and their errors."""
 
 from .aio import AsyncClient
+from .census import Tally, count_query, read_counts
 from .client import Client
 from .formats.ciphertext import Header, from_text, to_text
 from .formats.errors import (
@@ -25,24 +26,45 @@ from .formats.errors import (
     WrongKeyState,
     WrongPurpose,
 )
-from .formats.names import KeyName, Principal, TenantName
+from .formats.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, Principal, TenantName
 from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
+from .receipts import NotGenuine, verify_receipt
+from .requests.rules import Rule
 from .tls import ConfigurationError, Tls
 from .values import (
     BatchResult,
     DataKey,
     Decrypted,
     DecryptedDataKey,
+    DestructionReceipt,
+    EffectivePolicy,
     Encrypted,
     EncryptedBatch,
     HealthStatus,
     Kek,
+    KekState,
     Key,
+    KeyState,
     KeyVersion,
+    Node,
+    Nodes,
+    NodeStop,
+    Operation,
+    OperationState,
+    Place,
+    PlaceKind,
+    Places,
+    Policy,
+    Propagation,
     ReEncrypted,
     ReEncryptedBatch,
+    SigningKey,
+    StoppedKey,
+    StoppedKeyVersion,
+    StopState,
     Tenant,
+    VersionCensus,
 )
 
 __all__ = [
@@ -59,6 +81,8 @@ __all__ = [
     "Decrypted",
     "DecryptedDataKey",
     "Denied",
+    "DestructionReceipt",
+    "EffectivePolicy",
     "Encrypted",
     "EncryptedBatch",
     "FailedPrecondition",
@@ -67,30 +91,57 @@ __all__ = [
     "HsmUnavailable",
     "InvalidRequest",
     "Kek",
+    "KekState",
     "Key",
     "KeyName",
+    "KeyState",
     "KeyVersion",
+    "KeyVersionName",
     "KmsError",
     "LimitExceeded",
+    "Node",
+    "NodeStop",
+    "Nodes",
     "NotFound",
+    "NotGenuine",
     "NotSupported",
+    "Operation",
+    "OperationName",
+    "OperationState",
+    "Place",
+    "PlaceKind",
+    "PlaceName",
+    "Places",
+    "Policy",
+    "PolicyName",
     "Principal",
     "Profile",
+    "Propagation",
     "ProtectionLevel",
     "Purpose",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "Rule",
+    "SigningKey",
+    "StopState",
+    "StoppedKey",
+    "StoppedKeyVersion",
     "StorageUnavailable",
     "Suite",
+    "Tally",
     "Tenant",
     "TenantName",
     "Tls",
     "Unauthenticated",
     "Unavailable",
+    "VersionCensus",
     "VersionExhausted",
     "Violation",
     "WrongKeyState",
     "WrongPurpose",
+    "count_query",
     "from_text",
+    "read_counts",
     "to_text",
+    "verify_receipt",
 ]

@@ -10,13 +10,14 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
-from . import responses
 from .formats.context import MAX_LENGTH
 from .formats.errors import KmsError, invalid
 from .formats.suites import MAX_PLAINTEXT
 from .methods import CRYPTO
-from .requests import Context, Request, build, context_value, pairs
-from .responses import Part
+from .requests.crypto import Context, context_value, pairs
+from .requests.messages import Request, build
+from .responses import crypto
+from .responses.crypto import Part
 from .v1 import crypto_pb2
 from .values import BatchResult, EncryptedBatch, ReEncryptedBatch
 
@@ -119,12 +120,13 @@ def _batch(
     values: Sequence[bytes],
     context: Context | None,
     varying: Varying | None,
+    **others: str,
 ) -> Batch[R]:
     """Check lengths and types of everything, then split; nothing has been sent when this raises."""
     asked, answered = fields
     values = _checked(values, asked)
     rows = _varying(varying, len(values))
-    shared: dict[str, Any] = {"name": name, "context": pairs(context)}
+    shared: dict[str, Any] = {"name": name, "context": pairs(context), **others}
     budget = MESSAGE_BYTES - MARGIN - build(kind, **shared).ByteSize()
     if budget < 2 * MAX_PLAINTEXT:  # any legal item must fit
         raise invalid("context", f"must have at most {MAX_LENGTH} bytes in canonical form")
@@ -140,7 +142,7 @@ def _batch(
         message: dict[str, Any] = {**shared, asked: values[run.start : run.stop]}
         if rows is not None:
             message["varying"] = build(crypto_pb2.VaryingContext, key=rows[0], values=rows[1][run.start : run.stop])
-        return Request(method, build(kind, **message), responses.part(answered, run.start, len(run)))
+        return Request(method, build(kind, **message), crypto.part(answered, run.start, len(run)))
 
     refused = {index: _too_large(index, len(values[index]), asked) for index in too_large}
     return Batch(len(values), refused, runs, make, join)
@@ -154,7 +156,7 @@ def encrypt_batch(
         f"{CRYPTO}/EncryptBatch",
         crypto_pb2.EncryptBatchRequest,
         ("plaintexts", "ciphertexts"),
-        responses.encrypted_batch,
+        crypto.encrypted_batch,
         name=name,
         values=plaintexts,
         context=context,
@@ -170,7 +172,7 @@ def decrypt_batch(
         f"{CRYPTO}/DecryptBatch",
         crypto_pb2.DecryptBatchRequest,
         ("ciphertexts", "plaintexts"),
-        responses.decrypted_batch,
+        crypto.decrypted_batch,
         name=name,
         values=ciphertexts,
         context=context,
@@ -179,16 +181,17 @@ def decrypt_batch(
 
 
 def reencrypt_batch(
-    name: str, ciphertexts: Sequence[bytes], context: Context | None, varying: Varying | None
+    name: str, ciphertexts: Sequence[bytes], context: Context | None, varying: Varying | None, destination: str
 ) -> Batch[ReEncryptedBatch]:
     """CryptoService.ReEncryptBatch."""
     return _batch(
         f"{CRYPTO}/ReEncryptBatch",
         crypto_pb2.ReEncryptBatchRequest,
         ("ciphertexts", "ciphertexts"),
-        responses.reencrypted_batch,
+        crypto.reencrypted_batch,
         name=name,
         values=ciphertexts,
         context=context,
         varying=varying,
+        destination=destination,
     )

@@ -80,13 +80,13 @@ class Connection:
             options.append(("grpc.ssl_target_name_override", self.identity.tls.server_name))
         return options
 
-    def timeout(self, deadline: float | None) -> float:
-        """Return the seconds for one call: its own deadline, or the client's.
+    def timeout(self, deadline: float | None, waits: float) -> float:
+        """Return the seconds for one call: its own deadline, or the client's and what the daemon is asked to wait.
 
         Raises:
             ValueError: *deadline* is not positive.
         """
-        return self.deadline if deadline is None else checked_deadline(deadline)
+        return self.deadline + waits if deadline is None else checked_deadline(deadline)
 
     def error(self, failure: RpcFailure, now: datetime) -> KmsError:
         """Return the error for a failed call; where the daemon was not reached, with what is wrong on this side."""

@@ -8,18 +8,30 @@ from typing import Any, Final
 
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
-from .v1 import crypto_pb2_grpc, keys_pb2_grpc, tenants_pb2_grpc
+from .v1 import (
+    census_pb2_grpc,
+    crypto_pb2_grpc,
+    keys_pb2_grpc,
+    nodes_pb2_grpc,
+    operations_pb2_grpc,
+    policies_pb2_grpc,
+    tenants_pb2_grpc,
+)
 
 TENANTS: Final = "kms.v1.TenantService"
 KEYS: Final = "kms.v1.KeyService"
 CRYPTO: Final = "kms.v1.CryptoService"
+POLICIES: Final = "kms.v1.PolicyService"
+CENSUS: Final = "kms.v1.CensusService"
+OPERATIONS: Final = "kms.v1.OperationService"
+NODES: Final = "kms.v1.NodeService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
 SAFE: Final = MappingProxyType(
     {
         TENANTS: ("GetTenant", "ListTenants"),
-        KEYS: ("GetKey", "ListKeys", "ListKeyVersions", "ListKeks"),
+        KEYS: ("GetKey", "ListKeys", "ListKeyVersions", "ListKeks", "ListDestructionReceipts", "GetSigningKey"),
         CRYPTO: (
             "Encrypt",
             "Decrypt",
@@ -31,6 +43,10 @@ SAFE: Final = MappingProxyType(
             "DecryptDataKey",
             "GenerateRandomBytes",
         ),
+        POLICIES: ("GetPolicy", "ListPolicies", "ListPolicyVersions"),
+        CENSUS: ("ListPlaces",),
+        OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
+        NODES: ("ListNodes",),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -38,7 +54,26 @@ SAFE: Final = MappingProxyType(
 NEVER_RETRIED: Final = MappingProxyType(
     {
         TENANTS: ("CreateTenant",),
-        KEYS: ("CreateKey", "UpdateKey", "RotateKey", "RotateKek"),
+        KEYS: (
+            "CreateKey",
+            "UpdateKey",
+            "RotateKey",
+            "RotateKeys",
+            "ActivateKey",
+            "SuspendKey",
+            "ResumeKey",
+            "ArchiveKey",
+            "RevokeKey",
+            "RevokeKeyVersion",
+            "ScheduleKeyDestruction",
+            "CancelKeyDestruction",
+            "RetireKeyVersion",
+            "CancelKeyVersionRetirement",
+            "RotateKek",
+        ),
+        POLICIES: ("CreatePolicy", "UpdatePolicy"),
+        CENSUS: ("CreatePlace", "DeletePlace", "DeclarePlaces", "ReportCensus"),
+        OPERATIONS: ("CancelOperation", "ResumeOperation"),
         HEALTH: ("Check",),
     }
 )
@@ -67,6 +102,10 @@ def bind(channel: Any) -> dict[str, Any]:
         TENANTS: tenants_pb2_grpc.TenantServiceStub(channel),  # type: ignore[no-untyped-call]
         KEYS: keys_pb2_grpc.KeyServiceStub(channel),  # type: ignore[no-untyped-call]
         CRYPTO: crypto_pb2_grpc.CryptoServiceStub(channel),  # type: ignore[no-untyped-call]
+        POLICIES: policies_pb2_grpc.PolicyServiceStub(channel),  # type: ignore[no-untyped-call]
+        CENSUS: census_pb2_grpc.CensusServiceStub(channel),  # type: ignore[no-untyped-call]
+        OPERATIONS: operations_pb2_grpc.OperationServiceStub(channel),  # type: ignore[no-untyped-call]
+        NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}

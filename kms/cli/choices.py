@@ -1,9 +1,10 @@
-"""Values of options: choices by name, periods and labels."""
+"""Values of options: choices by name, periods, times, labels and counts."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -34,21 +35,80 @@ class LevelChoice(StrEnum):
     HSM = "hsm"
 
 
-_PERIOD: Final = re.compile(r"([1-9][0-9]{0,5})([hd])")
+class PlaceKindChoice(StrEnum):
+    """kms_client.PlaceKind."""
+
+    COLUMN = "column"
+    BLOBS = "blobs"
+    DATA_KEYS = "data-keys"
+    OTHER = "other"
 
 
-def parse_period(text: str | None) -> timedelta | None:
-    """Read hours or days, such as 24h or 90d.
+class RuleChoice(StrEnum):
+    """What a key may have otherwise than its policy: the options that set it, and kms_client.Rule by name."""
+
+    ROTATION_PERIOD = "rotation-period"
+    ENCRYPTION_LIMIT = "encryption-limit"
+    CACHE_LIFETIME = "cache-lifetime"
+    QUARANTINE_PERIOD = "quarantine"
+    GRACE_PERIOD = "grace"
+    AUTOMATIC_RETIREMENT = "automatic-retirement"
+
+
+_PERIOD: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_COUNT: Final = re.compile(r"([1-9][0-9]{0,9})=([0-9]{1,18})")
+
+
+def parse_period(text: str) -> timedelta:
+    """Read seconds, minutes, hours or days, such as 90s, 10m, 24h or 90d.
 
     Raises:
         BadParameter: another form.
     """
-    if text is None:
-        return None
     found = _PERIOD.fullmatch(text)
     if found is None:
-        raise typer.BadParameter("must be hours or days, such as 24h or 90d", param_hint="--rotation-period")
-    return timedelta(hours=int(found[1])) if found[2] == "h" else timedelta(days=int(found[1]))
+        raise typer.BadParameter("must be a number and s, m, h or d, such as 10m, 24h or 90d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def parse_schedule(text: str) -> timedelta:
+    """Read a period, or `never`, which is zero.
+
+    Raises:
+        BadParameter: another form.
+    """
+    return timedelta(0) if text == "never" else parse_period(text)
+
+
+def parse_time(text: str) -> datetime:
+    """Read a time in RFC 3339, such as 2026-03-01T12:30:00Z.
+
+    Raises:
+        BadParameter: another form, or no time zone.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.min  # noqa: DTZ901 - without a zone, it is refused below
+    if moment.utcoffset() is None:
+        raise typer.BadParameter("must be a time with its zone, such as 2026-03-01T12:30:00Z")
+    return moment
+
+
+def parse_counts(pairs: Sequence[str]) -> dict[int, int]:
+    """Read VERSION=N pairs.
+
+    Raises:
+        BadParameter: another form, or a repeated version.
+    """
+    counts: dict[int, int] = {}
+    for pair in pairs:
+        found = _COUNT.fullmatch(pair)
+        if found is None or int(found[1]) in counts:
+            raise typer.BadParameter(f"{pair!r} must have the form VERSION=N, each VERSION once", param_hint="--count")
+        counts[int(found[1])] = int(found[2])
+    return counts
 
 
 def parse_labels(pairs: list[str]) -> dict[str, str]:

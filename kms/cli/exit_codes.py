@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     DENIED = 5
     CONFLICT = 6
     UNAVAILABLE = 7
+    NOT_SO = 8
     INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
@@ -29,11 +30,12 @@ MEANINGS: Final = MappingProxyType(
         ExitCode.UNEXPECTED: "an error that should not happen; somebody has to look",
         ExitCode.USAGE: "wrong options or arguments, or a profile that cannot be used",
         ExitCode.INVALID: "the daemon refuses the request as invalid, or does not support it",
-        ExitCode.NOT_FOUND: "no such tenant or key, or one of another tenant",
+        ExitCode.NOT_FOUND: "no such resource, or one of another tenant",
         ExitCode.DENIED: "the identity is unknown or may not do this",
         ExitCode.CONFLICT: "the name is taken, somebody else changed the resource, or its state does not allow this",
         ExitCode.UNAVAILABLE: "the daemon, its token or its database does not answer in time; retry later",
-        ExitCode.INTERRUPTED: "interrupted",
+        ExitCode.NOT_SO: "not so: an operation failed or was cancelled, a node has not stopped, or a receipt proves nothing",
+        ExitCode.INTERRUPTED: "interrupted, or not confirmed",
     }
 )
 

@@ -1,27 +1,28 @@
-"""`kms keys`."""
+"""`kms keys`: the keys themselves. Their states are in lifecycle, their receipts in receipts."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, cast
 
 import typer
-from kms_client import ProtectionLevel, Purpose, Suite
+from kms_client import ProtectionLevel, Purpose, Rule, Suite
 
-from .choices import LevelChoice, PurposeChoice, SuiteChoice, parse_labels, parse_period
-from .output import Output, show, show_all
-from .records import of_key, of_key_version
-from .session import OutputOption, ProfileOption, Session, TenantOption
+from .choices import LevelChoice, PurposeChoice, RuleChoice, SuiteChoice, parse_labels
+from .output import Output, show, show_all, show_with
+from .records import of_key, of_key_version, of_operation
+from .rules import CacheOption, GraceOption, LimitOption, QuarantineOption, RetirementOption, RotationOption
+from .session import EtagOption, KeyArgument, OutputOption, ProfileOption, Session, TenantOption
+from .words import VERSION_COLUMNS, version_row
 
-app = typer.Typer(help="Keys and their versions.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Keys, their versions and states.", no_args_is_help=True, rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(help="The key, such as payroll or tenants/acme/keys/payroll.")]
-Etag = Annotated[str, typer.Option(help="Act only if the key still has this etag.", show_default=False)]
-Period = Annotated[
-    str | None, typer.Option(metavar="PERIOD", help="Hours or days, such as 24h or 90d.", show_default=False)
-]
 Label = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="May be given more than once.", show_default=False),
+]
+PolicyOption = Annotated[
+    str | None, typer.Option(metavar="POLICY", help="The policy's id; else the built-in one.", show_default=False)
 ]
 
 
@@ -36,13 +37,20 @@ def create(
     ] = None,
     display_name: Annotated[str, typer.Option(help="Text for people.", show_default=False)] = "",
     label: Label = None,
-    rotation_period: Period = None,
+    policy: PolicyOption = None,
+    rotation_period: RotationOption = None,
+    encryption_limit: LimitOption = None,
+    cache_lifetime: CacheOption = None,
+    quarantine: QuarantineOption = None,
+    grace: GraceOption = None,
+    automatic_retirement: RetirementOption = None,
+    pending: Annotated[bool, typer.Option("--pending", help="Not for use before `kms keys activate`.")] = False,
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Create a key with version 1 as its primary."""
-    labels, period = parse_labels(label or []), parse_period(rotation_period)
+    """Create a key with version 1 as its primary; rules that are not given are those of its policy."""
+    labels = parse_labels(label or [])
     with Session(profile, tenant) as session:
         created = session.client.create_key(
             session.tenant,
@@ -52,7 +60,14 @@ def create(
             protection_level=None if protection_level is None else ProtectionLevel[protection_level.name],
             display_name=display_name,
             labels=labels,
-            rotation_period=period,
+            policy="" if policy is None else session.policy(policy),
+            rotation_period=rotation_period,
+            encryption_limit=encryption_limit,
+            cache_lifetime=cache_lifetime,
+            quarantine_period=quarantine,
+            grace_period=grace,
+            automatic_retirement=automatic_retirement,
+            pending=pending,
         )
     show(of_key(created), output)
 
@@ -62,27 +77,42 @@ def list_(tenant: TenantOption = None, profile: ProfileOption = None, output: Ou
     """List a tenant's keys by name."""
     with Session(profile, tenant) as session:
         records = [of_key(key) for key in session.client.list_keys(session.tenant)]
-    show_all(records, ("name", "purpose", "suite", "primary_version", "rotate_time"), output)
+    show_all(records, ("name", "state", "purpose", "suite", "primary_version", "rotate_time"), output)
 
 
 @app.command("show")
 def show_(
-    key: Name, tenant: TenantOption = None, profile: ProfileOption = None, output: OutputOption = Output.TABLE
+    key: KeyArgument, tenant: TenantOption = None, profile: ProfileOption = None, output: OutputOption = Output.TABLE
 ) -> None:
-    """Show one key."""
+    """Show one key, and for each version what it still protects and what remains to be done."""
     with Session(profile, tenant) as session:
-        show(of_key(session.client.get_key(session.key(key))), output)
+        found = session.client.get_key(session.key(key))
+        versions = list(session.client.list_key_versions(found.name))
+    record = {**of_key(found), "versions": [of_key_version(version) for version in versions]}
+    now = datetime.now(UTC)
+    show_with(record, "versions", [version_row(version, now) for version in versions], VERSION_COLUMNS, output)
 
 
 @app.command()
 def update(
-    key: Name,
+    key: KeyArgument,
     *,
     display_name: Annotated[str | None, typer.Option(help="Text for people.", show_default=False)] = None,
     label: Label = None,
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Remove all labels.")] = False,
-    rotation_period: Period = None,
-    etag: Etag = "",
+    policy: PolicyOption = None,
+    no_policy: Annotated[bool, typer.Option("--no-policy", help="Go back to the built-in policy.")] = False,
+    rotation_period: RotationOption = None,
+    encryption_limit: LimitOption = None,
+    cache_lifetime: CacheOption = None,
+    quarantine: QuarantineOption = None,
+    grace: GraceOption = None,
+    automatic_retirement: RetirementOption = None,
+    as_policy: Annotated[
+        list[RuleChoice] | None,
+        typer.Option(help="Go back to the policy's value; may be given more than once.", show_default=False),
+    ] = None,
+    etag: EtagOption = "",
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
@@ -90,35 +120,60 @@ def update(
     """Change what is given and leave the rest; --label replaces all labels."""
     if no_labels and label:
         raise typer.BadParameter("cannot be used with --label", param_hint="--no-labels")
+    if no_policy and policy is not None:
+        raise typer.BadParameter("cannot be used with --policy", param_hint="--no-policy")
     labels = parse_labels(label or []) if label or no_labels else None
-    period = parse_period(rotation_period)
-    if display_name is None and labels is None and period is None:
-        raise typer.BadParameter("give something to change: --display-name, --label, --no-labels, --rotation-period")
+    rules = (rotation_period, encryption_limit, cache_lifetime, quarantine, grace, automatic_retirement)
+    if not (no_policy or as_policy) and all(value is None for value in (display_name, labels, policy, *rules)):
+        raise typer.BadParameter("give something to change, such as --display-name, --label, --policy or --grace")
     with Session(profile, tenant) as session:
         changed = session.client.update_key(
-            session.key(key), display_name=display_name, labels=labels, rotation_period=period, etag=etag
+            session.key(key),
+            display_name=display_name,
+            labels=labels,
+            policy="" if no_policy else None if policy is None else session.policy(policy),
+            rotation_period=rotation_period,
+            encryption_limit=encryption_limit,
+            cache_lifetime=cache_lifetime,
+            quarantine_period=quarantine,
+            grace_period=grace,
+            automatic_retirement=automatic_retirement,
+            clear=[cast("Rule", rule.name.lower()) for rule in as_policy or []],
+            etag=etag,
         )
     show(of_key(changed), output)
 
 
 @app.command()
 def rotate(
-    key: Name,
-    etag: Etag = "",
+    key: Annotated[str | None, typer.Argument(help="The key; or --all.", show_default=False)] = None,
+    *,
+    every: Annotated[
+        bool, typer.Option("--all", help="Rotate all keys of the tenant that encrypt, as an operation.")
+    ] = False,
+    etag: EtagOption = "",
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make a new primary version; the older ones go on decrypting."""
+    if (key is None) is not every:
+        raise typer.BadParameter("give either a key or --all", param_hint="KEY")
+    if every and etag:
+        raise typer.BadParameter("is of one key, and cannot be used with --all", param_hint="--etag")
     with Session(profile, tenant) as session:
-        show(of_key(session.client.rotate_key(session.key(key), etag=etag)), output)
+        if key is None:
+            show(of_operation(session.client.rotate_keys(session.tenant)), output)
+        else:
+            show(of_key(session.client.rotate_key(session.key(key), etag=etag)), output)
 
 
 @app.command()
 def versions(
-    key: Name, tenant: TenantOption = None, profile: ProfileOption = None, output: OutputOption = Output.TABLE
+    key: KeyArgument, tenant: TenantOption = None, profile: ProfileOption = None, output: OutputOption = Output.TABLE
 ) -> None:
     """List the versions of a key by number."""
     with Session(profile, tenant) as session:
         records = [of_key_version(version) for version in session.client.list_key_versions(session.key(key))]
-    show_all(records, ("version", "primary", "kek", "create_time", "encryptions_reserved", "encryptions_limit"), output)
+    columns = ("version", "state", "kek", "create_time", "encryptions_reserved", "encryptions_limit", "destroy_time")
+    show_all(records, columns, output)

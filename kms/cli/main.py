@@ -8,21 +8,27 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
-from . import doctor, kek, keys, tenants
+from . import doctor, kek, keys, lifecycle, nodes, operations, places, policies, receipts, tenants
 from .exit_codes import ExitCode, code_of
 from .output import plain
 
 app = typer.Typer(
     name="kms",
-    help="Manage tenants, keys and key-encryption keys of a kmsd daemon.",
+    help="Manage tenants, keys, their policies and their life on a kmsd daemon.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # errors are one plain line
     pretty_exceptions_enable=False,
 )
 app.add_typer(tenants.app, name="tenants")
+keys.app.add_typer(lifecycle.app)
+keys.app.add_typer(receipts.app)
 app.add_typer(keys.app, name="keys")
 app.add_typer(kek.app, name="kek")
+app.add_typer(policies.app, name="policies")
+app.add_typer(places.app, name="places")
+app.add_typer(operations.app, name="operations")
+app.add_typer(nodes.app, name="nodes")
 app.command("doctor")(doctor.doctor)
 
 

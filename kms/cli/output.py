@@ -59,29 +59,64 @@ def _cell(value: object) -> Text:
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, Mapping):
-        return Text(plain(", ".join(f"{key}={item}" for key, item in value.items())) or "-")
+        return Text(plain(", ".join(f"{key}={_cell(item)}" for key, item in value.items())) or "-")
     return Text(plain(str(value)))
 
 
-def show(record: Record, output: Output) -> None:
-    """Print one record: a line for each field, or a JSON object."""
-    if output is Output.JSON:
-        _emit(json.dumps(record, indent=2) + "\n")
-        return
+def emit_json(value: object) -> None:
+    """Print plain JSON types for programs."""
+    _emit(json.dumps(value, indent=2) + "\n")
+
+
+def print_line(text: str) -> None:
+    """Print one line for people."""
+    _emit(f"{plain(text)}\n")
+
+
+def print_text(text: str) -> None:
+    """Print lines as they are, but for what could steer a terminal."""
+    _emit("".join(f"{plain(line)}\n" for line in text.splitlines()))
+
+
+def print_record(record: Record) -> None:
+    """Print a line for each field."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for field, value in record.items():
         table.add_row(Text(field), _cell(value))
     _print(table)
 
 
-def show_all(records: Sequence[Record], columns: Sequence[str], output: Output) -> None:
-    """Print records: a table of some of their fields, or a JSON array of whole ones."""
-    if output is Output.JSON:
-        _emit(json.dumps(list(records), indent=2) + "\n")
-        return
+def print_records(records: Sequence[Record], columns: Sequence[str]) -> None:
+    """Print a table of some fields of records."""
     table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
     for column in columns:
         table.add_column(column.upper(), no_wrap=column == columns[0])
     for record in records:
         table.add_row(*(_cell(record[column]) for column in columns))
     _print(table)
+
+
+def show(record: Record, output: Output) -> None:
+    """Print one record: a line for each field, or a JSON object."""
+    if output is Output.JSON:
+        emit_json(record)
+    else:
+        print_record(record)
+
+
+def show_all(records: Sequence[Record], columns: Sequence[str], output: Output) -> None:
+    """Print records: a table of some of their fields, or a JSON array of whole ones."""
+    if output is Output.JSON:
+        emit_json(list(records))
+    else:
+        print_records(records, columns)
+
+
+def show_with(record: Record, field: str, rows: Sequence[Record], columns: Sequence[str], output: Output) -> None:
+    """Print a record that has others in *field*: the others as a table of *rows* beneath it, or one JSON object."""
+    if output is Output.JSON:
+        emit_json(record)
+        return
+    print_record({name: value for name, value in record.items() if name != field})
+    print_line("")
+    print_records(rows, columns)

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import base64
+from datetime import datetime, timedelta
 from enum import IntEnum
 
-from kms_client import Kek, Key, KeyVersion, Tenant
+from kms_client import (
+    DestructionReceipt,
+    EffectivePolicy,
+    Kek,
+    Key,
+    KeyVersion,
+    Node,
+    Operation,
+    Place,
+    Places,
+    Policy,
+    Propagation,
+    Tenant,
+    VersionCensus,
+)
 
 from .output import Record
 
 
-def _time(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+def moment(time: datetime | None) -> str | None:
+    """Write a time; None where there is none."""
+    return None if time is None else time.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _choice(value: int) -> str:
-    """Name a purpose, suite or level as options of this command do; an unknown one is its number."""
+def choice(value: int) -> str:
+    """Name a purpose, suite, level or state as options of this command do; an unknown one is its number."""
     return value.name.lower().replace("_", "-") if isinstance(value, IntEnum) else str(value)
+
+
+def _whole(period: timedelta | None) -> int | None:
+    return None if period is None else int(period.total_seconds())
+
+
+def _exact(period: timedelta | None) -> float | None:
+    return None if period is None else period.total_seconds()
 
 
 def of_tenant(tenant: Tenant) -> Record:
@@ -25,26 +49,61 @@ def of_tenant(tenant: Tenant) -> Record:
         "name": tenant.name,
         "uid": tenant.uid,
         "display_name": tenant.display_name,
-        "create_time": _time(tenant.create_time),
+        "create_time": moment(tenant.create_time),
+    }
+
+
+def _rules(owner: Key | Policy | EffectivePolicy) -> Record:
+    return {
+        "rotation_period_seconds": _whole(owner.rotation_period),
+        "encryption_limit": owner.encryption_limit,
+        "cache_lifetime_seconds": _whole(owner.cache_lifetime),
+        "quarantine_period_seconds": _whole(owner.quarantine_period),
+        "grace_period_seconds": _whole(owner.grace_period),
+        "automatic_retirement": owner.automatic_retirement,
     }
 
 
 def of_key(key: Key) -> Record:
-    """Return all fields of a key."""
+    """Return all fields of a key; its own rules are null where it has its policy's."""
     return {
         "name": key.name,
         "uid": key.uid,
         "display_name": key.display_name,
-        "purpose": _choice(key.purpose),
-        "suite": _choice(key.suite),
-        "protection_level": _choice(key.protection_level),
+        "state": choice(key.state),
+        "state_reason": key.state_reason,
+        "state_time": moment(key.state_time),
+        "purpose": choice(key.purpose),
+        "suite": choice(key.suite),
+        "protection_level": choice(key.protection_level),
         "primary_version": key.primary_version,
-        "rotation_period_seconds": None if key.rotation_period is None else int(key.rotation_period.total_seconds()),
+        "policy": key.policy,
+        **_rules(key),
+        "effective_policy": {
+            **_rules(key.effective_policy),
+            "policy_version": key.effective_policy.policy_version,
+        },
         "labels": dict(sorted(key.labels.items())),
-        "create_time": _time(key.create_time),
-        "rotate_time": _time(key.rotate_time),
+        "create_time": moment(key.create_time),
+        "rotate_time": moment(key.rotate_time),
+        "next_rotation_time": moment(key.next_rotation_time),
+        "destroy_time": moment(key.destroy_time),
+        "places_complete_time": moment(key.places_complete_time),
         "creator": key.creator,
         "etag": key.etag,
+    }
+
+
+def _of_census(census: VersionCensus) -> Record:
+    """Return all fields of a census; *count* is null where it is not known, for unknown is not zero."""
+    return {
+        "known": census.known,
+        "count": census.count if census.known else None,
+        "counted_so_far": census.count,
+        "places": dict(census.places),
+        "unknown_reasons": list(census.unknown_reasons),
+        "estimated_end_time": moment(census.estimated_end_time),
+        "next_step": census.next_step,
     }
 
 
@@ -54,10 +113,20 @@ def of_key_version(version: KeyVersion) -> Record:
         "name": version.name,
         "version": version.version,
         "primary": version.primary,
+        "state": choice(version.state),
+        "state_reason": version.state_reason,
+        "state_time": moment(version.state_time),
         "kek": version.kek,
-        "create_time": _time(version.create_time),
+        "create_time": moment(version.create_time),
+        "stop_time": moment(version.stop_time),
+        "destroy_time": moment(version.destroy_time),
         "encryptions_reserved": version.encryptions_reserved,
+        "encryptions_rotate_at": version.encryptions_rotate_at,
         "encryptions_limit": version.encryptions_limit,
+        "last_use_time": moment(version.last_use_time),
+        "refused_uses": version.refused_uses,
+        "last_refused_time": moment(version.last_refused_time),
+        "census": _of_census(version.census),
     }
 
 
@@ -68,8 +137,98 @@ def of_kek(kek: Kek) -> Record:
         "uid": kek.uid,
         "version": kek.version,
         "primary": kek.primary,
+        "state": choice(kek.state),
         "hsm_key_id": kek.hsm_key_id,
-        "create_time": _time(kek.create_time),
+        "create_time": moment(kek.create_time),
+        "next_rotation_time": moment(kek.next_rotation_time),
+        "destroy_time": moment(kek.destroy_time),
         "wrapped_key_versions": kek.wrapped_key_versions,
         "wraps_reserved": kek.wraps_reserved,
+    }
+
+
+def of_propagation(propagation: Propagation) -> Record:
+    """Return all fields of a propagation; times of nodes are seconds after the commit."""
+    return {
+        "commit_time": moment(propagation.commit_time),
+        "complete": propagation.complete,
+        "last_stop_seconds": _exact(propagation.last_stop),
+        "nodes": [
+            {"node": node.node, "state": choice(node.state), "after_seconds": _exact(node.after)}
+            for node in propagation.nodes
+        ],
+    }
+
+
+def of_policy(policy: Policy) -> Record:
+    """Return all fields of a policy."""
+    return {
+        "name": policy.name,
+        "version": policy.version,
+        **_rules(policy),
+        "create_time": moment(policy.create_time),
+        "creator": policy.creator,
+    }
+
+
+def of_place(place: Place) -> Record:
+    """Return all fields of a place; counts are by version."""
+    return {
+        "name": place.name,
+        "kind": choice(place.kind),
+        "description": place.description,
+        "create_time": moment(place.create_time),
+        "creator": place.creator,
+        "count_time": moment(place.count_time),
+        "reporter": place.reporter,
+        "counts": None if place.count_time is None else {str(n): count for n, count in place.counts.items()},
+    }
+
+
+def of_places(places: Places) -> Record:
+    """Return the places of a key, and since when they are declared to be all there are."""
+    return {
+        "complete_time": moment(places.complete_time),
+        "declarer": places.declarer,
+        "places": [of_place(place) for place in places.places],
+    }
+
+
+def of_operation(operation: Operation) -> Record:
+    """Return all fields of an operation."""
+    return {
+        "name": operation.name,
+        "kind": operation.kind,
+        "target": operation.target,
+        "state": choice(operation.state),
+        "done": operation.done,
+        "total": operation.total,
+        "error": operation.error,
+        "requester": operation.requester,
+        "create_time": moment(operation.create_time),
+        "update_time": moment(operation.update_time),
+        "end_time": moment(operation.end_time),
+        "etag": operation.etag,
+    }
+
+
+def of_receipt(receipt: DestructionReceipt) -> Record:
+    """Return all fields of a receipt; the signature in base64."""
+    return {
+        "subject": receipt.subject,
+        "create_time": moment(receipt.create_time),
+        "body": receipt.body,
+        "signature": base64.b64encode(receipt.signature).decode("ascii"),
+    }
+
+
+def of_node(node: Node) -> Record:
+    """Return all fields of a node."""
+    return {
+        "uid": node.uid,
+        "name": node.name,
+        "start_time": moment(node.start_time),
+        "seen_time": moment(node.seen_time),
+        "acknowledged_epoch": node.acknowledged_epoch,
+        "self": node.is_self,
     }

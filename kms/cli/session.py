@@ -1,4 +1,4 @@
-"""One run of a command: the client of its profile, and the tenant and key names that short ones stand for."""
+"""One run of a command: the client of its profile, and the resource names that short ones stand for."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ TenantOption = Annotated[
         show_default=False,
     ),
 ]
+KeyArgument = Annotated[str, typer.Argument(help="The key, such as payroll or tenants/acme/keys/payroll.")]
+EtagOption = Annotated[str, typer.Option("--etag", help="Act only if the key still has this etag.", show_default=False)]
 OutputOption = Annotated[Output, typer.Option("--output", help="A table for people or JSON for programs.")]
 
 
@@ -59,6 +61,14 @@ class Session:
     def key(self, name: str) -> str:
         """Return a key's resource name for a whole or a short one."""
         return name if "/" in name else f"{self.tenant}/keys/{name}"
+
+    def policy(self, name: str) -> str:
+        """Return a policy's resource name for a whole or a short one."""
+        return name if "/" in name else f"{self.tenant}/policies/{name}"
+
+    def operation(self, name: str) -> str:
+        """Return an operation's resource name for a whole or a short one."""
+        return name if "/" in name else f"{self.tenant}/operations/{name}"
 
 
 def tenant_name(name: str) -> str:

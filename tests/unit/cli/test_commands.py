@@ -1,65 +1,19 @@
 """The command against a real server: what it asks for, what it prints, and how it ends."""
 
-import json
 import os
 import pty
-import subprocess
-import sys
-from datetime import UTC, datetime, timedelta
 
 import kms_client
 import pytest
 from kms_client.v1 import keys_pb2, tenants_pb2
 
 from kms.cli.main import run
+from tests.cli_fixtures import EFFECTIVE, TIME, command, complaint, key, printed, stamped
 from tests.client_fixtures import tls_peer
 from tests.client_peer import refuse
 
-MOMENT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
-TIME = "2026-03-01T12:30:15.250000Z"
-COMMAND = [sys.executable, "-c", "from kms.cli.main import main; main()"]
 
-
-def stamped(message, *fields):
-    for field in fields:
-        getattr(message, field).FromDatetime(MOMENT)
-    return message
-
-
-def key(name, **fields):
-    message = keys_pb2.Key(
-        name=name, uid="u1", purpose=1, suite=1, protection_level=1, primary_version=2, etag="7", **fields
-    )
-    message.rotation_period.FromTimedelta(timedelta(hours=24))
-    return stamped(message, "create_time", "rotate_time")
-
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch):
-    for name in ("KMS_PROFILE", "KMS_TENANT"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def profile(peer, tmp_path, monkeypatch):
-    path = tmp_path / "kms.toml"
-    path.write_text(f'target = "{peer.target}"\ndeadline = 5\n')
-    monkeypatch.setenv("KMS_PROFILE", str(path))
-    return path
-
-
-@pytest.fixture
-def acme(profile, monkeypatch):
-    monkeypatch.setenv("KMS_TENANT", "acme")
-
-
-def printed(capsys):
-    out, err = capsys.readouterr()
-    assert err == ""
-    return json.loads(out)
-
-
-def test_a_tenant_as_json_has_these_fields(peer, profile, capsys):
+def test_a_tenant_as_json_has_these_fields(peer, kms_profile, capsys):
     peer.answer(
         "GetTenant",
         lambda r, _: stamped(tenants_pb2.Tenant(name=r.name, uid="u1", display_name="Acme"), "create_time"),
@@ -73,7 +27,7 @@ def test_a_tenant_as_json_has_these_fields(peer, profile, capsys):
     }
 
 
-def test_a_new_tenant_gets_its_display_name(peer, profile, capsys):
+def test_a_new_tenant_gets_its_display_name(peer, kms_profile, capsys):
     peer.answer(
         "CreateTenant",
         lambda r, _: tenants_pb2.Tenant(name=f"tenants/{r.tenant_id}", display_name=r.tenant.display_name),
@@ -82,7 +36,7 @@ def test_a_new_tenant_gets_its_display_name(peer, profile, capsys):
     assert printed(capsys)["display_name"] == "Acme & Sons"
 
 
-def test_tenants_are_listed_over_all_pages(peer, profile, capsys):
+def test_tenants_are_listed_over_all_pages(peer, kms_profile, capsys):
     pages = {"": ("a1", "p2"), "p2": ("b1", "")}
     peer.answer(
         "ListTenants",
@@ -95,7 +49,7 @@ def test_tenants_are_listed_over_all_pages(peer, profile, capsys):
     assert [tenant["name"] for tenant in printed(capsys)] == ["tenants/a1", "tenants/b1"]
 
 
-def test_a_new_key_gets_what_was_given(peer, acme, capsys):
+def test_a_new_key_gets_what_was_given(peer, kms_acme, capsys):
     seen = []
 
     def create(request, context):
@@ -113,31 +67,54 @@ def test_a_new_key_gets_what_was_given(peer, acme, capsys):
     assert request.key.rotation_period.seconds == 90 * 86400
 
 
-def test_a_key_as_json_has_these_fields(peer, acme, capsys):
+def test_a_key_as_json_has_these_fields(peer, kms_acme, capsys):
     peer.answer("GetKey", lambda r, _: key(r.name, labels={"b": "2", "a": "1"}, creator="operators/root"))
+    peer.answer("ListKeyVersions", lambda *_: keys_pb2.ListKeyVersionsResponse())
     assert run(["keys", "show", "payroll", "--output", "json"]) == 0
     assert printed(capsys) == {
         "name": "tenants/acme/keys/payroll",
         "uid": "u1",
         "display_name": "",
+        "state": "active",
+        "state_reason": "",
+        "state_time": TIME,
         "purpose": "encrypt",
         "suite": "aes-256-gcm",
         "protection_level": "software",
         "primary_version": 2,
+        "policy": "",
         "rotation_period_seconds": 86400,
+        "encryption_limit": None,
+        "cache_lifetime_seconds": None,
+        "quarantine_period_seconds": None,
+        "grace_period_seconds": None,
+        "automatic_retirement": None,
+        "effective_policy": EFFECTIVE,
         "labels": {"a": "1", "b": "2"},
         "create_time": TIME,
         "rotate_time": TIME,
+        "next_rotation_time": None,
+        "destroy_time": None,
+        "places_complete_time": None,
         "creator": "operators/root",
         "etag": "7",
+        "versions": [],
     }
 
 
-def test_versions_as_json_have_these_fields(peer, acme, capsys):
-    version = keys_pb2.KeyVersion(name="tenants/acme/keys/payroll/versions/1", kek="tenants/acme/keks/1", primary=True)
+def test_versions_as_json_have_these_fields(peer, kms_acme, capsys):
+    version = keys_pb2.KeyVersion(
+        name="tenants/acme/keys/payroll/versions/1",
+        kek="tenants/acme/keks/1",
+        primary=True,
+        state=3,
+        census=keys_pb2.VersionCensus(
+            unknown_reasons=["no place of the key is declared"], next_step="declare its places"
+        ),
+    )
     peer.answer(
         "ListKeyVersions",
-        lambda *_: keys_pb2.ListKeyVersionsResponse(key_versions=[stamped(version, "create_time")]),
+        lambda *_: keys_pb2.ListKeyVersionsResponse(key_versions=[stamped(version, "create_time", "state_time")]),
     )
     assert run(["keys", "versions", "payroll", "--output", "json"]) == 0
     assert printed(capsys) == [
@@ -145,17 +122,35 @@ def test_versions_as_json_have_these_fields(peer, acme, capsys):
             "name": "tenants/acme/keys/payroll/versions/1",
             "version": 1,
             "primary": True,
+            "state": "rotating",
+            "state_reason": "",
+            "state_time": TIME,
             "kek": "tenants/acme/keks/1",
             "create_time": TIME,
+            "stop_time": None,
+            "destroy_time": None,
             "encryptions_reserved": 0,
+            "encryptions_rotate_at": None,
             "encryptions_limit": None,
+            "last_use_time": None,
+            "refused_uses": 0,
+            "last_refused_time": None,
+            "census": {
+                "known": False,
+                "count": None,
+                "counted_so_far": 0,
+                "places": {},
+                "unknown_reasons": ["no place of the key is declared"],
+                "estimated_end_time": None,
+                "next_step": "declare its places",
+            },
         }
     ]
 
 
-def test_the_kek_as_json_has_these_fields(peer, acme, capsys):
-    kek = keys_pb2.Kek(name="tenants/acme/keks/2", uid="u", primary=True, hsm_key_id="pkcs11:object=kek")
-    peer.answer("ListKeks", lambda *_: keys_pb2.ListKeksResponse(keks=[stamped(kek, "create_time")]))
+def test_the_kek_as_json_has_these_fields(peer, kms_acme, capsys):
+    kek = keys_pb2.Kek(name="tenants/acme/keks/2", uid="u", primary=True, hsm_key_id="pkcs11:object=kek", state=2)
+    peer.answer("ListKeks", lambda *_: keys_pb2.ListKeksResponse(keks=[stamped(kek, "create_time", "destroy_time")]))
     assert run(["kek", "status", "--output", "json"]) == 0
     assert printed(capsys) == [
         {
@@ -163,21 +158,24 @@ def test_the_kek_as_json_has_these_fields(peer, acme, capsys):
             "uid": "u",
             "version": 2,
             "primary": True,
+            "state": "destruction-scheduled",
             "hsm_key_id": "pkcs11:object=kek",
             "create_time": TIME,
+            "next_rotation_time": None,
+            "destroy_time": TIME,
             "wrapped_key_versions": 0,
             "wraps_reserved": 0,
         }
     ]
 
 
-def test_an_empty_list_as_json_is_an_array(peer, acme, capsys):
+def test_an_empty_list_as_json_is_an_array(peer, kms_acme, capsys):
     peer.answer("ListKeys", lambda *_: keys_pb2.ListKeysResponse())
     assert run(["keys", "list", "--output", "json"]) == 0
     assert printed(capsys) == []
 
 
-def test_rotation_passes_on_what_makes_repeating_it_safe(peer, acme):
+def test_rotation_passes_on_what_makes_repeating_it_safe(peer, kms_acme):
     peer.answer("RotateKey", lambda r, _: key(r.name))
     peer.answer("RotateKek", lambda *_: keys_pb2.Kek(name="tenants/acme/keks/3"))
     assert run(["keys", "rotate", "payroll", "--etag", "7"]) == 0
@@ -188,7 +186,7 @@ def test_rotation_passes_on_what_makes_repeating_it_safe(peer, acme):
     ]
 
 
-def test_an_update_changes_what_is_given_and_nothing_else(peer, acme):
+def test_an_update_changes_what_is_given_and_nothing_else(peer, kms_acme):
     peer.answer("UpdateKey", lambda r, _: key(r.key.name))
     assert run(["keys", "update", "payroll", "--no-labels", "--etag", "7"]) == 0
     assert run(["keys", "update", "payroll", "--display-name", ""]) == 0
@@ -207,37 +205,29 @@ def test_an_update_changes_what_is_given_and_nothing_else(peer, acme):
         ("tenants/gamma/keys/payroll", ([], "", "tenants/gamma/keys/payroll")),
     ],
 )
-def test_short_names_get_the_tenant_of_the_option_or_the_environment(peer, acme, monkeypatch, name, case):
+def test_short_names_get_the_tenant_of_the_option_or_the_environment(peer, kms_acme, monkeypatch, name, case):
     options, variable, asked = case
     monkeypatch.setenv("KMS_TENANT", variable)
-    peer.answer("GetKey", lambda r, _: key(r.name))
-    assert run(["keys", "show", name, *options]) == 0
-    assert peer.calls[0].request.name == asked
+    peer.answer("UpdateKey", lambda r, _: key(r.key.name))
+    assert run(["keys", "update", name, "--no-labels", *options]) == 0
+    assert peer.calls[0].request.key.name == asked
 
 
 def test_short_names_get_the_tenant_of_the_certificate(ca, tmp_path, capsys):
     peer = tls_peer(*ca.server(), ca.path)
-    peer.answer("GetKey", lambda r, _: key(r.name))
+    peer.answer("RotateKey", lambda r, _: key(r.name))
     peer.start()
     certificate, private_key = ca.client("tenants/acme/principals/app")
     path = tmp_path / "kms.toml"
     path.write_text(
         f'target = "{peer.target}"\nca = "{ca.path}"\ncertificate = "{certificate}"\nprivate_key = "{private_key}"\n'
     )
-    assert run(["keys", "show", "payroll", "--profile", str(path)]) == 0
+    assert run(["keys", "rotate", "payroll", "--profile", str(path)]) == 0
     assert peer.calls[0].request.name == "tenants/acme/keys/payroll"
     peer.stop()
 
 
-def complaint(capsys):
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.endswith("\n")
-    assert err.count("\n") == 1
-    return err
-
-
-def test_without_a_tenant_the_error_says_how_to_name_one(peer, profile, capsys):
+def test_without_a_tenant_the_error_says_how_to_name_one(peer, kms_profile, capsys):
     assert run(["keys", "list"]) == 2
     assert "--tenant" in complaint(capsys)
 
@@ -263,22 +253,22 @@ def test_without_a_profile_the_error_says_how_to_name_one(capsys):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_an_error_is_one_line_with_the_request_id_and_its_exit_code(peer, acme, capsys, error, code):
+def test_an_error_is_one_line_with_the_request_id_and_its_exit_code(peer, kms_acme, capsys, error, code):
     peer.answer("RotateKey", lambda _, context: refuse(context, error, "request-5"))
     assert run(["keys", "rotate", "payroll"]) == code
     assert complaint(capsys) == f"kms: {error} (request request-5)\n"
 
 
-def test_an_error_from_afar_cannot_steer_the_terminal(peer, acme, capsys):
+def test_an_error_from_afar_cannot_steer_the_terminal(peer, kms_acme, capsys):
     nasty = kms_client.Denied("no\n\x1b[2Jkms: all good\r")
     peer.answer("RotateKey", lambda _, context: refuse(context, nasty))
     assert run(["keys", "rotate", "payroll"]) == 5
     assert complaint(capsys)[:-1].isprintable()
 
 
-def test_text_from_afar_cannot_steer_the_terminal_or_the_markup(peer, acme, capsys):
-    peer.answer("GetKey", lambda r, _: key(r.name, display_name="[red]a\x1b[31m\n[/red]"))
-    assert run(["keys", "show", "payroll"]) == 0
+def test_text_from_afar_cannot_steer_the_terminal_or_the_markup(peer, kms_acme, capsys):
+    peer.answer("RotateKey", lambda r, _: key(r.name, display_name="[red]a\x1b[31m\n[/red]"))
+    assert run(["keys", "rotate", "payroll"]) == 0
     out, _ = capsys.readouterr()
     assert "\x1b" not in out
     assert "[red]a" in out
@@ -295,17 +285,43 @@ def test_text_from_afar_cannot_steer_the_terminal_or_the_markup(peer, acme, caps
         ["keys", "update", "k1"],
         ["keys", "update", "k1", "--label", "a=b", "--no-labels"],
         ["keys", "list", "--output", "xml"],
+        ["keys", "create", "k1", "--grace", "soon"],
+        ["keys", "create", "k1", "--encryption-limit", "-1"],
+        ["keys", "update", "k1", "--policy", "gold", "--no-policy"],
+        ["keys", "update", "k1", "--as-policy", "labels"],
+        ["keys", "rotate"],
+        ["keys", "rotate", "k1", "--all"],
+        ["keys", "rotate", "--all", "--etag", "7"],
+        ["keys", "suspend", "k1"],
+        ["keys", "revoke", "k1", "--yes"],
+        ["keys", "revoke", "k1", "--yes", "--reason", "x", "--version", "0"],
+        ["keys", "destroy", "k1", "--yes"],
+        ["keys", "restore", "k1", "--version", "1", "--etag", "7"],
+        ["keys", "retire", "k1"],
+        ["keys", "retire", "k1", "first"],
+        ["keys", "verify-receipt", "nowhere.json"],
+        ["policies", "update", "gold"],
+        ["policies", "create", "gold", "--rotation-period", "sometimes"],
+        ["places", "declare", "k1", "crm", "--kind", "shelf"],
+        ["places", "report", "k1", "crm", "--counted-at", "2026-03-01T12:30:00Z"],
+        ["places", "report", "k1", "crm", "--none"],
+        ["places", "report", "k1", "crm", "--none", "--counted-at", "2026-03-01T12:30:00"],
+        ["places", "report", "k1", "crm", "--none", "--count", "1=1", "--counted-at", "2026-03-01T12:30:00Z"],
+        ["places", "report", "k1", "crm", "--count", "1=1", "--count", "1=2", "--counted-at", "2026-03-01T12:30:00Z"],
+        ["places", "report", "k1", "crm", "--from", "nowhere.json", "--counted-at", "2026-03-01T12:30:00Z"],
         ["kek", "rotate", "--primary-version", "-1"],
         ["tenants", "list", "--nonsense"],
     ],
 )
-def test_a_wrong_command_line_is_one_line_and_sends_nothing(peer, acme, capsys, arguments):
+def test_a_wrong_command_line_is_one_line_and_sends_nothing(peer, kms_acme, capsys, arguments):
     assert run(arguments) == 2
     assert complaint(capsys).startswith("kms: ")
     assert peer.calls == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["keys"], ["tenants"], ["kek"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["keys"], ["tenants"], ["kek"], ["policies"], ["places"], ["operations"], ["nodes"]]
+)
 def test_a_group_without_a_command_shows_its_help(capsys, arguments):
     assert run(arguments) == 2
     out, err = capsys.readouterr()
@@ -313,7 +329,7 @@ def test_a_group_without_a_command_shows_its_help(capsys, arguments):
     assert err.startswith("Usage: kms")
 
 
-def test_text_that_is_no_utf8_is_an_invalid_request(peer, acme, capsys):
+def test_text_that_is_no_utf8_is_an_invalid_request(peer, kms_acme, capsys):
     assert run(["keys", "show", "\udcff"]) == 3
     assert "UTF-8" in complaint(capsys)
 
@@ -325,41 +341,34 @@ def test_a_daemon_that_is_gone_is_unavailable(tmp_path, monkeypatch, capsys):
     assert complaint(capsys).startswith("kms: ")
 
 
-def command(profile, *arguments, **options):
-    environment = {**os.environ, "KMS_PROFILE": str(profile), "KMS_TENANT": "acme", "FORCE_COLOR": "1", "COLUMNS": "20"}
-    return subprocess.Popen(
-        [*COMMAND, *arguments], env=environment, stderr=subprocess.PIPE, **{"stdout": subprocess.PIPE, **options}
-    )
-
-
-def test_in_a_pipe_there_are_no_colours_and_no_cut_lines(peer, profile):
+def test_in_a_pipe_there_are_no_colours_and_no_cut_lines(peer, kms_profile):
     peer.answer("ListKeys", lambda r, _: keys_pb2.ListKeysResponse(keys=[key(f"{r.parent}/keys/{'k' * 60}")]))
-    with command(profile, "keys", "list") as process:
+    with command(kms_profile, "keys", "list") as process:
         out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, b"")
     assert b"\x1b" not in out
     head, line = out.decode().splitlines()
     assert (head, line) == (head.rstrip(), line.rstrip())
-    assert head.split() == ["NAME", "PURPOSE", "SUITE", "PRIMARY_VERSION", "ROTATE_TIME"]
-    assert line.split() == [f"tenants/acme/keys/{'k' * 60}", "encrypt", "aes-256-gcm", "2", TIME]
+    assert head.split() == ["NAME", "STATE", "PURPOSE", "SUITE", "PRIMARY_VERSION", "ROTATE_TIME"]
+    assert line.split() == [f"tenants/acme/keys/{'k' * 60}", "active", "encrypt", "aes-256-gcm", "2", TIME]
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_has_seen_enough_is_no_error(peer, profile, monkeypatch, unbuffered):
+def test_a_reader_that_has_seen_enough_is_no_error(peer, kms_profile, monkeypatch, unbuffered):
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     peer.answer("ListKeys", lambda r, _: keys_pb2.ListKeysResponse(keys=[key(f"{r.parent}/keys/k1")]))
     reading, writing = os.pipe()
     os.close(reading)
-    with command(profile, "keys", "list", "--output", "json", stdout=writing) as process:
+    with command(kms_profile, "keys", "list", "--output", "json", stdout=writing) as process:
         os.close(writing)
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, b"")
 
 
-def test_on_a_terminal_the_table_fits_its_width(peer, profile):
+def test_on_a_terminal_the_table_fits_its_width(peer, kms_profile):
     peer.answer("ListKeys", lambda r, _: keys_pb2.ListKeysResponse(keys=[key(f"{r.parent}/keys/k1")]))
     master, terminal = pty.openpty()
-    with command(profile, "keys", "list", stdout=terminal) as process:
+    with command(kms_profile, "keys", "list", stdout=terminal) as process:
         os.close(terminal)
         _, err = process.communicate(timeout=30)
     shown = os.read(master, 1 << 16).decode()

@@ -140,8 +140,9 @@ def test_an_answer_that_is_not_parallel_to_the_question_is_refused(answer):
 
 
 def test_re_encryption_adds_up_what_changed():
-    batch = batches.reencrypt_batch(KEY, [bytes(MIB)] * 4, None, None)
+    batch = batches.reencrypt_batch(KEY, [bytes(MIB)] * 4, None, None, "tenants/acme/keys/fresh")
     requests = list(batch.requests())
+    assert {r.message.destination for r in requests} == {"tenants/acme/keys/fresh"}
     answers = [
         crypto_pb2.ReEncryptBatchResponse(ciphertexts=[b"c"] * len(r.message.ciphertexts), version=7, changed=n)
         for r, n in zip(requests, (2, 1), strict=True)

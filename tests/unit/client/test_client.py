@@ -3,7 +3,6 @@
 import inspect
 import threading
 import time
-from datetime import timedelta
 
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -19,196 +18,39 @@ from kms_client import (
     LimitExceeded,
     NotFound,
     NotSupported,
-    ProtectionLevel,
-    Purpose,
     StorageUnavailable,
-    Suite,
     Tls,
     Unavailable,
     Violation,
 )
+from kms_client.methods import NEVER_RETRIED, SAFE
 from kms_client.v1 import crypto_pb2, keys_pb2, tenants_pb2
 
 from tests.client_fixtures import tls_peer
+from tests.client_methods import KEY, METHODS, OPERATION, TENANT, encrypted, encrypted_batch, key_of
 from tests.client_peer import Peer, refuse, status_of
 from tests.client_pki import HOUR, Authority
 
-TENANT = "tenants/acme"
-KEY = "tenants/acme/keys/payroll"
 PRINCIPAL = "tenants/acme/principals/app"
-
-
-def key_of(request, context):
-    return keys_pb2.Key(name=KEY, purpose=1, primary_version=2)
-
-
-def encrypted(request, context):
-    return crypto_pb2.EncryptResponse(ciphertext=b"<" + request.plaintext + b">", version=2)
-
-
-def encrypted_batch(request, context):
-    return crypto_pb2.EncryptBatchResponse(ciphertexts=[b"<" + v + b">" for v in request.plaintexts], version=2)
 
 
 def unavailable(request, context):
     refuse(context, StorageUnavailable("the database does not answer"))
 
 
-# Each method: its RPC, an answer, the call, and what comes of it.
-METHODS = {
-    "create_tenant": (
-        "CreateTenant",
-        lambda r, _: tenants_pb2.Tenant(name=f"tenants/{r.tenant_id}", display_name=r.tenant.display_name),
-        lambda c: c.create_tenant("acme", display_name="Acme"),
-        lambda v: (v.name, v.display_name) == (TENANT, "Acme"),
-    ),
-    "get_tenant": (
-        "GetTenant",
-        lambda r, _: tenants_pb2.Tenant(name=r.name),
-        lambda c: c.get_tenant(TENANT),
-        lambda v: v.name == TENANT,
-    ),
-    "list_tenants": (
-        "ListTenants",
-        lambda *_: tenants_pb2.ListTenantsResponse(tenants=[tenants_pb2.Tenant(name=TENANT)]),
-        lambda c: c.list_tenants(),
-        lambda v: [t.name for t in v] == [TENANT],
-    ),
-    "create_key": (
-        "CreateKey",
-        lambda r, _: keys_pb2.Key(
-            name=f"{r.parent}/keys/{r.key_id}",
-            purpose=r.key.purpose,
-            suite=r.key.suite,
-            protection_level=r.key.protection_level,
-            display_name=r.key.display_name,
-            labels=r.key.labels,
-            rotation_period=r.key.rotation_period,
-        ),
-        lambda c: c.create_key(
-            TENANT,
-            "payroll",
-            Purpose.ENCRYPT,
-            suite=Suite.XAES_256_GCM,
-            protection_level=ProtectionLevel.SOFTWARE,
-            display_name="Pay",
-            labels={"team": "pay"},
-            rotation_period=timedelta(days=90),
-        ),
-        lambda v: (
-            (v.name, v.purpose, v.suite, v.display_name, v.labels, v.rotation_period)
-            == (KEY, Purpose.ENCRYPT, Suite.XAES_256_GCM, "Pay", {"team": "pay"}, timedelta(days=90))
-        ),
-    ),
-    "get_key": ("GetKey", key_of, lambda c: c.get_key(KEY), lambda v: v.primary_version == 2),
-    "list_keys": (
-        "ListKeys",
-        lambda r, _: keys_pb2.ListKeysResponse(keys=[keys_pb2.Key(name=f"{r.parent}/keys/payroll")]),
-        lambda c: c.list_keys(TENANT),
-        lambda v: [k.name for k in v] == [KEY],
-    ),
-    "update_key": (
-        "UpdateKey",
-        lambda r, _: keys_pb2.Key(name=r.key.name, display_name=r.key.display_name, etag=r.key.etag),
-        lambda c: c.update_key(KEY, display_name="New", etag="7"),
-        lambda v: (v.name, v.display_name, v.etag) == (KEY, "New", "7"),
-    ),
-    "rotate_key": (
-        "RotateKey",
-        lambda r, _: keys_pb2.Key(name=r.name, etag=r.etag),
-        lambda c: c.rotate_key(KEY, etag="7"),
-        lambda v: (v.name, v.etag) == (KEY, "7"),
-    ),
-    "list_key_versions": (
-        "ListKeyVersions",
-        lambda r, _: keys_pb2.ListKeyVersionsResponse(
-            key_versions=[keys_pb2.KeyVersion(name=f"{r.parent}/versions/4")]
-        ),
-        lambda c: c.list_key_versions(KEY),
-        lambda v: [k.version for k in v] == [4],
-    ),
-    "list_keks": (
-        "ListKeks",
-        lambda r, _: keys_pb2.ListKeksResponse(keks=[keys_pb2.Kek(name=f"{r.parent}/keks/4", wraps_reserved=2**31)]),
-        lambda c: c.list_keks(TENANT),
-        lambda v: [(k.version, k.wraps_reserved) for k in v] == [(4, 2**31)],
-    ),
-    "rotate_kek": (
-        "RotateKek",
-        lambda r, _: keys_pb2.Kek(name=f"{r.parent}/keks/{r.primary_version + 1}"),
-        lambda c: c.rotate_kek(TENANT, primary_version=4),
-        lambda v: v.version == 5,
-    ),
-    "encrypt": (
-        "Encrypt",
-        encrypted,
-        lambda c: c.encrypt(KEY, b"a", context={"row": "1"}),
-        lambda v: (v.ciphertext, v.version) == (b"<a>", 2),
-    ),
-    "decrypt": (
-        "Decrypt",
-        lambda r, _: crypto_pb2.DecryptResponse(plaintext=r.ciphertext[1:-1], version=1, primary=False),
-        lambda c: c.decrypt(KEY, b"<a>", context={"row": "1"}),
-        lambda v: (v.plaintext, v.version, v.primary) == (b"a", 1, False),
-    ),
-    "reencrypt": (
-        "ReEncrypt",
-        lambda r, _: crypto_pb2.ReEncryptResponse(ciphertext=r.ciphertext, version=2, changed=True),
-        lambda c: c.reencrypt(KEY, b"<a>"),
-        lambda v: (v.ciphertext, v.version, v.changed) == (b"<a>", 2, True),
-    ),
-    "encrypt_batch": (
-        "EncryptBatch",
-        encrypted_batch,
-        lambda c: c.encrypt_batch(KEY, [b"a", b"b"], varying=("row", ["1", "2"])),
-        lambda v: v.complete() == [b"<a>", b"<b>"],
-    ),
-    "decrypt_batch": (
-        "DecryptBatch",
-        lambda r, _: crypto_pb2.DecryptBatchResponse(plaintexts=[v[1:-1] for v in r.ciphertexts]),
-        lambda c: c.decrypt_batch(KEY, [b"<a>", b"<>"]),
-        lambda v: v.complete() == [b"a", b""],
-    ),
-    "reencrypt_batch": (
-        "ReEncryptBatch",
-        lambda r, _: crypto_pb2.ReEncryptBatchResponse(ciphertexts=r.ciphertexts, version=3, changed=1),
-        lambda c: c.reencrypt_batch(KEY, [b"<a>", b"<b>"]),
-        lambda v: (v.complete(), v.version, v.changed) == ([b"<a>", b"<b>"], 3, 1),
-    ),
-    "generate_data_key": (
-        "GenerateDataKey",
-        lambda r, _: crypto_pb2.GenerateDataKeyResponse(plaintext=bytes(r.length), ciphertext=b"c", version=1),
-        lambda c: c.generate_data_key(KEY, length=16),
-        lambda v: (v.plaintext, v.ciphertext) == (bytes(16), b"c"),
-    ),
-    "decrypt_data_key": (
-        "DecryptDataKey",
-        lambda *_: crypto_pb2.DecryptDataKeyResponse(plaintext=bytes(16), version=1),
-        lambda c: c.decrypt_data_key(KEY, b"c"),
-        lambda v: (v.plaintext, v.version) == (bytes(16), 1),
-    ),
-    "generate_random_bytes": (
-        "GenerateRandomBytes",
-        lambda r, _: crypto_pb2.GenerateRandomBytesResponse(data=bytes(r.length)),
-        lambda c: c.generate_random_bytes(32),
-        lambda v: v == bytes(32),
-    ),
-}
-CHANGING = {"create_tenant", "create_key", "update_key", "rotate_key", "rotate_kek"}
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_sends_its_arguments_and_reads_its_answer(caller, peer, method):
-    rpc, answer, call, holds = METHODS[method]
-    peer.answer(rpc, answer)
+    row = METHODS[method]
+    peer.answer(row.rpc, row.answer)
     client = caller.client(peer.target)
-    assert holds(caller.call(lambda: call(client)))
-    assert len(peer.tries(rpc)) == 1
+    assert row.holds(caller.call(lambda: row.call(client)))
+    (sent,) = peer.tries(row.rpc)
+    assert row.sent is None or sent.request == row.sent
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_raises_the_daemons_error_with_its_id(caller, peer, method):
-    rpc, _, call, _ = METHODS[method]
+    rpc, call = METHODS[method].rpc, METHODS[method].call
     peer.answer(rpc, lambda _, context: refuse(context, Conflict("somebody was quicker"), "request-9"))
     client = caller.client(peer.target)
     with pytest.raises(Conflict, match="somebody was quicker") as raised:
@@ -219,10 +61,10 @@ def test_a_method_raises_the_daemons_error_with_its_id(caller, peer, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_only_what_changes_nothing_is_tried_again_while_the_daemon_is_unavailable(caller, peer, method):
-    rpc, answer, call, holds = METHODS[method]
+    rpc, answer, call, holds, _ = METHODS[method]
     peer.answer(rpc, unavailable, answer)
     client = caller.client(peer.target)
-    if method in CHANGING:
+    if any(rpc in rpcs for rpcs in NEVER_RETRIED.values()):
         with pytest.raises(StorageUnavailable):
             caller.call(lambda: call(client))
         assert len(peer.tries(rpc)) == 1
@@ -520,10 +362,37 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments():
     def methods(kind):
         return {
             name: [(p.name, p.kind, p.default) for p in inspect.signature(member).parameters.values()]
-            for name, member in vars(kind).items()
-            if callable(member) and not name.startswith("_")
+            for name, member in inspect.getmembers(kind, callable)
+            if not name.startswith("_")
         }
 
     assert methods(Client) == methods(AsyncClient)
-    assert set(METHODS) <= set(methods(Client))
-    assert all("deadline" in {p[0] for p in methods(Client)[name]} for name in METHODS)
+    calls = {name: arguments for name, arguments in methods(Client).items() if name not in ("close", "from_profile")}
+    assert all("deadline" in {argument[0] for argument in arguments} for arguments in calls.values())
+    assert {row.rpc for row in METHODS.values()} | {"Check"} == {
+        rpc for table in (SAFE, NEVER_RETRIED) for rpcs in table.values() for rpc in rpcs
+    }
+    assert set(calls) - {"health"} <= set(METHODS)
+
+
+def test_what_the_daemon_is_asked_to_wait_is_added_to_the_deadline(caller, peer):
+    for name in ("revoke_key", "suspend_key", "wait_operation"):
+        peer.answer(METHODS[name].rpc, METHODS[name].answer)
+    client = caller.client(peer.target, deadline=7)
+    caller.call(lambda: client.revoke_key(KEY, reason="leaked", wait=True))
+    caller.call(lambda: client.wait_operation(OPERATION, seconds=20))
+    caller.call(lambda: client.suspend_key(KEY, reason="audit"))
+    caller.call(lambda: client.revoke_key(KEY, reason="leaked", wait=True, deadline=2))
+    revoked, waited, suspended, hurried = (call.remaining for call in peer.calls)
+    assert 35 < revoked < 37.5
+    assert 25 < waited < 27.5
+    assert 5 < suspended < 7.5
+    assert 1 < hurried < 2.5
+
+
+def test_a_wait_that_no_daemon_takes_is_refused_before_anything_is_sent(caller, peer):
+    client = caller.client(peer.target)
+    for seconds in (-1, 20.5, float("nan"), float("inf")):
+        with pytest.raises(InvalidRequest, match="timeout: must be 0 to 20"):
+            caller.call(lambda seconds=seconds: client.wait_operation(OPERATION, seconds=seconds))
+    assert peer.calls == []

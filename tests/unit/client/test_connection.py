@@ -50,9 +50,9 @@ def test_a_deadline_that_is_none_is_refused(kind, deadline):
 
 def test_a_call_has_its_own_deadline_or_the_clients():
     connection = Connection.to("unix:///run/kms.sock", None, 4)
-    assert (connection.timeout(None), connection.timeout(0.5)) == (4, 0.5)
+    assert (connection.timeout(None, 0), connection.timeout(None, 20), connection.timeout(0.5, 20)) == (4, 24, 0.5)
     with pytest.raises(ValueError, match="deadline"):
-        connection.timeout(0)
+        connection.timeout(0, 0)
 
 
 def test_the_server_name_overrides_the_targets(tmp_path):

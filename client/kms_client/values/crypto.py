@@ -1,73 +1,10 @@
-"""What the daemon answers, as immutable values. What holds plaintext or key bytes does not show them in its repr."""
+"""What comes of encrypting and decrypting. What holds plaintext or key bytes does not show them in its repr."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import IntEnum
 
-from .formats.errors import KmsError
-from .formats.suites import ProtectionLevel, Purpose, Suite
-
-
-@dataclass(frozen=True, slots=True)
-class Tenant:
-    """An owner of keys: `tenants/{tenant}`."""
-
-    name: str
-    uid: str
-    display_name: str
-    create_time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A named lineage of DEKs: `tenants/{tenant}/keys/{key}`.
-
-    A purpose, suite or level that only a newer daemon knows is its bare number.
-    """
-
-    name: str
-    uid: str
-    display_name: str
-    purpose: Purpose | int
-    suite: Suite | int
-    protection_level: ProtectionLevel | int
-    primary_version: int
-    rotation_period: timedelta | None
-    create_time: datetime
-    rotate_time: datetime
-    creator: str
-    etag: str
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyVersion:
-    """One DEK of a key: `tenants/{tenant}/keys/{key}/versions/{version}`."""
-
-    name: str
-    version: int
-    primary: bool
-    kek: str
-    create_time: datetime
-    encryptions_reserved: int
-    encryptions_limit: int | None  # None: the suite has no limit
-
-
-@dataclass(frozen=True, slots=True)
-class Kek:
-    """One version of a tenant's KEK: `tenants/{tenant}/keks/{version}`."""
-
-    name: str
-    uid: str
-    version: int
-    primary: bool
-    hsm_key_id: str  # PKCS#11 URI (RFC 7512)
-    create_time: datetime
-    wrapped_key_versions: int
-    wraps_reserved: int
+from ..formats.errors import KmsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +87,3 @@ class ReEncryptedBatch(BatchResult):
 
     version: int
     changed: int
-
-
-class HealthStatus(IntEnum):
-    """Whether a part serves; the numbers of grpc.health.v1."""
-
-    UNKNOWN = 0
-    SERVING = 1
-    NOT_SERVING = 2
-    SERVICE_UNKNOWN = 3

@@ -1,129 +1,25 @@
-"""From messages to values, and the checks of an answer's shape that a client must not do without."""
+"""From messages to values: what comes of encrypting and decrypting, and batches joined from the answers to their messages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.protobuf.wrappers_pb2 import Int32Value
-
-from .errors import from_status
-from .formats.errors import InvalidRequest, KmsError, Violation
-from .formats.suites import ProtectionLevel, Purpose, Suite
-from .v1 import crypto_pb2, keys_pb2, tenants_pb2
-from .values import (
+from ..errors import from_status
+from ..formats.errors import InvalidRequest, KmsError, Violation
+from ..v1 import crypto_pb2
+from ..values import (
     BatchResult,
     DataKey,
     Decrypted,
     DecryptedDataKey,
     Encrypted,
     EncryptedBatch,
-    HealthStatus,
-    Kek,
-    Key,
-    KeyVersion,
     ReEncrypted,
     ReEncryptedBatch,
-    Tenant,
 )
-
-T = TypeVar("T")
-E = TypeVar("E", bound=IntEnum)
-
-
-def _time(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(tzinfo=UTC)
-
-
-def _known(kind: type[E], number: int) -> E | int:
-    return kind(number) if number in kind.__members__.values() else number
-
-
-def _last_number(name: str) -> int:
-    """Return the version at the end of a resource name."""
-    number = name.rpartition("/")[2]
-    if not (number.isascii() and number.isdecimal()):
-        raise KmsError(f"the daemon answers with a version named {name[:256]!r}, which has no number")
-    return int(number)
-
-
-def tenant(message: tenants_pb2.Tenant) -> Tenant:
-    """Read a Tenant."""
-    return Tenant(message.name, message.uid, message.display_name, _time(message.create_time))
-
-
-def key(message: keys_pb2.Key) -> Key:
-    """Read a Key."""
-    return Key(
-        name=message.name,
-        uid=message.uid,
-        display_name=message.display_name,
-        purpose=_known(Purpose, message.purpose),
-        suite=_known(Suite, message.suite),
-        protection_level=_known(ProtectionLevel, message.protection_level),
-        primary_version=message.primary_version,
-        rotation_period=message.rotation_period.ToTimedelta() if message.HasField("rotation_period") else None,
-        create_time=_time(message.create_time),
-        rotate_time=_time(message.rotate_time),
-        creator=message.creator,
-        etag=message.etag,
-        labels=dict(message.labels),
-    )
-
-
-def key_version(message: keys_pb2.KeyVersion) -> KeyVersion:
-    """Read a KeyVersion."""
-    return KeyVersion(
-        name=message.name,
-        version=_last_number(message.name),
-        primary=message.primary,
-        kek=message.kek,
-        create_time=_time(message.create_time),
-        encryptions_reserved=message.encryptions_reserved,
-        encryptions_limit=message.encryptions_limit or None,
-    )
-
-
-def kek(message: keys_pb2.Kek) -> Kek:
-    """Read a Kek."""
-    return Kek(
-        name=message.name,
-        uid=message.uid,
-        version=_last_number(message.name),
-        primary=message.primary,
-        hsm_key_id=message.hsm_key_id,
-        create_time=_time(message.create_time),
-        wrapped_key_versions=message.wrapped_key_versions,
-        wraps_reserved=message.wraps_reserved,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The entries of one page, and the token of the next: empty on the last."""
-
-    entries: list[Any]
-    next_token: str
-
-    def after(self, token: str) -> str:
-        """Return the next token, given the one that this page was asked with.
-
-        Raises:
-            KmsError: they are the same: the listing would never end.
-        """
-        if token and token == self.next_token:
-            raise KmsError("the daemon answers with the same page again")
-        return self.next_token
-
-
-def page(entries: str, read: Callable[[Any], Any]) -> Callable[[Any], Page]:
-    """Return a reader of list responses whose entries stand in the field *entries*."""
-    return lambda message: Page([read(entry) for entry in getattr(message, entries)], message.next_page_token)
 
 
 def encrypted(message: crypto_pb2.EncryptResponse) -> Encrypted:
@@ -160,11 +56,6 @@ def random_bytes(length: int) -> Callable[[crypto_pb2.GenerateRandomBytesRespons
         return message.data
 
     return read
-
-
-def health(message: Int32Value) -> HealthStatus:
-    """Read a HealthCheckResponse; a status that this release does not know is UNKNOWN."""
-    return HealthStatus(message.value) if message.value in HealthStatus.__members__.values() else HealthStatus.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

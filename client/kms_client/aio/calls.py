@@ -1,0 +1,107 @@
+"""What carries the calls of an AsyncClient: its connection, and how requests go over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from ..batches import Batch
+from ..connection import DEADLINE, Connection
+from ..formats.names import Principal
+from ..methods import bind
+from ..profile import Profile
+from ..requests.messages import Listing, Request
+from ..tls import StrPath, Tls
+
+T = TypeVar("T")
+
+
+class Calls:
+    """A connection, without the methods that use it."""
+
+    def __init__(self, target: str, credentials: Tls | None = None, *, deadline: float = DEADLINE) -> None:
+        """Prepare a connection to `host:port` with TLS or to `unix:///path`; the first call opens it.
+
+        Raises:
+            ConfigurationError: a target of another form, TCP without TLS, or a file of *credentials* is not usable.
+            ValueError: *deadline* is not positive.
+        """
+        self._connection = Connection.to(target, credentials, deadline)
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, Any] = {}
+        self._closed = False
+
+    @classmethod
+    def from_profile(cls, path: StrPath | None = None, *, deadline: float | None = None) -> Self:
+        """Prepare the connection that a profile file describes: the one at *path*, or the one KMS_PROFILE names.
+
+        Raises:
+            ConfigurationError: the profile, or a file that it names, is missing or not usable.
+        """
+        profile = Profile.load(path)
+        chosen = next((value for value in (deadline, profile.deadline) if value is not None), DEADLINE)
+        return cls(profile.target, profile.tls, deadline=chosen)
+
+    @property
+    def principal(self) -> Principal | None:
+        """Whom the client's certificate names; None without one, and on a Unix socket."""
+        identity = self._connection.identity
+        return None if identity is None else identity.principal
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._connection.target}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls under way end with Unavailable. Closing twice is allowed."""
+        self._closed = True
+        channel, self._channel, self._methods = self._channel, None, {}
+        if channel is not None:
+            await channel.close()
+
+    def _open(self) -> None:
+        # Only here, for a channel belongs to the loop that runs when it is made.
+        target, identity = self._connection.target, self._connection.identity
+        self._channel = (
+            grpc.aio.insecure_channel(target, self._connection.options)
+            if identity is None
+            else grpc.aio.secure_channel(target, identity.credentials, self._connection.options)
+        )
+        self._methods = bind(self._channel)
+
+    async def _run(self, request: Request[T], deadline: float | None) -> T:
+        timeout = self._connection.timeout(deadline, request.waits)
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        if self._channel is None:
+            self._open()
+        try:
+            response = await self._methods[request.method](request.message, timeout=timeout)
+        except grpc.RpcError as failure:
+            raise self._connection.error(failure, datetime.now(UTC)) from failure
+        return request.read(response)
+
+    async def _run_all(self, batch: Batch[T], deadline: float | None) -> T:
+        return batch.result([await self._run(request, deadline) for request in batch.requests()])
+
+    async def _pages(self, listing: Listing, deadline: float | None) -> AsyncIterator[Any]:
+        token = ""
+        while True:
+            page = await self._run(listing(token), deadline)
+            for entry in page.entries:
+                yield entry
+            token = page.after(token)
+            if not token:
+                return

@@ -1,0 +1,96 @@
+"""What carries the calls of a Client: its connection, and how requests go over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from ..batches import Batch
+from ..connection import DEADLINE, Connection
+from ..formats.names import Principal
+from ..methods import bind
+from ..profile import Profile
+from ..requests.messages import Listing, Request
+from ..tls import StrPath, Tls
+
+T = TypeVar("T")
+
+
+class Calls:
+    """A connection, without the methods that use it."""
+
+    def __init__(self, target: str, credentials: Tls | None = None, *, deadline: float = DEADLINE) -> None:
+        """Prepare a connection to `host:port` with TLS or to `unix:///path`; the first call opens it.
+
+        Raises:
+            ConfigurationError: a target of another form, TCP without TLS, or a file of *credentials* is not usable.
+            ValueError: *deadline* is not positive.
+        """
+        self._connection = Connection.to(target, credentials, deadline)
+        identity = self._connection.identity
+        self._channel: grpc.Channel | None = (
+            grpc.insecure_channel(target, self._connection.options)
+            if identity is None
+            else grpc.secure_channel(target, identity.credentials, self._connection.options)
+        )
+        self._methods = bind(self._channel)
+
+    @classmethod
+    def from_profile(cls, path: StrPath | None = None, *, deadline: float | None = None) -> Self:
+        """Prepare the connection that a profile file describes: the one at *path*, or the one KMS_PROFILE names.
+
+        Raises:
+            ConfigurationError: the profile, or a file that it names, is missing or not usable.
+        """
+        profile = Profile.load(path)
+        chosen = next((value for value in (deadline, profile.deadline) if value is not None), DEADLINE)
+        return cls(profile.target, profile.tls, deadline=chosen)
+
+    @property
+    def principal(self) -> Principal | None:
+        """Whom the client's certificate names; None without one, and on a Unix socket."""
+        identity = self._connection.identity
+        return None if identity is None else identity.principal
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._connection.target}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way end with Unavailable. Closing twice is allowed."""
+        channel, self._channel, self._methods = self._channel, None, {}
+        if channel is not None:
+            channel.close()
+
+    def _run(self, request: Request[T], deadline: float | None) -> T:
+        timeout = self._connection.timeout(deadline, request.waits)
+        if self._channel is None:
+            raise RuntimeError("the client is closed")
+        try:
+            response = self._methods[request.method](request.message, timeout=timeout)
+        except grpc.RpcError as failure:
+            raise self._connection.error(failure, datetime.now(UTC)) from failure
+        return request.read(response)
+
+    def _run_all(self, batch: Batch[T], deadline: float | None) -> T:
+        return batch.result([self._run(request, deadline) for request in batch.requests()])
+
+    def _pages(self, listing: Listing, deadline: float | None) -> Iterator[Any]:
+        token = ""
+        while True:
+            page = self._run(listing(token), deadline)
+            yield from page.entries
+            token = page.after(token)
+            if not token:
+                return

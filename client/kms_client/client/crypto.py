@@ -1,0 +1,109 @@
+"""CryptoService."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import batches
+from ..batches import Varying
+from ..requests import crypto
+from ..requests.crypto import Context
+from ..values import (
+    BatchResult,
+    DataKey,
+    Decrypted,
+    DecryptedDataKey,
+    Encrypted,
+    EncryptedBatch,
+    ReEncrypted,
+    ReEncryptedBatch,
+)
+from .calls import Calls
+
+
+class CryptoCalls(Calls):
+    """Methods that encrypt and decrypt."""
+
+    def encrypt(
+        self, name: str, plaintext: bytes, *, context: Context | None = None, deadline: float | None = None
+    ) -> Encrypted:
+        """Encrypt one value, bound to *context*; text in it stands for its UTF-8."""
+        return self._run(crypto.encrypt(name, plaintext, context), deadline)
+
+    def decrypt(
+        self, name: str, ciphertext: bytes, *, context: Context | None = None, deadline: float | None = None
+    ) -> Decrypted:
+        """Decrypt one value, in the context in which it was encrypted."""
+        return self._run(crypto.decrypt(name, ciphertext, context), deadline)
+
+    def reencrypt(
+        self,
+        name: str,
+        ciphertext: bytes,
+        *,
+        context: Context | None = None,
+        destination: str = "",
+        deadline: float | None = None,
+    ) -> ReEncrypted:
+        """Bring a ciphertext to the primary version of its key, or of the key *destination*, in the same context."""
+        return self._run(crypto.reencrypt(name, ciphertext, context, destination), deadline)
+
+    def encrypt_batch(
+        self,
+        name: str,
+        plaintexts: Sequence[bytes],
+        *,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        deadline: float | None = None,
+    ) -> EncryptedBatch:
+        """Encrypt many values under one key and one context, in one message or as many as they need, one after another.
+
+        *varying* is the pair of the context that differs from value to value, such as `("row", row_ids)`. Each message
+        has the whole deadline. A bad item fails alone; an error of a message as a whole is raised.
+
+        Raises:
+            InvalidRequest: *varying* is not as long as *plaintexts*; nothing has been sent.
+        """
+        return self._run_all(batches.encrypt_batch(name, plaintexts, context, varying), deadline)
+
+    def decrypt_batch(
+        self,
+        name: str,
+        ciphertexts: Sequence[bytes],
+        *,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        deadline: float | None = None,
+    ) -> BatchResult:
+        """Decrypt many values; as encrypt_batch."""
+        return self._run_all(batches.decrypt_batch(name, ciphertexts, context, varying), deadline)
+
+    def reencrypt_batch(
+        self,
+        name: str,
+        ciphertexts: Sequence[bytes],
+        *,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        destination: str = "",
+        deadline: float | None = None,
+    ) -> ReEncryptedBatch:
+        """Bring many ciphertexts to the primary version of their key, or of *destination*; as encrypt_batch."""
+        return self._run_all(batches.reencrypt_batch(name, ciphertexts, context, varying, destination), deadline)
+
+    def generate_data_key(
+        self, name: str, *, length: int = 32, context: Context | None = None, deadline: float | None = None
+    ) -> DataKey:
+        """Make a data key of *length* bytes (16 to 64) under a key of purpose DATA_KEY."""
+        return self._run(crypto.generate_data_key(name, length, context), deadline)
+
+    def decrypt_data_key(
+        self, name: str, ciphertext: bytes, *, context: Context | None = None, deadline: float | None = None
+    ) -> DecryptedDataKey:
+        """Decrypt a data key that generate_data_key made."""
+        return self._run(crypto.decrypt_data_key(name, ciphertext, context), deadline)
+
+    def generate_random_bytes(self, length: int, *, deadline: float | None = None) -> bytes:
+        """Return *length* random bytes (1 to 1,024) from the token."""
+        return self._run(crypto.generate_random_bytes(length), deadline)

@@ -1,0 +1,19 @@
+"""NodeService and the standard health service."""
+
+from __future__ import annotations
+
+from ..requests import nodes
+from ..values import HealthStatus, Nodes
+from .calls import Calls
+
+
+class NodeCalls(Calls):
+    """Methods for the daemons themselves."""
+
+    def list_nodes(self, *, deadline: float | None = None) -> Nodes:
+        """Return the daemons that have joined and not left, by name."""
+        return self._run(nodes.list_nodes(), deadline)
+
+    def health(self, service: str = "", *, deadline: float | None = None) -> HealthStatus:
+        """Say whether the daemon, or one of its parts or services, serves (grpc.health.v1)."""
+        return self._run(nodes.health(service), deadline)

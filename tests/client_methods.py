@@ -1,0 +1,543 @@
+"""Every method of the clients as one row: its RPC, an answer, the call, what comes of it, and what was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from kms_client import (
+    KekState,
+    KeyState,
+    OperationState,
+    PlaceKind,
+    ProtectionLevel,
+    Purpose,
+    StopState,
+    Suite,
+)
+from kms_client.v1 import (
+    census_pb2,
+    crypto_pb2,
+    keys_pb2,
+    nodes_pb2,
+    operations_pb2,
+    policies_pb2,
+    tenants_pb2,
+)
+
+from tests.client_peer import Answer
+
+TENANT = "tenants/acme"
+KEY = "tenants/acme/keys/payroll"
+VERSION = "tenants/acme/keys/payroll/versions/3"
+PLACE = "tenants/acme/keys/payroll/places/crm-iban"
+POLICY = "tenants/acme/policies/gold"
+OPERATION = "tenants/acme/operations/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+MOMENT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
+
+
+def stamp(moment=MOMENT):
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def period(**parts):
+    message = Duration()
+    message.FromTimedelta(timedelta(**parts))
+    return message
+
+
+def key_of(request, context):
+    return keys_pb2.Key(name=KEY, purpose=1, primary_version=2)
+
+
+def encrypted(request, context):
+    return crypto_pb2.EncryptResponse(ciphertext=b"<" + request.plaintext + b">", version=2)
+
+
+def encrypted_batch(request, context):
+    return crypto_pb2.EncryptBatchResponse(ciphertexts=[b"<" + v + b">" for v in request.plaintexts], version=2)
+
+
+PROPAGATION = keys_pb2.Propagation(
+    commit_time=stamp(),
+    complete=True,
+    last_stop=period(milliseconds=1800),
+    nodes=[keys_pb2.NodeStop(node="node-b", state=2, after=period(milliseconds=1800))],
+)
+
+
+def stopped(kind):
+    return lambda r, _: kind(key=keys_pb2.Key(name=r.name, state=6, state_reason=r.reason), propagation=PROPAGATION)
+
+
+def reaches_nodes(value):
+    (node,) = value.propagation.nodes
+    return (value.propagation.complete, value.propagation.last_stop, node.state, node.after) == (
+        True,
+        timedelta(seconds=1.8),
+        StopState.ACKNOWLEDGED,
+        timedelta(seconds=1.8),
+    )
+
+
+def place_of(request, context):
+    return census_pb2.Place(name=request.name, count_time=request.count_time, counts=request.counts)
+
+
+def operation_of(request, context):
+    return operations_pb2.Operation(name=request.name, kind="rewrap", state=1, done=5, total=10, etag="e5")
+
+
+def runs(value):
+    return (value.name, value.kind, value.state, value.running) == (OPERATION, "rewrap", OperationState.RUNNING, True)
+
+
+RULES = {
+    "rotation_period": timedelta(days=90),
+    "encryption_limit": 2**40,
+    "cache_lifetime": timedelta(minutes=2),
+    "quarantine_period": timedelta(days=14),
+    "grace_period": timedelta(hours=1),
+    "automatic_retirement": True,
+}
+RULES_SENT = {
+    "rotation_period": period(days=90),
+    "encryption_limit": 2**40,
+    "cache_lifetime": period(minutes=2),
+    "quarantine_period": period(days=14),
+    "grace_period": period(hours=1),
+    "automatic_retirement": True,
+}
+
+
+class Row(NamedTuple):
+    rpc: str
+    answer: Answer
+    call: Callable[[Any], Any]
+    holds: Callable[[Any], bool]
+    sent: Message | None = None
+
+
+METHODS = {
+    name: Row(*row)
+    for name, row in {
+        "create_tenant": (
+            "CreateTenant",
+            lambda r, _: tenants_pb2.Tenant(name=f"tenants/{r.tenant_id}", display_name=r.tenant.display_name),
+            lambda c: c.create_tenant("acme", display_name="Acme"),
+            lambda v: (v.name, v.display_name) == (TENANT, "Acme"),
+        ),
+        "get_tenant": (
+            "GetTenant",
+            lambda r, _: tenants_pb2.Tenant(name=r.name),
+            lambda c: c.get_tenant(TENANT),
+            lambda v: v.name == TENANT,
+        ),
+        "list_tenants": (
+            "ListTenants",
+            lambda *_: tenants_pb2.ListTenantsResponse(tenants=[tenants_pb2.Tenant(name=TENANT)]),
+            lambda c: c.list_tenants(),
+            lambda v: [t.name for t in v] == [TENANT],
+        ),
+        "create_key": (
+            "CreateKey",
+            lambda r, _: keys_pb2.Key(
+                name=f"{r.parent}/keys/{r.key_id}",
+                purpose=r.key.purpose,
+                suite=r.key.suite,
+                protection_level=r.key.protection_level,
+                display_name=r.key.display_name,
+                labels=r.key.labels,
+                rotation_period=r.key.rotation_period,
+            ),
+            lambda c: c.create_key(
+                TENANT,
+                "payroll",
+                Purpose.ENCRYPT,
+                suite=Suite.XAES_256_GCM,
+                protection_level=ProtectionLevel.SOFTWARE,
+                display_name="Pay",
+                labels={"team": "pay"},
+                rotation_period=timedelta(days=90),
+            ),
+            lambda v: (
+                (v.name, v.purpose, v.suite, v.display_name, v.labels, v.rotation_period)
+                == (KEY, Purpose.ENCRYPT, Suite.XAES_256_GCM, "Pay", {"team": "pay"}, timedelta(days=90))
+            ),
+        ),
+        "get_key": ("GetKey", key_of, lambda c: c.get_key(KEY), lambda v: v.primary_version == 2),
+        "list_keys": (
+            "ListKeys",
+            lambda r, _: keys_pb2.ListKeysResponse(keys=[keys_pb2.Key(name=f"{r.parent}/keys/payroll")]),
+            lambda c: c.list_keys(TENANT),
+            lambda v: [k.name for k in v] == [KEY],
+        ),
+        "update_key": (
+            "UpdateKey",
+            lambda r, _: keys_pb2.Key(name=r.key.name, display_name=r.key.display_name, etag=r.key.etag),
+            lambda c: c.update_key(KEY, display_name="New", etag="7"),
+            lambda v: (v.name, v.display_name, v.etag) == (KEY, "New", "7"),
+        ),
+        "rotate_key": (
+            "RotateKey",
+            lambda r, _: keys_pb2.Key(name=r.name, etag=r.etag),
+            lambda c: c.rotate_key(KEY, etag="7"),
+            lambda v: (v.name, v.etag) == (KEY, "7"),
+        ),
+        "list_key_versions": (
+            "ListKeyVersions",
+            lambda r, _: keys_pb2.ListKeyVersionsResponse(
+                key_versions=[keys_pb2.KeyVersion(name=f"{r.parent}/versions/4")]
+            ),
+            lambda c: c.list_key_versions(KEY),
+            lambda v: [k.version for k in v] == [4],
+        ),
+        "list_keks": (
+            "ListKeks",
+            lambda r, _: keys_pb2.ListKeksResponse(
+                keks=[keys_pb2.Kek(name=f"{r.parent}/keks/4", wraps_reserved=2**31, state=2)]
+            ),
+            lambda c: c.list_keks(TENANT),
+            lambda v: (
+                [(k.version, k.wraps_reserved, k.state) for k in v] == [(4, 2**31, KekState.DESTRUCTION_SCHEDULED)]
+            ),
+        ),
+        "rotate_kek": (
+            "RotateKek",
+            lambda r, _: keys_pb2.Kek(name=f"{r.parent}/keks/{r.primary_version + 1}"),
+            lambda c: c.rotate_kek(TENANT, primary_version=4),
+            lambda v: v.version == 5,
+        ),
+        "encrypt": (
+            "Encrypt",
+            encrypted,
+            lambda c: c.encrypt(KEY, b"a", context={"row": "1"}),
+            lambda v: (v.ciphertext, v.version) == (b"<a>", 2),
+        ),
+        "decrypt": (
+            "Decrypt",
+            lambda r, _: crypto_pb2.DecryptResponse(plaintext=r.ciphertext[1:-1], version=1, primary=False),
+            lambda c: c.decrypt(KEY, b"<a>", context={"row": "1"}),
+            lambda v: (v.plaintext, v.version, v.primary) == (b"a", 1, False),
+        ),
+        "reencrypt": (
+            "ReEncrypt",
+            lambda r, _: crypto_pb2.ReEncryptResponse(ciphertext=r.ciphertext, version=2, changed=True),
+            lambda c: c.reencrypt(KEY, b"<a>"),
+            lambda v: (v.ciphertext, v.version, v.changed) == (b"<a>", 2, True),
+        ),
+        "encrypt_batch": (
+            "EncryptBatch",
+            encrypted_batch,
+            lambda c: c.encrypt_batch(KEY, [b"a", b"b"], varying=("row", ["1", "2"])),
+            lambda v: v.complete() == [b"<a>", b"<b>"],
+        ),
+        "decrypt_batch": (
+            "DecryptBatch",
+            lambda r, _: crypto_pb2.DecryptBatchResponse(plaintexts=[v[1:-1] for v in r.ciphertexts]),
+            lambda c: c.decrypt_batch(KEY, [b"<a>", b"<>"]),
+            lambda v: v.complete() == [b"a", b""],
+        ),
+        "reencrypt_batch": (
+            "ReEncryptBatch",
+            lambda r, _: crypto_pb2.ReEncryptBatchResponse(ciphertexts=r.ciphertexts, version=3, changed=1),
+            lambda c: c.reencrypt_batch(KEY, [b"<a>", b"<b>"]),
+            lambda v: (v.complete(), v.version, v.changed) == ([b"<a>", b"<b>"], 3, 1),
+        ),
+        "generate_data_key": (
+            "GenerateDataKey",
+            lambda r, _: crypto_pb2.GenerateDataKeyResponse(plaintext=bytes(r.length), ciphertext=b"c", version=1),
+            lambda c: c.generate_data_key(KEY, length=16),
+            lambda v: (v.plaintext, v.ciphertext) == (bytes(16), b"c"),
+        ),
+        "decrypt_data_key": (
+            "DecryptDataKey",
+            lambda *_: crypto_pb2.DecryptDataKeyResponse(plaintext=bytes(16), version=1),
+            lambda c: c.decrypt_data_key(KEY, b"c"),
+            lambda v: (v.plaintext, v.version) == (bytes(16), 1),
+        ),
+        "generate_random_bytes": (
+            "GenerateRandomBytes",
+            lambda r, _: crypto_pb2.GenerateRandomBytesResponse(data=bytes(r.length)),
+            lambda c: c.generate_random_bytes(32),
+            lambda v: v == bytes(32),
+        ),
+        "create_key_with_its_own_rules": (
+            "CreateKey",
+            lambda r, _: keys_pb2.Key(name=f"{r.parent}/keys/{r.key_id}", state=1),
+            lambda c: c.create_key(TENANT, "payroll", Purpose.ENCRYPT, policy=POLICY, pending=True, **RULES),
+            lambda v: v.state is KeyState.PENDING,
+            keys_pb2.CreateKeyRequest(
+                parent=TENANT, key_id="payroll", key=keys_pb2.Key(purpose=1, policy=POLICY, **RULES_SENT), pending=True
+            ),
+        ),
+        "update_key_and_its_rules": (
+            "UpdateKey",
+            lambda r, _: r.key,
+            lambda c: c.update_key(
+                KEY,
+                policy="",
+                encryption_limit=2**40,
+                automatic_retirement=False,
+                clear=("grace_period", "rotation_period"),
+            ),
+            lambda v: (
+                (v.policy, v.encryption_limit, v.automatic_retirement, v.grace_period) == ("", 2**40, False, None)
+            ),
+            keys_pb2.UpdateKeyRequest(
+                key=keys_pb2.Key(name=KEY, encryption_limit=2**40, automatic_retirement=False),
+                update_mask=FieldMask(
+                    paths=["policy", "encryption_limit", "automatic_retirement", "rotation_period", "grace_period"]
+                ),
+            ),
+        ),
+        "rotate_keys": (
+            "RotateKeys",
+            lambda r, _: operations_pb2.Operation(name=OPERATION, kind="rotate_keys", target=r.parent, state=1),
+            lambda c: c.rotate_keys(TENANT),
+            lambda v: (v.name, v.target, v.end_time) == (OPERATION, TENANT, None),
+            keys_pb2.RotateKeysRequest(parent=TENANT),
+        ),
+        "activate_key": (
+            "ActivateKey",
+            lambda r, _: keys_pb2.Key(name=r.name, state=2, state_time=stamp()),
+            lambda c: c.activate_key(KEY, etag="7"),
+            lambda v: (v.state, v.state_time) == (KeyState.ACTIVE, MOMENT),
+            keys_pb2.ActivateKeyRequest(name=KEY, etag="7"),
+        ),
+        "suspend_key": (
+            "SuspendKey",
+            stopped(keys_pb2.SuspendKeyResponse),
+            lambda c: c.suspend_key(KEY, reason="audit", etag="7"),
+            lambda v: (v.key.name, v.key.state_reason) == (KEY, "audit") and reaches_nodes(v),
+            keys_pb2.SuspendKeyRequest(name=KEY, reason="audit", etag="7"),
+        ),
+        "resume_key": (
+            "ResumeKey",
+            lambda r, _: keys_pb2.Key(name=r.name, state=2),
+            lambda c: c.resume_key(KEY, etag="7"),
+            lambda v: v.state is KeyState.ACTIVE,
+            keys_pb2.ResumeKeyRequest(name=KEY, etag="7"),
+        ),
+        "archive_key": (
+            "ArchiveKey",
+            lambda r, _: keys_pb2.Key(name=r.name, state=5),
+            lambda c: c.archive_key(KEY, etag="7"),
+            lambda v: v.state is KeyState.ARCHIVED,
+            keys_pb2.ArchiveKeyRequest(name=KEY, etag="7"),
+        ),
+        "revoke_key": (
+            "RevokeKey",
+            stopped(keys_pb2.RevokeKeyResponse),
+            lambda c: c.revoke_key(KEY, reason="leaked", etag="7", wait=True),
+            lambda v: v.key.state is KeyState.REVOKED and reaches_nodes(v),
+            keys_pb2.RevokeKeyRequest(name=KEY, reason="leaked", etag="7", wait=True),
+        ),
+        "revoke_key_version": (
+            "RevokeKeyVersion",
+            lambda r, _: keys_pb2.RevokeKeyVersionResponse(
+                key_version=keys_pb2.KeyVersion(name=r.name, state=6, state_reason=r.reason),
+                key=keys_pb2.Key(name=KEY, primary_version=4),
+                propagation=PROPAGATION,
+            ),
+            lambda c: c.revoke_key_version(VERSION, reason="leaked", etag="7", wait=True),
+            lambda v: (v.key_version.version, v.key.primary_version) == (3, 4) and reaches_nodes(v),
+            keys_pb2.RevokeKeyVersionRequest(name=VERSION, reason="leaked", etag="7", wait=True),
+        ),
+        "schedule_key_destruction": (
+            "ScheduleKeyDestruction",
+            lambda r, _: keys_pb2.Key(name=r.name, state=7, destroy_time=stamp()),
+            lambda c: c.schedule_key_destruction(KEY, reason="gone", waiting_period=timedelta(days=30), etag="7"),
+            lambda v: (v.state, v.destroy_time) == (KeyState.DESTRUCTION_SCHEDULED, MOMENT),
+            keys_pb2.ScheduleKeyDestructionRequest(name=KEY, reason="gone", waiting_period=period(days=30), etag="7"),
+        ),
+        "cancel_key_destruction": (
+            "CancelKeyDestruction",
+            lambda r, _: keys_pb2.Key(name=r.name, state=2),
+            lambda c: c.cancel_key_destruction(KEY, etag="7"),
+            lambda v: (v.state, v.destroy_time) == (KeyState.ACTIVE, None),
+            keys_pb2.CancelKeyDestructionRequest(name=KEY, etag="7"),
+        ),
+        "retire_key_version": (
+            "RetireKeyVersion",
+            lambda r, _: keys_pb2.KeyVersion(name=r.name, state=7, destroy_time=stamp()),
+            lambda c: c.retire_key_version(VERSION),
+            lambda v: (v.version, v.state, v.destroy_time) == (3, KeyState.DESTRUCTION_SCHEDULED, MOMENT),
+            keys_pb2.RetireKeyVersionRequest(name=VERSION),
+        ),
+        "cancel_key_version_retirement": (
+            "CancelKeyVersionRetirement",
+            lambda r, _: keys_pb2.KeyVersion(name=r.name, state=5),
+            lambda c: c.cancel_key_version_retirement(VERSION),
+            lambda v: (v.version, v.state) == (3, KeyState.ARCHIVED),
+            keys_pb2.CancelKeyVersionRetirementRequest(name=VERSION),
+        ),
+        "list_destruction_receipts": (
+            "ListDestructionReceipts",
+            lambda *_: keys_pb2.ListDestructionReceiptsResponse(
+                receipts=[keys_pb2.DestructionReceipt(subject=VERSION, body="{}", signature=b"s", create_time=stamp())]
+            ),
+            lambda c: c.list_destruction_receipts(KEY, page_size=5),
+            lambda v: [(r.subject, r.body, r.signature, r.create_time) for r in v] == [(VERSION, "{}", b"s", MOMENT)],
+            keys_pb2.ListDestructionReceiptsRequest(parent=KEY, page_size=5),
+        ),
+        "get_signing_key": (
+            "GetSigningKey",
+            lambda *_: keys_pb2.SigningKey(public_key_pem="PEM"),
+            lambda c: c.get_signing_key(),
+            lambda v: v.public_key_pem == "PEM",
+            keys_pb2.GetSigningKeyRequest(),
+        ),
+        "create_policy": (
+            "CreatePolicy",
+            lambda r, _: policies_pb2.Policy(name=f"{r.parent}/policies/{r.policy_id}", version=1, **RULES_SENT),
+            lambda c: c.create_policy(TENANT, "gold", **RULES),
+            lambda v: (v.name, v.version) == (POLICY, 1) and {n: getattr(v, n) for n in RULES} == RULES,
+            policies_pb2.CreatePolicyRequest(parent=TENANT, policy_id="gold", policy=policies_pb2.Policy(**RULES_SENT)),
+        ),
+        "get_policy": (
+            "GetPolicy",
+            lambda r, _: policies_pb2.Policy(name=r.name, version=4, create_time=stamp(), creator="operators/root"),
+            lambda c: c.get_policy(POLICY),
+            lambda v: (v.name, v.version, v.create_time, v.creator) == (POLICY, 4, MOMENT, "operators/root"),
+            policies_pb2.GetPolicyRequest(name=POLICY),
+        ),
+        "list_policies": (
+            "ListPolicies",
+            lambda *_: policies_pb2.ListPoliciesResponse(policies=[policies_pb2.Policy(name=POLICY)]),
+            lambda c: c.list_policies(TENANT, page_size=5),
+            lambda v: [p.name for p in v] == [POLICY],
+            policies_pb2.ListPoliciesRequest(parent=TENANT, page_size=5),
+        ),
+        "list_policy_versions": (
+            "ListPolicyVersions",
+            lambda *_: policies_pb2.ListPolicyVersionsResponse(policies=[policies_pb2.Policy(name=POLICY, version=2)]),
+            lambda c: c.list_policy_versions(POLICY, page_size=5),
+            lambda v: [p.version for p in v] == [2],
+            policies_pb2.ListPolicyVersionsRequest(parent=POLICY, page_size=5),
+        ),
+        "update_policy": (
+            "UpdatePolicy",
+            lambda r, _: policies_pb2.Policy(name=r.policy.name, version=r.policy.version + 1),
+            lambda c: c.update_policy(POLICY, rotation_period=timedelta(0), automatic_retirement=False, version=4),
+            lambda v: v.version == 5,
+            policies_pb2.UpdatePolicyRequest(
+                policy=policies_pb2.Policy(name=POLICY, version=4, rotation_period=period()),
+                update_mask=FieldMask(paths=["rotation_period", "automatic_retirement"]),
+            ),
+        ),
+        "create_place": (
+            "CreatePlace",
+            lambda r, _: census_pb2.Place(name=f"{r.parent}/places/{r.place_id}", kind=r.place.kind),
+            lambda c: c.create_place(KEY, "crm-iban", PlaceKind.COLUMN, description="crm, customers.iban"),
+            lambda v: (v.name, v.kind, v.count_time) == (PLACE, PlaceKind.COLUMN, None),
+            census_pb2.CreatePlaceRequest(
+                parent=KEY, place_id="crm-iban", place=census_pb2.Place(kind=1, description="crm, customers.iban")
+            ),
+        ),
+        "list_places": (
+            "ListPlaces",
+            lambda *_: census_pb2.ListPlacesResponse(
+                places=[census_pb2.Place(name=PLACE)], complete_time=stamp(), declarer="operators/root"
+            ),
+            lambda c: c.list_places(KEY),
+            lambda v: ([p.name for p in v.places], v.complete_time, v.declarer) == ([PLACE], MOMENT, "operators/root"),
+            census_pb2.ListPlacesRequest(parent=KEY),
+        ),
+        "delete_place": (
+            "DeletePlace",
+            lambda *_: Empty(),
+            lambda c: c.delete_place(PLACE),
+            lambda v: v is None,
+            census_pb2.DeletePlaceRequest(name=PLACE),
+        ),
+        "declare_places": (
+            "DeclarePlaces",
+            lambda *_: census_pb2.ListPlacesResponse(),
+            lambda c: c.declare_places(KEY, complete=True),
+            lambda v: (v.places, v.complete_time) == ((), None),
+            census_pb2.DeclarePlacesRequest(name=KEY, complete=True),
+        ),
+        "report_census": (
+            "ReportCensus",
+            place_of,
+            lambda c: c.report_census(PLACE, {3: 2**40, 1: 0}, count_time=MOMENT),
+            lambda v: (v.counts, v.count_time) == ({1: 0, 3: 2**40}, MOMENT),
+            census_pb2.ReportCensusRequest(
+                name=PLACE,
+                count_time=stamp(),
+                counts=[census_pb2.VersionCount(version=1), census_pb2.VersionCount(version=3, count=2**40)],
+            ),
+        ),
+        "list_operations": (
+            "ListOperations",
+            lambda *_: operations_pb2.ListOperationsResponse(operations=[operations_pb2.Operation(name=OPERATION)]),
+            lambda c: c.list_operations(TENANT, page_size=5),
+            lambda v: [o.name for o in v] == [OPERATION],
+            operations_pb2.ListOperationsRequest(parent=TENANT, page_size=5),
+        ),
+        "get_operation": (
+            "GetOperation",
+            operation_of,
+            lambda c: c.get_operation(OPERATION),
+            runs,
+            operations_pb2.GetOperationRequest(name=OPERATION),
+        ),
+        "wait_operation": (
+            "WaitOperation",
+            operation_of,
+            lambda c: c.wait_operation(OPERATION, seconds=2.5, etag="e4"),
+            runs,
+            operations_pb2.WaitOperationRequest(name=OPERATION, timeout=period(seconds=2.5), etag="e4"),
+        ),
+        "cancel_operation": (
+            "CancelOperation",
+            operation_of,
+            lambda c: c.cancel_operation(OPERATION),
+            runs,
+            operations_pb2.CancelOperationRequest(name=OPERATION),
+        ),
+        "resume_operation": (
+            "ResumeOperation",
+            operation_of,
+            lambda c: c.resume_operation(OPERATION),
+            runs,
+            operations_pb2.ResumeOperationRequest(name=OPERATION),
+        ),
+        "list_nodes": (
+            "ListNodes",
+            lambda *_: nodes_pb2.ListNodesResponse(
+                nodes=[nodes_pb2.Node(uid="u", name="node-a", acknowledged_epoch=7, seen_time=stamp(), self=True)],
+                revocation_epoch=7,
+            ),
+            lambda c: c.list_nodes(),
+            lambda v: (
+                (v.revocation_epoch, [(n.uid, n.name, n.acknowledged_epoch, n.seen_time, n.is_self) for n in v.nodes])
+                == (7, [("u", "node-a", 7, MOMENT, True)])
+            ),
+            nodes_pb2.ListNodesRequest(),
+        ),
+        "reencrypt_to_another_key": (
+            "ReEncrypt",
+            lambda r, _: crypto_pb2.ReEncryptResponse(ciphertext=r.ciphertext, version=1, changed=True),
+            lambda c: c.reencrypt(KEY, b"<a>", destination="tenants/acme/keys/fresh"),
+            lambda v: v.changed,
+            crypto_pb2.ReEncryptRequest(name=KEY, ciphertext=b"<a>", destination="tenants/acme/keys/fresh"),
+        ),
+        "reencrypt_batch_to_another_key": (
+            "ReEncryptBatch",
+            lambda r, _: crypto_pb2.ReEncryptBatchResponse(ciphertexts=r.ciphertexts, version=1, changed=1),
+            lambda c: c.reencrypt_batch(KEY, [b"<a>"], destination="tenants/acme/keys/fresh"),
+            lambda v: v.changed == 1,
+            crypto_pb2.ReEncryptBatchRequest(name=KEY, ciphertexts=[b"<a>"], destination="tenants/acme/keys/fresh"),
+        ),
+    }.items()
+}
