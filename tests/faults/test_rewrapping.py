@@ -7,7 +7,7 @@ import pytest
 
 from kms.core.errors import CorruptRecord, HsmUnavailable
 from kms.core.ports import RewrapItem
-from kms.core.wrapping import WrapMechanism
+from kms.core.wrapping import WrapMechanism, WrappedDek
 from tests.softhsm_token import Opened, make_kek, works
 
 pytestmark = pytest.mark.softhsm
@@ -84,6 +84,23 @@ async def test_a_module_that_leaves_operations_active_after_an_error_still_blame
             await vault.unwrap(old, good.wrapped, b"elsewhere")
         assert await works(vault, new)
         assert vault.status.restarts == 0
+
+
+WRAP_16 = """
+sealed = keys()[0].encrypt(bytes(16), mechanism=Mechanism.AES_GCM, mechanism_param=pkcs11.GCMParams(bytes(12), b"old", 128))
+result = sealed.hex()
+"""
+
+
+async def test_what_is_no_dek_is_not_re_wrapped_though_it_unwraps(shared_token):
+    async with Opened(shared_token.vault(mechanism="aes-gcm")) as vault:
+        old, new = await make_kek(vault), await make_kek(vault)
+        body = bytes.fromhex(shared_token.run(WRAP_16, old))
+        blob = WrappedDek(WrapMechanism.AES_GCM, old.uid, old.version, bytes(12), body).encode()
+        (result,) = await vault.rewrap(old, new, [RewrapItem(blob, b"old", b"new")])
+        assert "another length" in str(result)
+        with pytest.raises(CorruptRecord, match="another length"):
+            await vault.unwrap(old, blob, b"old")
 
 
 async def test_a_lost_token_fails_the_batch(fresh_token):

@@ -70,6 +70,15 @@ async def test_a_lost_token_gets_no_new_key(fresh_token):
     assert run(fresh_token, COUNT) == 2
 
 
+async def test_a_token_whose_keks_have_vanished_gets_no_signing_key_from_the_host_that_used_them(fresh_token):
+    async with Opened(fresh_token.vault()) as vault:
+        kek = await make_kek(vault)
+        fresh_token.run("keys()[0].destroy()", kek)
+        with pytest.raises(HsmUnavailable, match="lost"):
+            await vault.public_key()
+        assert run(fresh_token, COUNT) == 0
+
+
 async def test_a_pair_that_was_removed_is_missed_by_sign_and_made_anew_by_public_key_alone(fresh_token):
     async with Opened(fresh_token.vault()) as vault:
         before = await vault.public_key()
