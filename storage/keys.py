@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.keyring import Key
@@ -106,6 +106,11 @@ class Keys:
         """Return the key."""
         query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.id == uid)
         return read_one(await self._session.rows(query), key)
+
+    async def count(self, tenant: TenantUid) -> int:
+        """Return how many keys the tenant has."""
+        [[number]] = await self._session.rows(select(func.count()).select_from(k).where(k.c.tenant_id == tenant))
+        return int(number)
 
     async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[Key]:
         """Return at most *limit* keys with slugs greater than *after*, ordered by slug."""

@@ -13,13 +13,13 @@ from kms.core.names import KeyName, KeyVersionName, PlaceName, Principal, Tenant
 from kms.core.policy import Overrides
 from kms.core.rotation import finished
 from kms.hsm.pkcs11 import Pkcs11Vault
-from kms.services.census import Census, NewPlace, Standings
+from kms.services.census import Census, NewPlace
 from kms.services.destruction import Destruction, KeyDestruction
-from kms.services.keyrings import Ring
 from kms.services.keys import Keys, NewKey
 from kms.services.lineages import lineage_of
 from kms.services.receipts import Receipts
 from kms.services.rotating import Rotator
+from kms.services.statuses import KeyStatus
 from storage.database import Database
 from tests.node import Node, new_key
 
@@ -38,13 +38,11 @@ class Lifespan:
         self.dropped: list[TenantUid] = []
         self.woken = 0
         self.rotator = Rotator(self.storage, node.wrapping, self.now)
-        self.keys = Keys(self.storage, node.tenants, node.keyrings, self.rotator, node.usage, self.now)
-        self.standings = Standings(self.storage, self.now)
+        self.keys = Keys(self.storage, node.tenants, node.keyrings, self.rotator, self.now)
         self.receipts = Receipts(self.storage, vault, node.tenants, self.now)
         self.destruction = Destruction(
             self.storage,
             self.keys,
-            self.standings,
             self.receipts,
             self._wake,
             HORIZON,
@@ -74,7 +72,7 @@ class Lifespan:
             NewKey(wish.slug, "", wish.purpose, wish.suite, {}, overrides=overrides or Overrides()),
         )
 
-    async def ring(self) -> Ring:
+    async def ring(self) -> KeyStatus:
         return await self.keys.get(self.caller, self.name)
 
     async def version(self, number: int) -> KeyVersion:

@@ -94,6 +94,10 @@ class KeyRepository(Protocol):
         """Return the key."""
         ...
 
+    async def count(self, tenant: TenantUid) -> int:
+        """Return how many keys the tenant has."""
+        ...
+
     async def add(self, new: Key) -> Key:
         """Store a new key with revision 1 and return it so.
 

@@ -12,10 +12,9 @@ from kms.core.census import Place, PlaceCount, PlaceKind
 from kms.core.errors import invalid
 from kms.core.names import KeyName, PlaceName, Principal, parse_slug
 from kms.rpc.fields import parse_text
-from kms.services.census import MOST_COUNTS, Census, NewPlace, Places, Standing
-from kms.services.keyrings import Ring
+from kms.services.census import MOST_COUNTS, Census, NewPlace, Places
+from kms.services.statuses import KeyStatus
 from kms.v1 import census_pb2 as pb
-from kms.v1 import keys_pb2
 
 LONGEST_DESCRIPTION = 256
 NEWEST_SHOWN = 1_000  # counts of one place
@@ -39,7 +38,7 @@ class CensusServicer:
             description=parse_text(request.place.description, "place.description", LONGEST_DESCRIPTION),
         )
         places = await self._census.create_place(caller, name, wish)
-        return place_message(places.ring, places.places[0], ())
+        return place_message(places.status, places.places[0], ())
 
     async def ListPlaces(self, request: pb.ListPlacesRequest, caller: Principal) -> pb.ListPlacesResponse:
         """List the places of a key."""
@@ -64,7 +63,7 @@ class CensusServicer:
         counted_at = _parse_time(request.count_time, "count_time")
         places = await self._census.report(caller, name, counted_at, _parse_counts(request.counts))
         place = places.places[0]
-        return place_message(places.ring, place, places.counts[place.slug])
+        return place_message(places.status, place, places.counts[place.slug])
 
 
 def _parse_kind(number: int) -> PlaceKind:
@@ -94,19 +93,19 @@ def _parse_counts(counts: Iterable[pb.VersionCount]) -> dict[int, int]:
 
 
 def _places_message(places: Places) -> pb.ListPlacesResponse:
-    key = places.ring.key
+    key = places.status.key
     message = pb.ListPlacesResponse(declarer=key.places_complete_by)
     for place in places.places:
-        message.places.append(place_message(places.ring, place, places.counts.get(place.slug, ())))
+        message.places.append(place_message(places.status, place, places.counts.get(place.slug, ())))
     if key.places_complete_at is not None:
         message.complete_time.FromDatetime(key.places_complete_at)
     return message
 
 
-def place_message(ring: Ring, place: Place, counts: Iterable[PlaceCount]) -> pb.Place:
+def place_message(status: KeyStatus, place: Place, counts: Iterable[PlaceCount]) -> pb.Place:
     """Format a place with its counts, those of the newest versions."""
     message = pb.Place(
-        name=str(PlaceName(ring.tenant.slug, ring.key.slug, place.slug)),
+        name=str(PlaceName(status.tenant.slug, status.key.slug, place.slug)),
         kind=place.kind.name,
         description=place.description,
         creator=place.created_by,
@@ -119,22 +118,3 @@ def place_message(ring: Ring, place: Place, counts: Iterable[PlaceCount]) -> pb.
     for count in shown:
         message.counts.add(version=count.version, count=count.count)
     return message
-
-
-def put_standing(message: keys_pb2.KeyVersion, standing: Standing) -> None:
-    """Add to a key version what is known of it beside its record."""
-    message.encryptions_reserved = standing.reserved
-    uses, census = standing.uses, standing.census
-    message.refused_uses = uses.refused
-    if uses.last_used_at is not None:
-        message.last_use_time.FromDatetime(uses.last_used_at)
-    if uses.last_refused_at is not None:
-        message.last_refused_time.FromDatetime(uses.last_refused_at)
-    message.census.known = not census.unknown
-    message.census.count = census.count
-    message.census.unknown_reasons.extend(census.unknown)
-    message.census.next_step = standing.next_step
-    for place, count in census.places:
-        message.census.places.add(place=place, count=count)
-    if census.ends_at is not None:
-        message.census.estimated_end_time.FromDatetime(census.ends_at)

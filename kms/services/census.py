@@ -13,17 +13,12 @@ from kms.core.census import (
     Place,
     PlaceCount,
     PlaceKind,
-    Uses,
-    VersionCensus,
-    census,
-    next_step,
 )
 from kms.core.errors import AlreadyExists, FailedPrecondition, NotFound, invalid
-from kms.core.keyring import Key, KeyVersion
 from kms.core.names import KeyName, PlaceName, Principal
-from kms.core.ports import Counter, Storage
-from kms.services.keyrings import Ring
+from kms.core.ports import Storage
 from kms.services.keys import Keys
+from kms.services.statuses import KeyStatus
 
 MOST_COUNTS: Final = 2_000  # versions in one report
 AT_ONCE: Final = 1_000  # versions looked up in one query
@@ -42,54 +37,20 @@ class NewPlace:
 class Places:
     """The places of a key with their counts, by place."""
 
-    ring: Ring
+    status: KeyStatus
     places: Sequence[Place]
     counts: Mapping[str, Sequence[PlaceCount]]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What is known of one version beside its record."""
-
-    reserved: int
-    uses: Uses
-    census: VersionCensus
-    next_step: str  # what remains to be done, in words
-
-
-class Standings:
-    """Puts together what is known of versions: counters, uses, places and counts."""
-
-    def __init__(self, storage: Storage, now: Callable[[], datetime]) -> None:
-        self._storage = storage
-        self._now = now
-
-    async def of(self, key: Key, versions: Sequence[KeyVersion]) -> list[Standing]:
-        """Return what is known of these versions of a key as it is stored now."""
-        counters = [Counter(key.tenant, key.uid, version.version) for version in versions]
-        reserved = await self._storage.reserved(counters)
-        uses: list[Uses] = []
-        for start in range(0, len(counters), AT_ONCE):
-            uses += await self._storage.uses(counters[start : start + AT_ONCE])
-        async with self._storage.transaction(key.tenant) as work:
-            places = await work.places.list_of_key(key.tenant, key.uid)
-            counts = await work.places.counts(key.tenant, key.uid, [version.version for version in versions])
-        now = self._now()
-        of_version: dict[int, list[PlaceCount]] = {}
-        for count in counts:
-            of_version.setdefault(count.version, []).append(count)
-        standings = []
-        for version, number, used in zip(versions, reserved, uses, strict=True):
-            found = census(now, key, version, number, places, of_version.get(version.version, ()), used)
-            standings.append(Standing(number, used, found, next_step(now, key, version, found)))
-        return standings
 
 
 class Census:
     """The registry of places."""
 
     def __init__(
-        self, storage: Storage, keys: Keys, counted: Callable[[Ring], Awaitable[object]], now: Callable[[], datetime]
+        self,
+        storage: Storage,
+        keys: Keys,
+        counted: Callable[[KeyStatus], Awaitable[object]],
+        now: Callable[[], datetime],
     ) -> None:
         """*counted* is called after every report: a version may have become free to retire."""
         self._storage = storage
@@ -104,8 +65,8 @@ class Census:
             AlreadyExists: the key has a place of that slug.
             FailedPrecondition: it has as many as it may have.
         """
-        ring = await self._keys.get(caller, name)
-        tenant, key = ring.tenant, ring.key
+        status = await self._keys.get(caller, name)
+        tenant, key = status.tenant, status.key
         async with self._storage.transaction(tenant.uid, write=True) as work:
             there = await work.places.list_of_key(tenant.uid, key.uid)
             if any(place.slug == wish.slug for place in there):
@@ -123,7 +84,7 @@ class Census:
                     created_by=str(caller),
                 )
             )
-        return Places(ring, [place], {})
+        return Places(status, [place], {})
 
     async def list_places(self, caller: Principal, name: KeyName) -> Places:
         """Return all places of a key."""
@@ -135,21 +96,21 @@ class Census:
         Raises:
             NotFound: no such place.
         """
-        ring = await self._keys.get(caller, name.parent)
-        async with self._storage.transaction(ring.tenant.uid, write=True) as work:
-            place = _named(await work.places.list_of_key(ring.tenant.uid, ring.key.uid), name)
-            await work.keys.replace(replace(ring.key, places_complete_at=None, places_complete_by=""))
+        status = await self._keys.get(caller, name.parent)
+        async with self._storage.transaction(status.tenant.uid, write=True) as work:
+            place = _named(await work.places.list_of_key(status.tenant.uid, status.key.uid), name)
+            await work.keys.replace(replace(status.key, places_complete_at=None, places_complete_by=""))
             await work.places.remove(place)
-            await work.epochs.changed(ring.tenant.uid)
+            await work.epochs.changed(status.tenant.uid)
 
     async def declare(self, caller: Principal, name: KeyName, *, complete: bool) -> Places:
         """Say whether the places are all there are."""
-        ring = await self._keys.get(caller, name)
+        status = await self._keys.get(caller, name)
         at, by = (self._now(), str(caller)) if complete else (None, "")
-        async with self._storage.transaction(ring.tenant.uid, write=True) as work:
-            key = await work.keys.replace(replace(ring.key, places_complete_at=at, places_complete_by=by))
-            await work.epochs.changed(ring.tenant.uid)
-        return await self._places(Ring(ring.tenant, key))
+        async with self._storage.transaction(status.tenant.uid, write=True) as work:
+            key = await work.keys.replace(replace(status.key, places_complete_at=at, places_complete_by=by))
+            await work.epochs.changed(status.tenant.uid)
+        return await self._places(replace(status, key=key))
 
     async def report(
         self, caller: Principal, name: PlaceName, counted_at: datetime, reported: Mapping[int, int]
@@ -160,8 +121,8 @@ class Census:
             InvalidRequest: a time in the future, or a version that the key does not have.
             FailedPrecondition: a newer count has been reported.
         """
-        ring = await self._keys.get(caller, name.parent)
-        tenant, key = ring.tenant, ring.key
+        status = await self._keys.get(caller, name.parent)
+        tenant, key = status.tenant, status.key
         if counted_at > self._now() + REPORT_SLACK:
             raise invalid("count_time", "must not be in the future")
         if len(reported) > MOST_COUNTS:
@@ -180,17 +141,17 @@ class Census:
             place = await work.places.replace(replace(place, counted_at=counted_at, reported_by=str(caller)))
             merged = _merged(place, stored, reported, counted_at)
             await work.places.put_counts(merged)
-        await self._counted(ring)
-        return Places(ring, [place], {place.slug: [count for count in merged if count.count > 0]})
+        await self._counted(status)
+        return Places(status, [place], {place.slug: [count for count in merged if count.count > 0]})
 
-    async def _places(self, ring: Ring) -> Places:
-        async with self._storage.transaction(ring.tenant.uid) as work:
-            places = await work.places.list_of_key(ring.tenant.uid, ring.key.uid)
-            counts = await work.places.counts(ring.tenant.uid, ring.key.uid)
+    async def _places(self, status: KeyStatus) -> Places:
+        async with self._storage.transaction(status.tenant.uid) as work:
+            places = await work.places.list_of_key(status.tenant.uid, status.key.uid)
+            counts = await work.places.counts(status.tenant.uid, status.key.uid)
         by_place: dict[str, list[PlaceCount]] = {}
         for count in counts:
             by_place.setdefault(count.place, []).append(count)
-        return Places(ring, places, by_place)
+        return Places(status, places, by_place)
 
 
 def _named(places: Sequence[Place], name: PlaceName) -> Place:

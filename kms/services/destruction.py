@@ -6,7 +6,7 @@ a use is refused, reported, and makes the census unknown again; (3) destruction,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,11 +24,10 @@ from kms.core.ports import Storage
 from kms.core.receipts import JsonValue, moment
 from kms.core.rotation import planned
 from kms.failpoints import reach
-from kms.services.census import Standing, Standings
-from kms.services.keyrings import Ring
-from kms.services.keys import Keys
+from kms.services.keys import Keys, current_key
 from kms.services.lineages import lineage_of, policy_of
 from kms.services.receipts import Receipts
+from kms.services.statuses import KeyStatus, VersionStatus, key_status, version_statuses
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +43,6 @@ class Destruction:
         self,
         storage: Storage,
         keys: Keys,
-        standings: Standings,
         receipts: Receipts,
         wake: Callable[[], None],
         horizon: timedelta,
@@ -53,86 +51,87 @@ class Destruction:
     ) -> None:
         self._storage = storage
         self._keys = keys
-        self._standings = standings
         self._receipts = receipts
         self._wake = wake
         self._horizon = horizon
         self._drop = drop
         self._now = now
 
-    async def retire_version(self, caller: Principal, name: KeyVersionName) -> tuple[Ring, KeyVersion]:
+    async def retire_version(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, KeyVersion]:
         """Begin the quarantine of an archived or revoked version.
 
         Raises:
             WrongKeyState: it is neither.
             FailedPrecondition: its census is not known to be zero; the message says what is missing.
         """
-        ring = await self._keys.get(caller, name.key)
-        version = await self._version(ring.tenant, ring.key, name.version)
-        return await self._retire(ring, version, f"retired by {caller}")
+        status = await self._keys.get(caller, name.key)
+        version = await self._version(status.tenant, status.key, name.version)
+        return await self._retire(status, version, f"retired by {caller}")
 
-    async def retire_automatically(self, ring: Ring) -> int:
+    async def retire_automatically(self, status: KeyStatus) -> int:
         """Begin the quarantine of the key's versions that are known to protect nothing, where its policy says so."""
-        async with self._storage.transaction(ring.tenant.uid) as work:
-            policy, _ = await policy_of(work, ring.key)
+        async with self._storage.transaction(status.tenant.uid) as work:
+            policy, _ = await policy_of(work, status.key)
         if not policy.automatic_retirement:
             return 0
         retired = after = 0
-        while versions := await self._in_states(ring.key, STOPPED, after):
+        while versions := await self._in_states(status.key, STOPPED, after):
             after = versions[-1].version
-            for version, standing in zip(versions, await self._standings.of(ring.key, versions), strict=True):
+            for version, standing in zip(versions, await self._statuses(status.key, versions), strict=True):
                 if not standing.census.zero:
                     continue
                 try:
-                    ring, _ = await self._retire(ring, version, "retired by the policy")
+                    status, _ = await self._retire(status, version, "retired by the policy")
                 except (Conflict, FailedPrecondition) as error:  # changed meanwhile: the next count tries again
                     _log.info("key_version.not_retired", version=version.version, reason=str(error))
                     return retired
                 retired += 1
         return retired
 
-    async def _retire(self, ring: Ring, version: KeyVersion, reason: str) -> tuple[Ring, KeyVersion]:
-        tenant, key = ring.tenant, ring.key
+    async def _retire(self, status: KeyStatus, version: KeyVersion, reason: str) -> tuple[KeyStatus, KeyVersion]:
+        tenant, key = status.tenant, status.key
         name = key.name(tenant).version(version.version)
         now = self._now()
         async with self._storage.transaction(tenant.uid) as work:
             lineage = await lineage_of(work, key)
         until = now + max(lineage.policy.quarantine, self._horizon)
         retired = version.after(KeyEvent.SCHEDULE_DESTRUCTION, now, until=until, reason=reason)
-        [standing] = await self._standings.of(key, [version])
+        [standing] = await self._statuses(key, [version])
         _require_zero(name, standing)
         async with self._storage.transaction(tenant.uid, write=True) as work:
             # The key, too: with a declaration in between it would be another revision. A count that came in between is
             # seen at the end of the quarantine.
             key = await work.keys.replace(planned(lineage, retired))
             retired = await work.key_versions.replace(retired)
+            status = await key_status(work, tenant, key)
             await work.epochs.revoked(tenant.uid)
             reach("retire_version.before_commit")
         reach("retire_version.committed")
         self._drop(tenant.uid)
         _log.info("key_version.quarantined", name=name, until=moment(until))
-        return Ring(tenant, key), retired
+        return status, retired
 
-    async def cancel_retirement(self, caller: Principal, name: KeyVersionName) -> tuple[Ring, KeyVersion]:
+    async def cancel_retirement(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, KeyVersion]:
         """End the quarantine of a version: it is again what it was before.
 
         Raises:
             WrongKeyState: it is not in quarantine.
         """
-        ring = await self._keys.get(caller, name.key)
-        tenant = ring.tenant
-        version = await self._version(tenant, ring.key, name.version)
+        status = await self._keys.get(caller, name.key)
+        tenant = status.tenant
+        version = await self._version(tenant, status.key, name.version)
         restored = version.after(KeyEvent.CANCEL_DESTRUCTION, self._now(), reason=f"retirement cancelled by {caller}")
         async with self._storage.transaction(tenant.uid, write=True) as work:
-            key = await work.keys.replace(planned(await lineage_of(work, ring.key), restored))
+            key = await work.keys.replace(planned(await lineage_of(work, status.key), restored))
             restored = await work.key_versions.replace(restored)
+            status = await key_status(work, tenant, key)
             await work.epochs.revoked(tenant.uid)
         self._drop(tenant.uid)
-        return Ring(tenant, key), restored
+        return status, restored
 
     async def schedule_key(
         self, caller: Principal, name: KeyName, waiting: timedelta | None, reason: str, etag: str
-    ) -> tuple[Ring, int]:
+    ) -> tuple[KeyStatus, int]:
         """Begin the waiting period of a key; returns it, and the epoch that stops its use.
 
         Raises:
@@ -144,35 +143,37 @@ class Destruction:
         if waiting is not None and waiting < self._horizon:
             raise invalid("waiting_period", f"must not be shorter than the backup horizon, {self._horizon}")
         waiting = max(DEFAULT_WAITING, self._horizon) if waiting is None else waiting
-        ring = await self._keys.current(caller, name, etag)
-        tenant, now = ring.tenant, self._now()
-        key = replace(ring.key.after(KeyEvent.SCHEDULE_DESTRUCTION, now, reason), destroy_at=now + waiting)
-        await self._require_all_zero(tenant, ring.key)
+        status = await self._current(caller, name, etag)
+        tenant, now = status.tenant, self._now()
+        key = replace(status.key.after(KeyEvent.SCHEDULE_DESTRUCTION, now, reason), destroy_at=now + waiting)
+        await self._require_all_zero(tenant, status.key)
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await work.keys.replace(planned(await lineage_of(work, key)))
+            status = await key_status(work, tenant, key)
             epoch = await work.epochs.revoked(tenant.uid)
             reach("schedule_key_destruction.before_commit")
         reach("schedule_key_destruction.committed")
         self._drop(tenant.uid)
-        return Ring(tenant, key), epoch
+        return status, epoch
 
-    async def cancel_key(self, caller: Principal, name: KeyName, etag: str) -> Ring:
+    async def cancel_key(self, caller: Principal, name: KeyName, etag: str) -> KeyStatus:
         """End the waiting period of a key: it is again what it was before.
 
         Raises:
             WrongKeyState: it does not wait for its destruction, or that has begun.
             Conflict: the key has changed since *etag*.
         """
-        ring = await self._keys.current(caller, name, etag)
-        tenant, key = ring.tenant, ring.key
+        status = await self._current(caller, name, etag)
+        tenant, key = status.tenant, status.key
         if key.state is KeyState.DESTRUCTION_SCHEDULED and key.destroy_at is None:
             raise WrongKeyState(f"{name} is being destroyed: it is too late to cancel that")
         key = key.after(KeyEvent.CANCEL_DESTRUCTION, self._now(), f"destruction cancelled by {caller}")
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await work.keys.replace(planned(await lineage_of(work, key)))
+            status = await key_status(work, tenant, key)
             await work.epochs.revoked(tenant.uid)
         self._drop(tenant.uid)
-        return Ring(tenant, key)
+        return status
 
     async def destroy_version(self, tenant: Tenant, key: Key, version: KeyVersion) -> None:
         """Destroy a version whose quarantine is over, with a receipt; the scheduler calls it.
@@ -185,7 +186,7 @@ class Destruction:
         now = self._now()
         if version.until is None or version.until > now:
             raise FailedPrecondition(f"{name} is in quarantine until later")
-        [standing] = await self._standings.of(key, [version])
+        [standing] = await self._statuses(key, [version])
         _require_zero(name, standing)
         destroyed = version.after(KeyEvent.DESTROY, now, reason=version.state_reason)
         fields = _version_fields(key, version, standing)
@@ -246,9 +247,17 @@ class Destruction:
     async def _require_all_zero(self, tenant: Tenant, key: Key) -> None:
         after = 0
         while versions := await self._in_states(key, LIVE, after):
-            for version, standing in zip(versions, await self._standings.of(key, versions), strict=True):
+            for version, standing in zip(versions, await self._statuses(key, versions), strict=True):
                 _require_zero(key.name(tenant).version(version.version), standing)
             after = versions[-1].version
+
+    async def _current(self, caller: Principal, name: KeyName, etag: str) -> KeyStatus:
+        tenant = await self._keys.owner(caller, name)
+        async with self._storage.transaction(tenant.uid) as work:
+            return await key_status(work, tenant, await current_key(work, tenant, name, etag))
+
+    async def _statuses(self, key: Key, versions: Sequence[KeyVersion]) -> list[VersionStatus]:
+        return await version_statuses(self._storage, key, versions, self._now())
 
     async def _in_states(self, key: Key, states: tuple[KeyState, ...], after: int) -> list[KeyVersion]:
         async with self._storage.transaction(key.tenant) as work:
@@ -319,7 +328,7 @@ class KeyDestruction:
         return Batch("", 0, finished=True)
 
 
-def _require_zero(name: str, standing: Standing) -> None:
+def _require_zero(name: str, standing: VersionStatus) -> None:
     found = standing.census
     if found.unknown:
         raise FailedPrecondition(f"what {name} protects is not known: {'; '.join(found.unknown)}")
@@ -328,7 +337,7 @@ def _require_zero(name: str, standing: Standing) -> None:
         raise FailedPrecondition(f"{name} still protects {found.count} values: {where}")
 
 
-def _version_fields(key: Key, version: KeyVersion, standing: Standing) -> dict[str, JsonValue]:
+def _version_fields(key: Key, version: KeyVersion, standing: VersionStatus) -> dict[str, JsonValue]:
     return {
         "uid": str(key.uid),
         "version": version.version,
@@ -337,6 +346,6 @@ def _version_fields(key: Key, version: KeyVersion, standing: Standing) -> dict[s
         "created_at": moment(version.created_at),
         "reason": version.state_reason,
         "kek_version": version.kek_version,
-        "encryptions_reserved": standing.reserved,
+        "encryptions_reserved": standing.encryptions_reserved,
         "uses_refused": standing.uses.refused,
     }

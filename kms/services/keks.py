@@ -31,6 +31,7 @@ class KekStatus:
     primary: bool
     wrapped_key_versions: int
     wraps_reserved: int
+    next_rotation_at: datetime | None = None
 
 
 class Keks:

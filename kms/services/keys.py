@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
-from kms.core.errors import AlreadyExists, Conflict, NotFound
-from kms.core.keyring import Key, KeyVersion, Tenant
+from kms.core.errors import AlreadyExists, Conflict, NotFound, NotSupported, invalid
+from kms.core.keyring import Key, Tenant
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName, KeyUid, Principal, TenantName
+from kms.core.operations import Operation, OperationKind
 from kms.core.policy import Overrides
-from kms.core.ports import Counter, Storage
+from kms.core.ports import Storage
+from kms.core.repositories import UnitOfWork
 from kms.core.rotation import planned
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.failpoints import reach
-from kms.services.counting import UsageCounters
-from kms.services.keyrings import Keyrings, Ring
-from kms.services.lineages import lineage_of
+from kms.services.keyrings import Keyrings
+from kms.services.lineages import lineage_of, policies_of
 from kms.services.rotating import Rotator
+from kms.services.statuses import KeyStatus, VersionStatus, key_status, version_statuses
 from kms.services.tenants import Tenants
+
+NO_OVERRIDES: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,12 @@ class NewKey:
     pending: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class VersionStatus:
-    """A key version, and how much it has been used."""
+class StartOperation(Protocol):
+    """Begins long work, or finds it where it is running already: Operations.start."""
 
-    version: KeyVersion
-    primary: bool
-    encryptions_reserved: int
+    async def __call__(self, tenant: Tenant, kind: OperationKind, target: str, by: str, total: int) -> Operation:
+        """Return the running operation of that kind and target."""
+        ...
 
 
 class Keys:
@@ -56,26 +59,28 @@ class Keys:
         tenants: Tenants,
         keyrings: Keyrings,
         rotator: Rotator,
-        usage: UsageCounters,
         now: Callable[[], datetime],
+        start: StartOperation | None = None,
     ) -> None:
         self._storage = storage
         self._tenants = tenants
         self._keyrings = keyrings
         self._rotator = rotator
-        self._usage = usage
         self._now = now
+        self._start = start
 
-    async def create(self, caller: Principal, parent: TenantName, wish: NewKey) -> Ring:
+    async def create(self, caller: Principal, parent: TenantName, wish: NewKey) -> KeyStatus:
         """Create a key with version 1 as its primary.
 
         Raises:
             AlreadyExists: the slug is taken.
+            InvalidRequest: there is no such policy.
         """
         tenant = await self._tenants.get(caller, parent)
         async with self._storage.transaction(tenant.uid) as work:
             if await work.keys.get(tenant.uid, wish.slug) is not None:
                 raise AlreadyExists(f"{KeyName(tenant.slug, wish.slug)} exists")
+            await _require_policy(work, tenant, wish.policy)
         now = self._now()
         state = KeyState.PENDING if wish.pending else KeyState.ACTIVE
         key = Key(
@@ -97,89 +102,127 @@ class Keys:
             overrides=wish.overrides,
             labels=wish.labels,
         )
-        async with self._storage.transaction(tenant.uid) as work:
-            key = planned(await lineage_of(work, key))
         version = await self._rotator.new_version(tenant, key, str(caller), now, state=state)
         reach("create_key.dek_wrapped")
         async with self._storage.transaction(tenant.uid, write=True) as work:
-            key = await work.keys.add(key)
+            key = await work.keys.add(planned(await lineage_of(work, key)))
             await work.key_versions.add(version)
+            status = await key_status(work, tenant, key)
             reach("create_key.before_commit")
         reach("create_key.committed")
-        return Ring(tenant, key)
+        return status
 
-    async def get(self, caller: Principal, name: KeyName) -> Ring:
+    async def owner(self, caller: Principal, name: KeyName) -> Tenant:
+        """Return the tenant of a key's name, to its own principals; whether the key is there is not looked at.
+
+        Raises:
+            NotFound: another tenant's.
+        """
+        if caller.tenant != name.tenant:
+            raise NotFound(str(name))
+        try:
+            return await self._tenants.get(caller, name.parent)
+        except NotFound as error:
+            raise NotFound(str(name)) from error
+
+    async def get(self, caller: Principal, name: KeyName) -> KeyStatus:
         """Return a key as it is now.
 
         Raises:
             NotFound: no such key, or another tenant's.
         """
-        if caller.tenant != name.tenant:
-            raise NotFound(str(name))
-        try:
-            tenant = await self._tenants.get(caller, name.parent)
-        except NotFound as error:
-            raise NotFound(str(name)) from error
+        tenant = await self.owner(caller, name)
         async with self._storage.transaction(tenant.uid) as work:
-            key = await work.keys.get(tenant.uid, name.key)
-        if key is None:
-            raise NotFound(str(name))
-        return Ring(tenant, key)
+            return await key_status(work, tenant, await current_key(work, tenant, name))
 
-    async def list_by_slug(
-        self, caller: Principal, parent: TenantName, after: str, limit: int
-    ) -> tuple[Tenant, list[Key]]:
+    async def list_by_slug(self, caller: Principal, parent: TenantName, after: str, limit: int) -> list[KeyStatus]:
         """Return at most *limit* keys with slugs greater than *after*, ordered."""
         tenant = await self._tenants.get(caller, parent)
         async with self._storage.transaction(tenant.uid) as work:
-            return tenant, await work.keys.list_by_slug(tenant.uid, after, limit)
+            keys = await work.keys.list_by_slug(tenant.uid, after, limit)
+            policies = await policies_of(work, keys)
+        return [KeyStatus(tenant, key, *policy) for key, policy in zip(keys, policies, strict=True)]
 
-    async def update(self, caller: Principal, name: KeyName, etag: str, changes: Mapping[str, Any]) -> Ring:
-        """Change display_name, labels, policy or overrides.
+    async def update(
+        self,
+        caller: Principal,
+        name: KeyName,
+        etag: str,
+        changes: Mapping[str, Any],
+        overrides: Mapping[str, Any] = NO_OVERRIDES,
+    ) -> KeyStatus:
+        """Change display_name, labels and policy, and *overrides*: None goes back to the policy.
 
         Raises:
             Conflict: the key has changed since *etag* (where given), or while this call ran.
+            InvalidRequest: there is no such policy.
         """
-        ring = await self.current(caller, name, etag)
-        async with self._storage.transaction(ring.tenant.uid, write=True) as work:
-            key = await work.keys.replace(planned(await lineage_of(work, replace(ring.key, **changes))))
-            await work.epochs.changed(ring.tenant.uid)
+        tenant = await self.owner(caller, name)
+        async with self._storage.transaction(tenant.uid, write=True) as work:
+            key = await current_key(work, tenant, name, etag)
+            await _require_policy(work, tenant, changes.get("policy", ""))
+            changed = replace(key, **changes, overrides=replace(key.overrides, **overrides))
+            changed = await work.keys.replace(planned(await lineage_of(work, changed)))
+            status = await key_status(work, tenant, changed)
+            await work.epochs.changed(tenant.uid)
         self._keyrings.forget(name)
-        return Ring(ring.tenant, key)
+        return status
 
-    async def rotate(self, caller: Principal, name: KeyName, etag: str) -> Ring:
+    async def rotate(self, caller: Principal, name: KeyName, etag: str) -> KeyStatus:
         """Make a new primary version; the older ones go on decrypting.
 
         Raises:
+            WrongKeyState: the key does not encrypt.
             Conflict: the key has changed since *etag* (where given), or while this call ran.
         """
-        ring = await self.current(caller, name, etag)
-        rotated = await self._rotator.rotate(ring.tenant, ring.key, str(caller))
+        tenant = await self.owner(caller, name)
+        async with self._storage.transaction(tenant.uid) as work:
+            key = await current_key(work, tenant, name, etag)
+        rotated = await self._rotator.rotate(tenant, key, str(caller))
         self._keyrings.forget(name)
-        return Ring(ring.tenant, rotated.key)
+        async with self._storage.transaction(tenant.uid) as work:
+            return await key_status(work, tenant, rotated.key)
+
+    async def rotate_all(self, caller: Principal, parent: TenantName) -> tuple[Tenant, Operation]:
+        """Begin to rotate every key of a tenant that encrypts, or find that this is going on.
+
+        Raises:
+            NotSupported: this node carries out no operations.
+        """
+        tenant = await self._tenants.get(caller, parent)
+        if self._start is None:
+            raise NotSupported("operations are not in this release")
+        async with self._storage.transaction(tenant.uid) as work:
+            total = await work.keys.count(tenant.uid)
+        kind = OperationKind.ROTATE_KEYS
+        return tenant, await self._start(tenant, kind, str(tenant.name), str(caller), total)
 
     async def list_versions(
         self, caller: Principal, name: KeyName, after: int, limit: int
-    ) -> tuple[Ring, list[VersionStatus]]:
+    ) -> tuple[KeyStatus, list[VersionStatus]]:
         """Return at most *limit* versions greater than *after*, ordered."""
-        ring = await self.get(caller, name)
-        async with self._storage.transaction(ring.tenant.uid) as work:
-            versions = await work.key_versions.list_by_version(ring.tenant.uid, ring.key.uid, after, limit)
-        counters = [Counter(ring.tenant.uid, ring.key.uid, version.version) for version in versions]
-        reserved = await self._usage.reserved(counters)
-        return ring, [
-            VersionStatus(version, version.version == ring.key.primary_version, count)
-            for version, count in zip(versions, reserved, strict=True)
-        ]
+        tenant = await self.owner(caller, name)
+        async with self._storage.transaction(tenant.uid) as work:
+            status = await key_status(work, tenant, await current_key(work, tenant, name))
+            versions = await work.key_versions.list_by_version(tenant.uid, status.key.uid, after, limit)
+        return status, await version_statuses(self._storage, status.key, versions, self._now())
 
-    async def current(self, caller: Principal, name: KeyName, etag: str) -> Ring:
-        """Return a key as it is now, if it has not changed since *etag* (where given).
 
-        Raises:
-            NotFound: no such key, or another tenant's.
-            Conflict: it has changed.
-        """
-        ring = await self.get(caller, name)
-        if etag not in ("", ring.key.etag):
-            raise Conflict(f"{name} has changed since that etag")
-        return ring
+async def current_key(work: UnitOfWork, tenant: Tenant, name: KeyName, etag: str = "") -> Key:
+    """Return a key as it is now.
+
+    Raises:
+        NotFound: no such key.
+        Conflict: it has changed since *etag*, where that is given.
+    """
+    key = await work.keys.get(tenant.uid, name.key)
+    if key is None:
+        raise NotFound(str(name))
+    if etag not in ("", key.etag):
+        raise Conflict(f"{name} has changed since that etag")
+    return key
+
+
+async def _require_policy(work: UnitOfWork, tenant: Tenant, slug: str) -> None:
+    if slug and await work.policies.get(tenant.uid, slug) is None:
+        raise invalid("key.policy", "must name a policy that exists")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kms.core.errors import CorruptRecord
 from kms.core.keyring import Key
-from kms.core.policy import DEFAULT, Policy, effective
+from kms.core.policy import DEFAULT, NamedPolicy, Policy, effective
 from kms.core.repositories import UnitOfWork
 from kms.core.rotation import Lineage
 
@@ -15,12 +17,29 @@ async def policy_of(work: UnitOfWork, key: Key) -> tuple[Policy, int]:
     Raises:
         CorruptRecord: the key names a policy that is not there.
     """
-    if not key.policy:
-        return effective(DEFAULT, key.overrides, key.purpose), 0
-    named = await work.policies.get(key.tenant, key.policy)
-    if named is None:
-        raise CorruptRecord(f"key {key.slug} names a policy {key.policy} that is not there")
-    return effective(named.policy, key.overrides, key.purpose), named.version
+    return (await policies_of(work, [key]))[0]
+
+
+async def policies_of(work: UnitOfWork, keys: Sequence[Key]) -> list[tuple[Policy, int]]:
+    """Return the same for many keys of one tenant, in their order; every named policy is read once.
+
+    Raises:
+        CorruptRecord: a key names a policy that is not there.
+    """
+    named: dict[str, NamedPolicy] = {}
+    result = []
+    for key in keys:
+        if not key.policy:
+            result.append((effective(DEFAULT, key.overrides, key.purpose), 0))
+            continue
+        if key.policy not in named:
+            found = await work.policies.get(key.tenant, key.policy)
+            if found is None:
+                raise CorruptRecord(f"key {key.slug} names a policy {key.policy} that is not there")
+            named[key.policy] = found
+        chosen = named[key.policy]
+        result.append((effective(chosen.policy, key.overrides, key.purpose), chosen.version))
+    return result
 
 
 async def lineage_of(work: UnitOfWork, key: Key) -> Lineage:

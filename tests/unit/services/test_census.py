@@ -10,6 +10,7 @@ from kms.core.census import MOST_PLACES, REPORT_SLACK, PlaceKind
 from kms.core.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NotFound
 from kms.core.names import PlaceName, Principal
 from kms.services.census import MOST_COUNTS, NewPlace
+from kms.services.statuses import version_statuses
 from tests.lifespan import PLACE, Lifespan
 
 pytestmark = pytest.mark.softhsm
@@ -29,7 +30,7 @@ async def test_a_place_is_declared_once(life: Lifespan) -> None:
         await life.declare()
     places = await life.census.list_places(life.caller, life.name)
     assert [(place.slug, place.kind, place.counted_at) for place in places.places] == [(PLACE, PlaceKind.COLUMN, None)]
-    assert places.ring.key.places_complete_at == life.time
+    assert places.status.key.places_complete_at == life.time
 
 
 async def test_a_key_has_a_bounded_number_of_places(life: Lifespan) -> None:
@@ -64,7 +65,7 @@ async def test_the_end_is_estimated_from_two_counts(life: Lifespan) -> None:
     life.pass_time(hours=1)
     await life.count(v1=8)
     ring = await life.ring()
-    [standing] = await life.standings.of(ring.key, [await life.version(1)])
+    [standing] = await version_statuses(life.storage, ring.key, [await life.version(1)], life.time)
     assert standing.census.ends_at == life.time + timedelta(hours=4)
     assert standing.next_step == f"re-encrypt 8 values in {PLACE}, then count again"
 
@@ -98,7 +99,7 @@ async def test_a_place_that_is_removed_takes_the_declaration_with_it(life: Lifes
     await life.census.delete_place(life.caller, place)
     places = await life.census.list_places(life.caller, life.name)
     assert [place.slug for place in places.places] == ["archive"]
-    assert places.ring.key.places_complete_at is None
+    assert places.status.key.places_complete_at is None
     assert places.counts == {}
     with pytest.raises(NotFound, match=PLACE):
         await life.census.delete_place(life.caller, place)

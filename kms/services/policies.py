@@ -1,0 +1,138 @@
+"""Named policies: a change makes the next version, and plans the keys that live by it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from kms.core.errors import AlreadyExists, Conflict, NotFound
+from kms.core.keyring import Tenant
+from kms.core.names import PolicyName, Principal, TenantName
+from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
+from kms.core.policy import NamedPolicy, Policy
+from kms.core.ports import Storage
+from kms.core.repositories import UnitOfWork
+from kms.failpoints import reach
+from kms.services.replan import target_of
+from kms.services.tenants import Tenants
+
+
+class Policies:
+    """The policies of all tenants."""
+
+    def __init__(
+        self, storage: Storage, tenants: Tenants, now: Callable[[], datetime], wake: Callable[[], None]
+    ) -> None:
+        self._storage = storage
+        self._tenants = tenants
+        self._now = now
+        self._wake = wake  # whoever carries out operations
+
+    async def create(
+        self, caller: Principal, parent: TenantName, slug: str, rules: Policy
+    ) -> tuple[Tenant, NamedPolicy]:
+        """Create a policy with version 1.
+
+        Raises:
+            AlreadyExists: the slug is taken.
+        """
+        tenant = await self._tenants.get(caller, parent)
+        taken = AlreadyExists(f"{PolicyName(tenant.slug, slug)} exists")
+        policy = NamedPolicy(tenant.uid, slug, 1, rules, self._now(), str(caller))
+        async with self._storage.transaction(tenant.uid, write=True) as work:
+            if await work.policies.get(tenant.uid, slug) is not None:
+                raise taken
+            try:
+                return tenant, await work.policies.add(policy)
+            except Conflict as error:
+                raise taken from error
+
+    async def get(self, caller: Principal, name: PolicyName) -> tuple[Tenant, NamedPolicy]:
+        """Return the newest version.
+
+        Raises:
+            NotFound: no such policy, or another tenant's.
+        """
+        tenant = await self._owner(caller, name)
+        async with self._storage.transaction(tenant.uid) as work:
+            return tenant, await _newest(work, tenant, name)
+
+    async def list_by_slug(
+        self, caller: Principal, parent: TenantName, after: str, limit: int
+    ) -> tuple[Tenant, list[NamedPolicy]]:
+        """Return the newest versions of at most *limit* policies with slugs greater than *after*, ordered."""
+        tenant = await self._tenants.get(caller, parent)
+        async with self._storage.transaction(tenant.uid) as work:
+            return tenant, await work.policies.list_by_slug(tenant.uid, after, limit)
+
+    async def list_versions(
+        self, caller: Principal, name: PolicyName, after: int, limit: int
+    ) -> tuple[Tenant, list[NamedPolicy]]:
+        """Return at most *limit* versions of one policy with numbers greater than *after*, ordered."""
+        tenant = await self._owner(caller, name)
+        async with self._storage.transaction(tenant.uid) as work:
+            await _newest(work, tenant, name)
+            return tenant, await work.policies.list_versions(tenant.uid, name.policy, after, limit)
+
+    async def update(
+        self, caller: Principal, name: PolicyName, seen: int, changes: Mapping[str, Any]
+    ) -> tuple[Tenant, NamedPolicy]:
+        """Make the next version: the newest one with *changes*.
+
+        The operation that plans the keys anew is stored with it: a crash leaves both or neither.
+
+        Raises:
+            Conflict: the newest version is not *seen* (where that is not 0), or somebody made one meanwhile.
+        """
+        tenant = await self._owner(caller, name)
+        now = self._now()
+        async with self._storage.transaction(tenant.uid, write=True) as work:
+            newest = await _newest(work, tenant, name)
+            if seen not in (0, newest.version):
+                raise Conflict(f"the newest version of {name} is {newest.version}, not {seen}")
+            policy = await work.policies.add(
+                NamedPolicy(
+                    tenant.uid,
+                    newest.slug,
+                    newest.version + 1,
+                    replace(newest.policy, **changes),
+                    now,
+                    str(caller),
+                )
+            )
+            await work.operations.add(
+                Operation(
+                    uid=OperationUid(uuid4()),
+                    tenant=tenant.uid,
+                    kind=OperationKind.REPLAN,
+                    target=target_of(name, policy.version),
+                    state=OperationState.RUNNING,
+                    requested_by=str(caller),
+                    created_at=now,
+                    updated_at=now,
+                    total=await work.keys.count(tenant.uid),
+                )
+            )
+            await work.epochs.changed(tenant.uid)
+            reach("update_policy.before_commit")
+        reach("update_policy.committed")
+        self._wake()
+        return tenant, policy
+
+    async def _owner(self, caller: Principal, name: PolicyName) -> Tenant:
+        if caller.tenant != name.tenant:
+            raise NotFound(str(name))
+        try:
+            return await self._tenants.get(caller, name.parent)
+        except NotFound as error:
+            raise NotFound(str(name)) from error
+
+
+async def _newest(work: UnitOfWork, tenant: Tenant, name: PolicyName) -> NamedPolicy:
+    policy = await work.policies.get(tenant.uid, name.policy)
+    if policy is None:
+        raise NotFound(str(name))
+    return policy
