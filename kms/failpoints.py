@@ -25,6 +25,11 @@ FAILPOINTS: Final = frozenset(
         "create_kek.committed",
         "settle.before",
         "counters.reserved",
+        "schedule.claimed",
+        "schedule.planned",
+        "schedule.before_release",
+        "finish_rotation.before_commit",
+        "finish_rotation.committed",
     }
 )
 
