@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from uuid import uuid4
 
 import structlog
 
-from kms.clock import now
+from kms.clock import boottime, now
+from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
@@ -38,6 +40,7 @@ from kms.services.census import Census, Standings
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction
+from kms.services.due_keys import SCHEDULER, DueKeys
 from kms.services.fields import Fields
 from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
@@ -45,6 +48,7 @@ from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
 from kms.services.receipts import Receipts
 from kms.services.rotating import Rotator
+from kms.services.rotation import Rotation
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
 from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
@@ -125,16 +129,13 @@ async def serve(settings: Settings) -> None:
         horizon = settings.backup.horizon
         destruction = Destruction(parts.storage, keys, standings, receipts, lambda: None, horizon, lambda _: None, now)
         census = Census(parts.storage, keys, destruction.retire_automatically, now)
+        rotation = await _make_rotation(settings, parts, rotator, keyrings, keks)
         fields = Fields(keyrings, limits.batch_values)
         data_keys = DataKeys(keyrings, parts.vault)
 
         # What operators see.
         release = version("kmsd")
-        metrics = Metrics([method.full_name for method in METHODS], release)
-        metrics.watch_log(dropped_lines)
-        metrics.watch_cache("key", rings)
-        metrics.watch_cache("dek", versions)
-        metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
+        metrics = _make_metrics(release, parts.vault, rings, versions, rotation)
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
@@ -163,7 +164,7 @@ async def serve(settings: Settings) -> None:
         )
         server = RpcServer(calls.handlers(METHODS, servicers), settings.listen, limits)
         health = HealthMonitor(
-            {"storage": parts.storage.health, "token": parts.vault.health},
+            {"storage": parts.storage.health, "token": parts.vault.health, "schedule": rotation.health},
             HEALTH_INTERVAL,
             HEALTH_DEADLINE,
             server.health.tell,
@@ -186,6 +187,7 @@ async def serve(settings: Settings) -> None:
                 tasks.create_task(health.run()),
                 tasks.create_task(metrics.watch_event_loop()),
                 tasks.create_task(_sweep(rings, versions)),
+                *([tasks.create_task(rotation.run())] if settings.rotation.enabled else []),
             ]
             await stopping.wait()
             _log.info("daemon.draining", seconds=limits.drain.total_seconds())
@@ -219,6 +221,43 @@ def _make_vault(token: Token) -> Pkcs11Vault:
         login_deadline=token.login_deadline.total_seconds(),
         on_change=_report_host,
     )
+
+
+def _make_metrics(
+    release: str,
+    vault: Pkcs11Vault,
+    rings: DekCache[KeyName, Ring],
+    versions: DekCache[DekPlace, ReadyVersion],
+    rotation: Rotation,
+) -> Metrics:
+    metrics = Metrics([method.full_name for method in METHODS], release)
+    metrics.watch_log(dropped_lines)
+    metrics.watch_cache("key", rings)
+    metrics.watch_cache("dek", versions)
+    metrics.watch_token(lambda: vault.operations, lambda: vault.status.restarts)
+    metrics.watch_schedule(rotation.counts)
+    return metrics
+
+
+async def _make_rotation(
+    settings: Settings, parts: Parts, rotator: Rotator, keyrings: Keyrings, keks: Keks
+) -> Rotation:
+    # Before this node is seen itself: the clock is compared with what was stored before it started.
+    watch = ClockWatch.started(now(), boottime(), await parts.storage.last_seen())
+    rotation = Rotation(
+        parts.storage,
+        DueKeys(parts.storage, rotator, None, keyrings.forget, now),
+        None,
+        lambda tenant, seen: keks.rotate(Principal(None, SCHEDULER), tenant.name, seen),
+        uuid4(),
+        settings.rotation.interval.total_seconds(),
+        watch,
+        now,
+        boottime,
+    )
+    if settings.rotation.enabled:
+        parts.usage.watch(rotation.request)
+    return rotation
 
 
 def _report_host(status: HostStatus) -> None:

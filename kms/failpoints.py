@@ -41,6 +41,11 @@ FAILPOINTS: Final = frozenset(
         "destroy_key.versions_before_commit",
         "destroy_key.before_commit",
         "destroy_key.committed",
+        "schedule.claimed",
+        "schedule.planned",
+        "schedule.before_release",
+        "finish_rotation.before_commit",
+        "finish_rotation.committed",
     }
 )
 

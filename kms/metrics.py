@@ -51,6 +51,22 @@ class CacheStatistics(Protocol):
         ...
 
 
+class ScheduleStatistics(Protocol):
+    """What the scheduler counts about itself; read at every scrape. Its keys come from the program."""
+
+    @property
+    def rotations(self) -> Mapping[str, int]: ...  # noqa: D102
+
+    @property
+    def claimed(self) -> Mapping[str, int]: ...  # noqa: D102
+
+    @property
+    def destroyed(self) -> Mapping[str, int]: ...  # noqa: D102
+
+    @property
+    def failures(self) -> int: ...  # noqa: D102
+
+
 class Metrics:
     """All metrics of one daemon; the methods never raise for a strange label.
 
@@ -67,6 +83,7 @@ class Metrics:
         self._finished = {method: _Finished() for method in (*self._methods, OTHER)}
         self._token_operations: Callable[[], Mapping[str, int]] = dict
         self._token_restarts: Callable[[], int] = int
+        self._schedule: ScheduleStatistics | None = None
         registry = self.registry
 
         self._values = Counter(
@@ -128,6 +145,10 @@ class Metrics:
             raise ValueError(f"{name} is no cache's name")
         self._caches[name] = cache
 
+    def watch_schedule(self, schedule: ScheduleStatistics) -> None:
+        """Read the scheduler's own counts at every scrape."""
+        self._schedule = schedule
+
     def watch_health(self, parts: Callable[[], Mapping[str, PartHealth]]) -> None:
         """Ask *parts* for the health of each part at every scrape; its keys must come from the program, not from callers."""
         self._parts = parts
@@ -157,6 +178,7 @@ class Metrics:
         yield from self._call_families()
         yield from self._cache_families()
         yield from self._token_families()
+        yield from self._schedule_families()
         yield from self._health_families()
 
     def _call_families(self) -> Iterator[Metric]:
@@ -181,6 +203,23 @@ class Metrics:
         yield operations
         yield CounterMetricFamily(
             "kms_token_host_restarts", "Token host processes started after the first.", value=self._token_restarts()
+        )
+
+    def _schedule_families(self) -> Iterator[Metric]:
+        schedule = self._schedule
+        if schedule is None:
+            return
+        for name, text, label, counts in (
+            ("rotations", "Key versions that the scheduler replaced.", "cause", schedule.rotations),
+            ("due_claimed", "Keys and tenants with due work that this node claimed.", "subject", schedule.claimed),
+            ("destroyed", "What the scheduler destroyed at the end of its time.", "subject", schedule.destroyed),
+        ):
+            family = CounterMetricFamily(f"kms_{name}", text, labels=[label])
+            for value, count in counts.items():
+                family.add_metric([value], count)
+            yield family
+        yield CounterMetricFamily(
+            "kms_schedule_failures", "Due work that could not be done and is tried again.", value=schedule.failures
         )
 
     def _cache_families(self) -> Iterator[Metric]:

@@ -133,6 +133,7 @@ class Node:
     storage: Storage
     vault: KekVault
     clock: Clock = field(default_factory=Clock)
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
@@ -144,10 +145,10 @@ class Node:
             DekCache(100, KEY_LIFETIME, self.clock),
             DekCache(100, DEK_LIFETIME, self.clock),
         )
-        self.keks = Keks(self.storage, self.vault, self.usage, now)
-        self.tenants = Tenants(self.storage, self.keks, now)
-        self.rotator = Rotator(self.storage, self.wrapping, now)
-        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.usage, now)
+        self.keks = Keks(self.storage, self.vault, self.usage, self.wall)
+        self.tenants = Tenants(self.storage, self.keks, self.wall)
+        self.rotator = Rotator(self.storage, self.wrapping, self.wall)
+        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.usage, self.wall)
         self.fields = Fields(self.keyrings, 10_000)
         self.data_keys = DataKeys(self.keyrings, self.vault)
 

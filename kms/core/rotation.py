@@ -159,6 +159,23 @@ def planned(lineage: Lineage, *changed: KeyVersion) -> Key:
     return replace(key, due_at=next_due(Lineage(key, lineage.policy, timed)))
 
 
+def postponed(lineage: Lineage, now: datetime, until: datetime) -> Key:
+    """Return the key planned so that what is due but cannot be carried out yet is looked at again at *until*.
+
+    That is the destruction of the key or of versions. Rotations and ends of graces stay due.
+    """
+    key = lineage.key
+    if key.destroy_at is not None and key.destroy_at <= now:
+        key = replace(key, destroy_at=until)
+    timed = [
+        version
+        if version.until is None or version.until > now or version.state is KeyState.ROTATING
+        else replace(version, until=until)
+        for version in lineage.timed
+    ]
+    return replace(lineage.key, due_at=next_due(Lineage(key, lineage.policy, timed)))
+
+
 @dataclass(frozen=True, slots=True)
 class KekLineage:
     """A tenant with the versions of its KEK that are in the token, and how many DEKs each wraps."""

@@ -11,12 +11,14 @@ from kms.core.ciphertext import Header
 from kms.core.errors import CannotDecrypt, CorruptRecord, NotFound, WrongPurpose
 from kms.core.keyring import Key, Tenant
 from kms.core.names import KeyName, Principal
+from kms.core.policy import rotate_at, stop_at
 from kms.core.ports import Counter, Storage
-from kms.core.suites import RULES, Purpose
+from kms.core.suites import Purpose
 from kms.core.wrapping import DekPlace
 from kms.crypto.aead import FieldCipher, cipher_for
 from kms.crypto.cache import DekCache
 from kms.services.counting import UsageCounter, UsageCounters
+from kms.services.lineages import policy_of
 from kms.services.wrapping import DekWrapping
 
 _log = structlog.get_logger(__name__)
@@ -136,6 +138,7 @@ class Keyrings:
         tenant, key = ring.tenant, ring.key
         async with self._storage.transaction(tenant.uid) as work:
             stored = await work.key_versions.get(tenant.uid, key.uid, version)
+            policy, _ = await policy_of(work, key)
         if stored is None:
             raise NotFound(key.name(tenant).version(version))
         try:
@@ -147,5 +150,7 @@ class Keyrings:
             version,
             Header(key.suite, key.uid, version).encode(),
             cipher_for(key.suite, dek),
-            self._usage.of(Counter(tenant.uid, key.uid, version), RULES[key.suite].stop_at),
+            self._usage.of(
+                Counter(tenant.uid, key.uid, version), stop_at(policy, key.suite), rotate_at(policy, key.suite)
+            ),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kms.core.errors import CorruptRecord, HsmUnavailable, VersionExhausted
 from kms.core.keyring import Kek, KekState, Key, KeyVersion, Tenant
 from kms.core.ports import Counter, KekVault, Storage
-from kms.core.suites import RULES, WRAP_STOP
+from kms.core.suites import RULES, WRAP_ROTATE, WRAP_STOP
 from kms.core.wrapping import WrappedDek, binding
 from kms.crypto.dek import Dek
 from kms.services.counting import UsageCounters
@@ -30,7 +30,7 @@ class DekWrapping:
         if kek.mechanism is None:
             raise CorruptRecord(f"{tenant.name.kek(kek.version)} has no mechanism")
         try:
-            await self._usage.of(Counter(tenant.uid, kek.uid, kek.version), WRAP_STOP).take(1)
+            await self._usage.of(Counter(tenant.uid, kek.uid, kek.version), WRAP_STOP, WRAP_ROTATE).take(1)
         except VersionExhausted as error:
             raise VersionExhausted(
                 f"{tenant.name.kek(kek.version)} has reached its limit of wraps; rotate it"
