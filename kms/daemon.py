@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from importlib.metadata import version
 
 import structlog
 
 from kms.clock import now
-from kms.core.names import KeyName, Principal
+from kms.core.names import KeyName, Principal, TenantUid
+from kms.core.propagation import Propagation
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hardening import harden
@@ -41,6 +43,8 @@ from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
+from kms.services.lifecycle import Lifecycle
+from kms.services.policies import Policies
 from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
@@ -116,9 +120,10 @@ async def serve(settings: Settings) -> None:
         keks = Keks(parts.storage, parts.vault, parts.usage, now)
         tenants = Tenants(parts.storage, keks, now)
         rotator = Rotator(parts.storage, parts.wrapping, now)
-        keys = Keys(parts.storage, tenants, keyrings, rotator, parts.usage, now)
+        keys = Keys(parts.storage, tenants, keyrings, rotator, now)
+        alone = _Alone(parts.storage, rings, versions)
+        lifecycle = Lifecycle(parts.storage, keys, rotator, alone.drop, alone.propagation, now)
         fields = Fields(keyrings, limits.batch_values)
-        data_keys = DataKeys(keyrings, parts.vault)
 
         # What operators see.
         release = version("kmsd")
@@ -143,9 +148,9 @@ async def serve(settings: Settings) -> None:
                 (service.full_name for service in SERVICES),
                 (
                     TenantServicer(tenants),
-                    KeyServicer(keys, keks),
-                    CryptoServicer(fields, data_keys, metrics),
-                    PolicyServicer(),
+                    KeyServicer(keys, keks, lifecycle),
+                    CryptoServicer(fields, DataKeys(keyrings, parts.vault), metrics),
+                    PolicyServicer(Policies(parts.storage, tenants, now, lambda: None)),
                     CensusServicer(),
                     OperationServicer(),
                     NodeServicer(),
@@ -184,6 +189,28 @@ async def serve(settings: Settings) -> None:
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
+
+
+class _Alone:
+    """Acts on a stop on this node; of other nodes nothing is known."""
+
+    def __init__(
+        self, storage: Database, rings: DekCache[KeyName, Ring], versions: DekCache[DekPlace, ReadyVersion]
+    ) -> None:
+        self._storage = storage
+        self._rings = rings
+        self._versions = versions
+
+    def drop(self, tenant: TenantUid) -> None:
+        """Drop all that this node holds of a tenant."""
+        self._rings.clear()  # their names hold no uid
+        self._versions.drop_where(lambda place: place.tenant == tenant)
+
+    async def propagation(self, epoch: int, committed: datetime, *, wait: bool) -> Propagation:
+        """Say how a stop has reached the nodes."""
+        del epoch, wait
+        whole = not self._storage.shared
+        return Propagation(committed, complete=whole, last_stop=timedelta(0) if whole else None)
 
 
 async def _open_storage(settings: SqliteStorage | PostgresqlStorage) -> Database:
