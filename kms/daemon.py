@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from uuid import uuid4
 
@@ -15,7 +16,8 @@ import structlog
 
 from kms.clock import boottime, now
 from kms.core.clock import ClockWatch
-from kms.core.names import KeyName, Principal
+from kms.core.names import KeyName, Principal, TenantUid
+from kms.core.propagation import Propagation
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hardening import harden
@@ -36,7 +38,7 @@ from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
-from kms.services.census import Census, Standings
+from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction
@@ -46,6 +48,8 @@ from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
+from kms.services.lifecycle import Lifecycle
+from kms.services.policies import Policies
 from kms.services.receipts import Receipts
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
@@ -123,15 +127,15 @@ async def serve(settings: Settings) -> None:
         keks = Keks(parts.storage, parts.vault, parts.usage, now)
         tenants = Tenants(parts.storage, keks, now)
         rotator = Rotator(parts.storage, parts.wrapping, now)
-        keys = Keys(parts.storage, tenants, keyrings, rotator, parts.usage, now)
-        standings = Standings(parts.storage, now)
+        keys = Keys(parts.storage, tenants, keyrings, rotator, now)
+        alone = _Alone(parts.storage, rings, versions)
+        lifecycle = Lifecycle(parts.storage, keys, rotator, alone.drop, alone.propagation, now)
         receipts = Receipts(parts.storage, parts.vault, tenants, now)
         horizon = settings.backup.horizon
-        destruction = Destruction(parts.storage, keys, standings, receipts, lambda: None, horizon, lambda _: None, now)
+        destruction = Destruction(parts.storage, keys, receipts, lambda: None, horizon, alone.drop, now)
         census = Census(parts.storage, keys, destruction.retire_automatically, now)
-        rotation = await _make_rotation(settings, parts, rotator, keyrings, keks)
+        rotation = await _make_rotation(settings, parts, rotator, keyrings, keks, destruction)
         fields = Fields(keyrings, limits.batch_values)
-        data_keys = DataKeys(keyrings, parts.vault)
 
         # What operators see.
         release = version("kmsd")
@@ -152,9 +156,9 @@ async def serve(settings: Settings) -> None:
                 (service.full_name for service in SERVICES),
                 (
                     TenantServicer(tenants),
-                    KeyServicer(keys, keks),
-                    CryptoServicer(fields, data_keys, metrics),
-                    PolicyServicer(),
+                    KeyServicer(keys, keks, lifecycle, destruction),
+                    CryptoServicer(fields, DataKeys(keyrings, parts.vault), metrics),
+                    PolicyServicer(Policies(parts.storage, tenants, now, lambda: None)),
                     CensusServicer(census),
                     OperationServicer(),
                     NodeServicer(),
@@ -194,6 +198,28 @@ async def serve(settings: Settings) -> None:
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
+
+
+class _Alone:
+    """Acts on a stop on this node; of other nodes nothing is known."""
+
+    def __init__(
+        self, storage: Database, rings: DekCache[KeyName, Ring], versions: DekCache[DekPlace, ReadyVersion]
+    ) -> None:
+        self._storage = storage
+        self._rings = rings
+        self._versions = versions
+
+    def drop(self, tenant: TenantUid) -> None:
+        """Drop all that this node holds of a tenant."""
+        self._rings.clear()  # their names hold no uid
+        self._versions.drop_where(lambda place: place.tenant == tenant)
+
+    async def propagation(self, epoch: int, committed: datetime, *, wait: bool) -> Propagation:
+        """Say how a stop has reached the nodes."""
+        del epoch, wait
+        whole = not self._storage.shared
+        return Propagation(committed, complete=whole, last_stop=timedelta(0) if whole else None)
 
 
 async def _open_storage(settings: SqliteStorage | PostgresqlStorage) -> Database:
@@ -240,13 +266,13 @@ def _make_metrics(
 
 
 async def _make_rotation(
-    settings: Settings, parts: Parts, rotator: Rotator, keyrings: Keyrings, keks: Keks
+    settings: Settings, parts: Parts, rotator: Rotator, keyrings: Keyrings, keks: Keks, destruction: Destruction
 ) -> Rotation:
     # Before this node is seen itself: the clock is compared with what was stored before it started.
     watch = ClockWatch.started(now(), boottime(), await parts.storage.last_seen())
     rotation = Rotation(
         parts.storage,
-        DueKeys(parts.storage, rotator, None, keyrings.forget, now),
+        DueKeys(parts.storage, rotator, destruction, keyrings.forget, now),
         None,
         lambda tenant, seen: keks.rotate(Principal(None, SCHEDULER), tenant.name, seen),
         uuid4(),

@@ -12,27 +12,33 @@ from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from kms.core.census import Uses
 from kms.core.keyring import Kek, Tenant
 from kms.core.names import KekUid, KeyName, Principal, TenantName, TenantUid
 from kms.core.ports import Counter, CreatedKek, KekVault, Storage
+from kms.core.propagation import Propagation
 from kms.core.repositories import UnitOfWork
 from kms.core.suites import Purpose, Suite, choose_suite
+from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Fields
 from kms.services.keks import Keks
-from kms.services.keyrings import Keyrings, Ring
+from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys, NewKey
+from kms.services.lifecycle import Lifecycle
+from kms.services.policies import Policies
 from kms.services.rotating import Rotator
+from kms.services.statuses import KeyStatus
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
 from storage.migrate import upgrade
@@ -86,6 +92,10 @@ class RecordingStorage:
         self.calls.append("reserved")
         return await self._storage.reserved(counters)
 
+    async def uses(self, counters: list[Counter]) -> list[Uses]:
+        self.calls.append("uses")
+        return await self._storage.uses(counters)
+
     async def check(self) -> None:
         self.calls.append("check")
         await self._storage.check()
@@ -138,19 +148,35 @@ class Node:
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
         self.wrapping = DekWrapping(self.storage, self.vault, self.usage)
-        self.keyrings = Keyrings(
-            self.storage,
-            self.wrapping,
-            self.usage,
-            DekCache(100, KEY_LIFETIME, self.clock),
-            DekCache(100, DEK_LIFETIME, self.clock),
-        )
+        self.rings: DekCache[KeyName, Ring] = DekCache(100, KEY_LIFETIME, self.clock)
+        self.versions: DekCache[DekPlace, ReadyVersion] = DekCache(100, DEK_LIFETIME, self.clock)
+        self.keyrings = Keyrings(self.storage, self.wrapping, self.usage, self.rings, self.versions)
         self.keks = Keks(self.storage, self.vault, self.usage, self.wall)
         self.tenants = Tenants(self.storage, self.keks, self.wall)
         self.rotator = Rotator(self.storage, self.wrapping, self.wall)
-        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.usage, self.wall)
+        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.wall)
+        self.dropped: list[TenantUid] = []
+        self.stops: list[tuple[int, bool]] = []
+        self.woken = 0
+        self.lifecycle = Lifecycle(self.storage, self.keys, self.rotator, self.drop, self.propagation, self.wall)
+        self.policies = Policies(self.storage, self.tenants, self.wall, self.wake)
         self.fields = Fields(self.keyrings, 10_000)
         self.data_keys = DataKeys(self.keyrings, self.vault)
+
+    def drop(self, tenant: TenantUid) -> None:
+        """Drop all that this node holds of a tenant; noted."""
+        self.dropped.append(tenant)
+        self.rings.clear()
+        self.versions.drop_where(lambda place: place.tenant == tenant)
+
+    async def propagation(self, epoch: int, committed: datetime, *, wait: bool) -> Propagation:
+        """This node alone has stopped, at once; noted."""
+        self.stops.append((epoch, wait))
+        return Propagation(committed, complete=True, last_stop=timedelta(0))
+
+    def wake(self) -> None:
+        """Somebody should carry out operations; noted."""
+        self.woken += 1
 
     async def tenant(self, slug: str) -> Principal:
         """Create a tenant; returns one of its principals."""
@@ -172,7 +198,7 @@ class Node:
         statuses = (await self.keks.list_statuses(OPERATOR, TenantName(slug), 0, 100))[1]
         return {status.kek.version: status.primary for status in statuses}
 
-    async def ring(self, caller: Principal, name: KeyName) -> Ring:
+    async def ring(self, caller: Principal, name: KeyName) -> KeyStatus:
         """The key as it is stored."""
         return await self.keys.get(caller, name)
 

@@ -4,24 +4,66 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 
 from kms.core.context import Pair
 from kms.core.errors import InvalidRequest, NotSupported, Violation, invalid
-from kms.core.policy import LONGEST_ROTATION, SHORTEST_ROTATION
+from kms.core.names import PolicyName, TenantName
+from kms.core.policy import (
+    DEFAULT,
+    LONGEST_CACHE,
+    LONGEST_GRACE,
+    LONGEST_QUARANTINE,
+    LONGEST_ROTATION,
+    LONGEST_WAITING,
+    NEVER,
+    SHORTEST_CACHE,
+    SHORTEST_GRACE,
+    SHORTEST_QUARANTINE,
+    SHORTEST_ROTATION,
+    SHORTEST_WAITING,
+    SMALLEST_LIMIT,
+)
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.services.fields import Varying
-from kms.v1 import crypto_pb2
+from kms.v1 import crypto_pb2, keys_pb2, policies_pb2
 
 MOST_LABELS: Final = 32
 LONGEST_DISPLAY_NAME: Final = 128
 LONGEST_ETAG: Final = 64
+LONGEST_REASON: Final = 256
+LARGEST_LIMIT: Final = 2**63 - 1  # what the database stores
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+_HOUR: Final = timedelta(hours=1)
+_SECOND: Final = timedelta(seconds=1)
+
+# The rules of a policy: their names in the API, and in Policy and Overrides.
+RULE_FIELDS: Final = MappingProxyType(
+    {
+        "rotation_period": "rotation",
+        "encryption_limit": "encryption_limit",
+        "cache_lifetime": "cache_lifetime",
+        "quarantine_period": "quarantine",
+        "grace_period": "grace",
+        "automatic_retirement": "automatic_retirement",
+    }
+)
+_PERIODS: Final = MappingProxyType(
+    {
+        "rotation_period": (_HOUR, SHORTEST_ROTATION, LONGEST_ROTATION),
+        "cache_lifetime": (_SECOND, SHORTEST_CACHE, LONGEST_CACHE),
+        "quarantine_period": (_HOUR, SHORTEST_QUARANTINE, LONGEST_QUARANTINE),
+        "grace_period": (_SECOND, SHORTEST_GRACE, LONGEST_GRACE),
+    }
+)
+# A deterministic key is never rotated by itself.
+_ROTATING_FIELDS: Final = frozenset({"rotation_period", "encryption_limit"})
 
 
 def parse_display_name(text: str, field: str) -> str:
@@ -88,30 +130,91 @@ def parse_level(number: int) -> ProtectionLevel:
     return level
 
 
-def parse_rotation(present: bool, period: Duration, purpose: Purpose) -> timedelta | None:
-    """Read a key's own rotation_period; None where its policy's holds."""
-    if not present:
-        return None
-    if purpose is Purpose.DETERMINISTIC:
-        raise invalid("key.rotation_period", "must be absent for a DETERMINISTIC key")
-    return parse_hours(period, "key.rotation_period", SHORTEST_ROTATION, LONGEST_ROTATION)
+def parse_reason(text: str, field: str = "reason") -> str:
+    """Check why something is done: 1 to 256 characters, none of them a control character."""
+    if not 1 <= len(text) <= LONGEST_REASON:
+        raise invalid(field, f"must have 1 to {LONGEST_REASON} characters")
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise invalid(field, "must not contain control characters")
+    return text
+
+
+def parse_waiting(present: bool, period: Duration) -> timedelta | None:
+    """Read the waiting period before a destruction; None where it is left to the daemon."""
+    return parse_hours(period, "waiting_period", SHORTEST_WAITING, LONGEST_WAITING) if present else None
+
+
+def parse_policy_of(text: str, parent: TenantName) -> str:
+    """Read the policy of a key as its slug; empty for the built-in one."""
+    if not text:
+        return ""
+    name = PolicyName.parse(text, "key.policy")
+    if name.parent != parent:
+        raise invalid("key.policy", "must be a policy of the key's tenant")
+    return name.policy
+
+
+def parse_overrides(key: keys_pb2.Key, paths: Iterable[str], purpose: Purpose) -> dict[str, Any]:
+    """Read what a key has otherwise than its policy, by the names of Overrides; None where the key lacks it."""
+    overrides: dict[str, Any] = {}
+    for path in paths:
+        if not key.HasField(path):
+            overrides[RULE_FIELDS[path]] = None
+            continue
+        if purpose is Purpose.DETERMINISTIC and path in _ROTATING_FIELDS:
+            raise invalid(f"key.{path}", "must be absent for a DETERMINISTIC key")
+        overrides[RULE_FIELDS[path]] = _parse_rule(key, path, "key")
+    return overrides
+
+
+def parse_rules(policy: policies_pb2.Policy, paths: Iterable[str]) -> dict[str, Any]:
+    """Read rules of a policy, by the names of Policy; the default where the message lacks one."""
+    rules: dict[str, Any] = {}
+    for path in paths:
+        name = RULE_FIELDS[path]
+        if path in _PERIODS and not policy.HasField(path):
+            rules[name] = getattr(DEFAULT, name)
+        elif path == "rotation_period" and policy.rotation_period == Duration():
+            rules[name] = NEVER
+        elif path == "encryption_limit" and policy.encryption_limit == 0:
+            rules[name] = 0
+        else:
+            rules[name] = _parse_rule(policy, path, "policy")
+    return rules
+
+
+def parse_mask(paths: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Read the paths of an update_mask that is not empty; `*` stands for all (AIP-134)."""
+    if list(paths) == ["*"]:
+        return list(known)
+    if unknown := [path for path in paths if path not in known]:
+        raise invalid("update_mask", f"{unknown[0][:64]!r} must be one of {', '.join(known)}")
+    if not paths:
+        raise invalid("update_mask", f"must name at least one of {', '.join(known)}")
+    return list(paths)
+
+
+def _parse_rule(message: keys_pb2.Key | policies_pb2.Policy, path: str, prefix: str) -> Any:
+    value, field = getattr(message, path), f"{prefix}.{path}"
+    if path in _PERIODS:
+        return _parse_period(value, field, *_PERIODS[path])
+    if path == "encryption_limit":
+        if not SMALLEST_LIMIT <= value <= LARGEST_LIMIT:
+            least = SMALLEST_LIMIT if prefix == "key" else f"0, or {SMALLEST_LIMIT}"
+            raise invalid(field, f"must be {least} to {LARGEST_LIMIT}")
+        return value
+    return bool(value)
 
 
 def parse_hours(period: Duration, field: str, shortest: timedelta, longest: timedelta) -> timedelta:
     """Read a period of whole hours."""
-    hours = timedelta(hours=1)
-    return _parse_period(period, field, hours, shortest, longest)
-
-
-def parse_seconds(period: Duration, field: str, shortest: timedelta, longest: timedelta) -> timedelta:
-    """Read a period of whole seconds."""
-    return _parse_period(period, field, timedelta(seconds=1), shortest, longest)
+    return _parse_period(period, field, _HOUR, shortest, longest)
 
 
 def _parse_period(period: Duration, field: str, unit: timedelta, shortest: timedelta, longest: timedelta) -> timedelta:
-    name = "hours" if unit == timedelta(hours=1) else "seconds"
+    name = "hours" if unit == _HOUR else "seconds"
     least, most = shortest // unit, longest // unit
-    number, rest = divmod(period.seconds, unit // timedelta(seconds=1))
+    number, rest = divmod(period.seconds, unit // _SECOND)
     if rest or period.nanos or not least <= number <= most:
         raise invalid(field, f"must be whole {name}, {least} to {most}")
     return number * unit

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from kms.core.errors import invalid
-from kms.core.keyring import Tenant
 from kms.core.names import KeyName, Principal, TenantName, parse_slug
 from kms.core.policy import Overrides
-from kms.core.suites import RULES, Purpose, choose_suite
+from kms.core.suites import choose_suite
 from kms.rpc.fields import (
+    RULE_FIELDS,
     parse_display_name,
     parse_etag,
     parse_labels,
     parse_level,
+    parse_mask,
+    parse_overrides,
+    parse_policy_of,
     parse_purpose,
-    parse_rotation,
     parse_suite,
 )
-from kms.rpc.key_lifecycle import KeyLifecycleServicer
+from kms.rpc.key_lifecycle import Destruction, KeyLifecycleServicer
+from kms.rpc.messages import kek_message, key_message, version_message
 from kms.rpc.paging import cut, parse_page
-from kms.services.keks import Keks, KekStatus
-from kms.services.keyrings import Ring
-from kms.services.keys import Keys, NewKey, VersionStatus
+from kms.services.keks import Keks
+from kms.services.keys import Keys, NewKey
+from kms.services.lifecycle import Lifecycle
 from kms.v1 import keys_pb2 as pb
 
-UPDATABLE: Final = ("display_name", "labels", "rotation_period")
+# What may be changed of a key beside what it has otherwise than its policy.
+OWN_FIELDS: Final = ("display_name", "labels", "policy")
+UPDATABLE: Final = (*OWN_FIELDS, *RULE_FIELDS)
 
 
 class KeyServicer(KeyLifecycleServicer):
     """Serves kms.v1.KeyService."""
 
-    def __init__(self, keys: Keys, keks: Keks) -> None:
-        self._keys = keys
+    def __init__(self, keys: Keys, keks: Keks, lifecycle: Lifecycle, destruction: Destruction | None = None) -> None:
+        super().__init__(keys, lifecycle, destruction)
         self._keks = keks
 
     async def CreateKey(self, request: pb.CreateKeyRequest, caller: Principal) -> pb.Key:
@@ -50,7 +51,9 @@ class KeyServicer(KeyLifecycleServicer):
             purpose=purpose,
             suite=choose_suite(purpose, parse_suite(key.suite)),
             labels=parse_labels(key.labels, "key.labels"),
-            overrides=Overrides(rotation=parse_rotation(key.HasField("rotation_period"), key.rotation_period, purpose)),
+            policy=parse_policy_of(key.policy, parent),
+            overrides=Overrides(**parse_overrides(key, RULE_FIELDS, purpose)),
+            pending=request.pending,
         )
         return key_message(await self._keys.create(caller, parent, wish))
 
@@ -61,27 +64,19 @@ class KeyServicer(KeyLifecycleServicer):
     async def ListKeys(self, request: pb.ListKeysRequest, caller: Principal) -> pb.ListKeysResponse:
         """List a tenant's keys."""
         parent, page = TenantName.parse(request.parent, "parent"), parse_page(request)
-        tenant, found = await self._keys.list_by_slug(caller, parent, page.after_slug, page.size + 1)
-        keys, token = cut(found, page, lambda key: key.slug)
-        return pb.ListKeysResponse(keys=[key_message(Ring(tenant, key)) for key in keys], next_page_token=token)
+        found = await self._keys.list_by_slug(caller, parent, page.after_slug, page.size + 1)
+        keys, token = cut(found, page, lambda status: status.key.slug)
+        return pb.ListKeysResponse(keys=map(key_message, keys), next_page_token=token)
 
     async def UpdateKey(self, request: pb.UpdateKeyRequest, caller: Principal) -> pb.Key:
         """Change what may be changed of a key."""
         name = KeyName.parse(request.key.name, "key.name")
-        paths = list(request.update_mask.paths) or [
-            path
-            for path in UPDATABLE
-            if (request.key.HasField(path) if path == "rotation_period" else getattr(request.key, path))
-        ]
-        if paths == ["*"]:  # full replacement (AIP-134)
-            paths = list(UPDATABLE)
-        if unknown := [path for path in paths if path not in UPDATABLE]:
-            raise invalid("update_mask", f"{unknown[0][:64]!r} must be one of {', '.join(UPDATABLE)}")
-        if not paths:
-            raise invalid("update_mask", f"must name at least one of {', '.join(UPDATABLE)}")
+        paths = parse_mask(request.update_mask.paths or _held(request.key), UPDATABLE)
         etag = parse_etag(request.key.etag, "key.etag")
         purpose = (await self._keys.get(caller, name)).key.purpose
-        return key_message(await self._keys.update(caller, name, etag, _changes(request.key, paths, purpose)))
+        changes = _changes(request.key, paths, name.parent)
+        overrides = parse_overrides(request.key, [path for path in paths if path in RULE_FIELDS], purpose)
+        return key_message(await self._keys.update(caller, name, etag, changes, overrides))
 
     async def RotateKey(self, request: pb.RotateKeyRequest, caller: Principal) -> pb.Key:
         """Make a new primary version."""
@@ -93,10 +88,10 @@ class KeyServicer(KeyLifecycleServicer):
     ) -> pb.ListKeyVersionsResponse:
         """List the versions of a key."""
         parent, page = KeyName.parse(request.parent, "parent"), parse_page(request)
-        ring, found = await self._keys.list_versions(caller, parent, page.after_number, page.size + 1)
+        key, found = await self._keys.list_versions(caller, parent, page.after_number, page.size + 1)
         versions, token = cut(found, page, lambda status: str(status.version.version))
         return pb.ListKeyVersionsResponse(
-            key_versions=[version_message(ring, status) for status in versions], next_page_token=token
+            key_versions=[version_message(key, status) for status in versions], next_page_token=token
         )
 
     async def ListKeks(self, request: pb.ListKeksRequest, caller: Principal) -> pb.ListKeksResponse:
@@ -112,66 +107,18 @@ class KeyServicer(KeyLifecycleServicer):
         return kek_message(*await self._keks.rotate(caller, parent, request.primary_version))
 
 
-def _changes(key: pb.Key, paths: list[str], purpose: Purpose) -> dict[str, Any]:
+def _held(key: pb.Key) -> list[str]:
+    """Return the paths of what a request without a mask holds."""
+    own = [path for path in OWN_FIELDS if getattr(key, path)]
+    return own + [path for path in RULE_FIELDS if key.HasField(path)]
+
+
+def _changes(key: pb.Key, paths: list[str], parent: TenantName) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if "display_name" in paths:
         changes["display_name"] = parse_display_name(key.display_name, "key.display_name")
     if "labels" in paths:
         changes["labels"] = parse_labels(key.labels, "key.labels")
-    if "rotation_period" in paths:
-        rotation = parse_rotation(key.HasField("rotation_period"), key.rotation_period, purpose)
-        changes["overrides"] = Overrides(rotation=rotation)
+    if "policy" in paths:
+        changes["policy"] = parse_policy_of(key.policy, parent)
     return changes
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
-
-
-def key_message(ring: Ring) -> pb.Key:
-    """Format a key."""
-    key = ring.key
-    message = pb.Key(
-        name=str(key.name(ring.tenant)),
-        uid=str(key.uid),
-        display_name=key.display_name,
-        purpose=key.purpose.name,
-        suite=key.suite.name,
-        protection_level=key.level.name,
-        labels=key.labels,
-        primary_version=key.primary_version,
-        create_time=_timestamp(key.created_at),
-        rotate_time=_timestamp(key.rotated_at),
-        creator=key.created_by,
-        etag=key.etag,
-    )
-    if key.overrides.rotation is not None:
-        message.rotation_period.FromTimedelta(key.overrides.rotation)
-    return message
-
-
-def version_message(ring: Ring, status: VersionStatus) -> pb.KeyVersion:
-    """Format a key version."""
-    return pb.KeyVersion(
-        name=ring.key.name(ring.tenant).version(status.version.version),
-        primary=status.primary,
-        kek=ring.tenant.name.kek(status.version.kek_version),
-        create_time=_timestamp(status.version.created_at),
-        encryptions_reserved=status.encryptions_reserved,
-        encryptions_limit=RULES[ring.key.suite].stop_at or 0,
-    )
-
-
-def kek_message(tenant: Tenant, status: KekStatus) -> pb.Kek:
-    """Format a KEK version."""
-    return pb.Kek(
-        name=tenant.name.kek(status.kek.version),
-        uid=str(status.kek.uid),
-        primary=status.primary,
-        hsm_key_id=status.kek.hsm_key_id,
-        create_time=_timestamp(status.kek.created_at),
-        wrapped_key_versions=status.wrapped_key_versions,
-        wraps_reserved=status.wraps_reserved,
-    )

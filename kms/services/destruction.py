@@ -17,11 +17,11 @@ import structlog
 from kms.core.errors import Conflict, FailedPrecondition, NotFound, WrongKeyState, invalid
 from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.lifecycle import KeyEvent, KeyState
-from kms.core.names import KeyName, KeyVersionName, Principal, TenantUid
+from kms.core.names import KeyName, KeyVersionName, Principal, TenantName, TenantUid
 from kms.core.operations import Batch, Operation, OperationKind, OperationState, OperationUid
 from kms.core.policy import DEFAULT_WAITING
 from kms.core.ports import Storage
-from kms.core.receipts import JsonValue, moment
+from kms.core.receipts import JsonValue, Receipt, moment
 from kms.core.rotation import planned
 from kms.failpoints import reach
 from kms.services.keys import Keys, current_key
@@ -57,7 +57,7 @@ class Destruction:
         self._drop = drop
         self._now = now
 
-    async def retire_version(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, KeyVersion]:
+    async def retire_version(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, VersionStatus]:
         """Begin the quarantine of an archived or revoked version.
 
         Raises:
@@ -66,7 +66,8 @@ class Destruction:
         """
         status = await self._keys.get(caller, name.key)
         version = await self._version(status.tenant, status.key, name.version)
-        return await self._retire(status, version, f"retired by {caller}")
+        status, version = await self._retire(status, version, f"retired by {caller}")
+        return status, (await self._statuses(status.key, [version]))[0]
 
     async def retire_automatically(self, status: KeyStatus) -> int:
         """Begin the quarantine of the key's versions that are known to protect nothing, where its policy says so."""
@@ -111,7 +112,7 @@ class Destruction:
         _log.info("key_version.quarantined", name=name, until=moment(until))
         return status, retired
 
-    async def cancel_retirement(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, KeyVersion]:
+    async def cancel_retirement(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, VersionStatus]:
         """End the quarantine of a version: it is again what it was before.
 
         Raises:
@@ -127,12 +128,12 @@ class Destruction:
             status = await key_status(work, tenant, key)
             await work.epochs.revoked(tenant.uid)
         self._drop(tenant.uid)
-        return status, restored
+        return status, (await self._statuses(status.key, [restored]))[0]
 
     async def schedule_key(
-        self, caller: Principal, name: KeyName, waiting: timedelta | None, reason: str, etag: str
-    ) -> tuple[KeyStatus, int]:
-        """Begin the waiting period of a key; returns it, and the epoch that stops its use.
+        self, caller: Principal, name: KeyName, etag: str, reason: str, waiting: timedelta | None
+    ) -> KeyStatus:
+        """Begin the waiting period of a key; None for the default one.
 
         Raises:
             InvalidRequest: the waiting period is shorter than the backup horizon.
@@ -150,11 +151,11 @@ class Destruction:
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await work.keys.replace(planned(await lineage_of(work, key)))
             status = await key_status(work, tenant, key)
-            epoch = await work.epochs.revoked(tenant.uid)
+            await work.epochs.revoked(tenant.uid)
             reach("schedule_key_destruction.before_commit")
         reach("schedule_key_destruction.committed")
         self._drop(tenant.uid)
-        return status, epoch
+        return status
 
     async def cancel_key(self, caller: Principal, name: KeyName, etag: str) -> KeyStatus:
         """End the waiting period of a key: it is again what it was before.
@@ -174,6 +175,16 @@ class Destruction:
             await work.epochs.revoked(tenant.uid)
         self._drop(tenant.uid)
         return status
+
+    async def list_receipts(
+        self, caller: Principal, parent: TenantName | KeyName, after: str, limit: int
+    ) -> list[Receipt]:
+        """Return at most *limit* receipts of *parent* and what lay below it, with subjects greater than *after*."""
+        return await self._receipts.list_below(caller, parent, after, limit)
+
+    async def signing_key(self) -> bytes:
+        """Return the public key that verifies receipts, as DER SubjectPublicKeyInfo."""
+        return await self._receipts.public_key()
 
     async def destroy_version(self, tenant: Tenant, key: Key, version: KeyVersion) -> None:
         """Destroy a version whose quarantine is over, with a receipt; the scheduler calls it.

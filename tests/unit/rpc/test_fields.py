@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from datetime import timedelta
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from kms.core.errors import InvalidRequest, NotSupported
+from kms.core.names import TenantName
+from kms.core.policy import DEFAULT, NEVER, Overrides, Policy
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.rpc.fields import (
+    RULE_FIELDS,
     parse_display_name,
     parse_etag,
     parse_labels,
     parse_level,
+    parse_mask,
+    parse_overrides,
+    parse_policy_of,
     parse_purpose,
-    parse_rotation,
+    parse_reason,
+    parse_rules,
     parse_suite,
+    parse_waiting,
     varying_of,
 )
-from kms.v1 import crypto_pb2, keys_pb2
+from kms.v1 import crypto_pb2, keys_pb2, policies_pb2
 
 HOUR = 3600
-TEN_YEARS = 87_672 * HOUR  # with three leap days
 
 
 def refused(field: str):
@@ -111,25 +121,121 @@ def test_the_numbers_of_the_api_are_those_of_the_wire_format():
     }
 
 
-@pytest.mark.parametrize(("seconds", "hours"), [(HOUR, 1), (24 * HOUR, 24), (TEN_YEARS, 87_672)])
-def test_a_rotation_period_is_whole_hours(seconds: int, hours: int):
-    assert parse_rotation(True, Duration(seconds=seconds), Purpose.ENCRYPT) == hours
+# (field, unit in seconds, fewest units, most units), as beside the field in the .proto
+PERIODS = [
+    ("rotation_period", HOUR, 1, 87_672),
+    ("cache_lifetime", 1, 1, 86_400),
+    ("quarantine_period", HOUR, 7 * 24, 87_672),
+    ("grace_period", 1, 60, 30 * 86_400),
+]
+
+
+@pytest.mark.parametrize(("field", "unit", "fewest", "most"), PERIODS, ids=[row[0] for row in PERIODS])
+def test_a_period_is_whole_units_within_its_bounds(field: str, unit: int, fewest: int, most: int):
+    for number in (fewest, fewest + 1, most):
+        period = Duration(seconds=number * unit)
+        expected = {RULE_FIELDS[field]: timedelta(seconds=number * unit)}
+        assert parse_overrides(keys_pb2.Key(**{field: period}), [field], Purpose.ENCRYPT) == expected
+        assert parse_rules(policies_pb2.Policy(**{field: period}), [field]) == expected
+    bad = [
+        ((fewest - 1) * unit, 1),
+        (most * unit, 1),
+        ((most + 1) * unit, 0),
+        (-fewest * unit, 0),
+        (315_576_000_000, 0),
+    ]
+    bad += [(fewest * unit - 1, 0)] if fewest * unit > 1 else []
+    bad += [(fewest * unit + 1, 0)] if unit > 1 else []
+    for seconds, nanos in bad:
+        period = Duration(seconds=seconds, nanos=nanos)
+        with refused(f"key.{field}"):
+            parse_overrides(keys_pb2.Key(**{field: period}), [field], Purpose.DATA_KEY)
+        with refused(f"policy.{field}"):
+            parse_rules(policies_pb2.Policy(**{field: period}), [field])
+
+
+def test_what_a_key_lacks_is_as_its_policy_and_what_a_policy_lacks_is_the_default():
+    assert Overrides(**parse_overrides(keys_pb2.Key(), RULE_FIELDS, Purpose.ENCRYPT)) == Overrides()
+    assert Policy(**parse_rules(policies_pb2.Policy(), RULE_FIELDS)) == DEFAULT
+    assert parse_rules(policies_pb2.Policy(), ["grace_period"]) == {"grace": DEFAULT.grace}
+
+
+def test_every_rule_of_a_policy_has_a_field():
+    assert set(RULE_FIELDS.values()) == {f.name for f in fields(Policy)} == {f.name for f in fields(Overrides)}
+
+
+def test_only_a_policy_may_say_never_by_time():
+    assert parse_rules(policies_pb2.Policy(rotation_period=Duration()), ["rotation_period"]) == {"rotation": NEVER}
+    with refused("key.rotation_period"):
+        parse_overrides(keys_pb2.Key(rotation_period=Duration()), ["rotation_period"], Purpose.ENCRYPT)
+    for field in ("cache_lifetime", "quarantine_period", "grace_period"):
+        with refused(f"policy.{field}"):
+            parse_rules(policies_pb2.Policy(**{field: Duration()}), [field])
+
+
+def test_a_limit_of_encryptions_is_1000_or_more_and_fits_the_database():
+    for number in (1_000, 2**32, 2**63 - 1):
+        assert parse_rules(policies_pb2.Policy(encryption_limit=number), RULE_FIELDS)["encryption_limit"] == number
+        given = keys_pb2.Key(encryption_limit=number)
+        assert parse_overrides(given, ["encryption_limit"], Purpose.ENCRYPT) == {"encryption_limit": number}
+    for number in (1, 999, 2**63, 2**64 - 1):
+        with refused("policy.encryption_limit"):
+            parse_rules(policies_pb2.Policy(encryption_limit=number), RULE_FIELDS)
+    for number in (0, 1, 999, 2**63, 2**64 - 1):
+        with refused("key.encryption_limit"):
+            parse_overrides(keys_pb2.Key(encryption_limit=number), ["encryption_limit"], Purpose.ENCRYPT)
+
+
+def test_a_deterministic_key_is_not_rotated_by_itself():
+    given = keys_pb2.Key(grace_period=Duration(seconds=60), automatic_retirement=False)
+    assert parse_overrides(given, ["grace_period", "automatic_retirement"], Purpose.DETERMINISTIC) == {
+        "grace": timedelta(minutes=1),
+        "automatic_retirement": False,
+    }
+    for key in (keys_pb2.Key(rotation_period=Duration(seconds=HOUR)), keys_pb2.Key(encryption_limit=1_000)):
+        with pytest.raises(InvalidRequest, match="must be absent for a DETERMINISTIC key"):
+            parse_overrides(key, RULE_FIELDS, Purpose.DETERMINISTIC)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "nanos"),
-    [(0, 0), (HOUR - 1, 0), (HOUR + 1, 0), (HOUR, 1), (-HOUR, 0), (0, 1), (TEN_YEARS + HOUR, 0), (315_576_000_000, 0)],
+    "text", ["x", "x" * 256, "laptop lost; ticket 4711", "L\N{LATIN SMALL LETTER O WITH DIAERESIS}"]
 )
-def test_another_rotation_period_is_refused(seconds: int, nanos: int):
-    with refused("key.rotation_period"):
-        parse_rotation(True, Duration(seconds=seconds, nanos=nanos), Purpose.DATA_KEY)
+def test_a_reason_has_1_to_256_characters(text: str):
+    assert parse_reason(text) == text
 
 
-def test_an_absent_rotation_period_is_a_day_and_must_be_absent_for_deterministic_keys():
-    assert parse_rotation(False, Duration(), Purpose.ENCRYPT) == 24
-    assert parse_rotation(False, Duration(), Purpose.DETERMINISTIC) is None
-    with refused("key.rotation_period"):
-        parse_rotation(True, Duration(seconds=HOUR), Purpose.DETERMINISTIC)
+@pytest.mark.parametrize("text", ["", "x" * 257, "a\nb", "\0", "\x7f", "\x85"])
+def test_another_reason_is_refused(text: str):
+    with refused("reason"):
+        parse_reason(text)
+
+
+def test_a_waiting_period_is_whole_hours_from_7_days_on():
+    assert parse_waiting(False, Duration()) is None
+    for hours in (168, 720, 87_672):
+        assert parse_waiting(True, Duration(seconds=hours * HOUR)) == timedelta(hours=hours)
+    for seconds in (0, 167 * HOUR, 168 * HOUR + 1, 87_673 * HOUR, -168 * HOUR):
+        with refused("waiting_period"):
+            parse_waiting(True, Duration(seconds=seconds))
+
+
+def test_a_policy_is_one_of_the_keys_tenant():
+    acme = TenantName("acme")
+    assert parse_policy_of("", acme) == ""
+    assert parse_policy_of("tenants/acme/policies/gold", acme) == "gold"
+    for text in ("gold", "tenants/globex/policies/gold", "tenants/acme/policies/", "tenants/acme/keys/gold", "x" * 999):
+        with refused("key.policy"):
+            parse_policy_of(text, acme)
+
+
+def test_a_mask_names_what_may_be_changed():
+    known = ("aa", "bb")
+    assert parse_mask(["bb", "aa"], known) == ["bb", "aa"]
+    assert parse_mask(["*"], known) == ["aa", "bb"]
+    for paths in ([], ["cc"], ["*", "aa"], [""], ["aa.x"], ["x" * 10_000]):
+        with refused("update_mask") as caught:
+            parse_mask(paths, known)
+        assert len(str(caught.value)) < 200
 
 
 def test_an_etag_has_up_to_64_characters():

@@ -41,7 +41,7 @@ async def acme(node: Node) -> Principal:
 
 @pytest.fixture
 def keys(node: Node) -> KeyServicer:
-    return KeyServicer(node.keys, node.keks)
+    return KeyServicer(node.keys, node.keks, node.lifecycle)
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ UPDATES = [
     (["labels"], {"labels": {"x": "y"}}, ("Payroll", {"x": "y"}, 7200)),
     (["labels"], {}, ("Payroll", {}, 7200)),
     (["rotation_period"], {"rotation_period": {"seconds": 3600}}, ("Payroll", {"team": "hr"}, 3600)),
-    (["rotation_period"], {}, ("Payroll", {"team": "hr"}, 86_400)),
+    (["rotation_period"], {}, ("Payroll", {"team": "hr"}, None)),
     (["labels", "labels", "display_name"], {"display_name": "New"}, ("New", {}, 7200)),
     ([], {"display_name": "New"}, ("New", {"team": "hr"}, 7200)),
     ([], {"labels": {"x": "y"}, "rotation_period": {"seconds": 3600}}, ("Payroll", {"x": "y"}, 3600)),
-    (["*"], {"display_name": "New"}, ("New", {}, 86_400)),
+    (["*"], {"display_name": "New"}, ("New", {}, None)),
 ]
 
 
@@ -87,7 +87,9 @@ async def test_an_update_changes_what_its_mask_names_and_nothing_else(keys, acme
         request = pb.CreateKeyRequest(parent="tenants/acme", key_id=f"k{number}", key=given)
         key = await keys.CreateKey(request, acme)
         changed = await update(keys, acme, paths, **({"name": name} | changes))
-        assert (changed.display_name, dict(changed.labels), changed.rotation_period.seconds) == expected
+        period = changed.rotation_period.seconds if changed.HasField("rotation_period") else None
+        assert (changed.display_name, dict(changed.labels), period) == expected
+        assert changed.effective_policy.rotation_period.seconds == (period or 86_400)
         assert changed == await keys.GetKey(pb.GetKeyRequest(name=name), acme)
         assert changed.etag != key.etag
         for field in ("name", "uid", "purpose", "suite", "primary_version", "create_time", "rotate_time", "creator"):

@@ -45,7 +45,8 @@ async def destroy(life: Lifespan, number: int) -> None:
 async def test_a_version_that_never_encrypted_may_go_without_any_place(life: Lifespan) -> None:
     await life.key()
     await life.rotate()
-    _, version = await life.destruction.retire_version(life.caller, life.version_name(1))
+    _, status = await life.destruction.retire_version(life.caller, life.version_name(1))
+    version = status.version
     assert version.state is KeyState.DESTRUCTION_SCHEDULED
     assert version.until == life.time + HORIZON  # longer than the policy's quarantine
     assert (await life.ring()).key.due_at is not None
@@ -78,8 +79,8 @@ async def test_unknown_is_not_zero(life: Lifespan) -> None:
         await retire(life.caller, life.version_name(1))
     life.pass_time(hours=1)
     await life.count(v2=3)
-    _, version = await retire(life.caller, life.version_name(1))
-    assert version.state is KeyState.DESTRUCTION_SCHEDULED
+    _, status = await retire(life.caller, life.version_name(1))
+    assert status.version.state is KeyState.DESTRUCTION_SCHEDULED
 
 
 async def test_a_count_from_before_the_version_stopped_tells_nothing(life: Lifespan) -> None:
@@ -107,9 +108,9 @@ async def test_a_retirement_can_be_cancelled(life: Lifespan) -> None:
     await life.key()
     await life.rotate()
     await life.destruction.retire_version(life.caller, life.version_name(1))
-    _, version = await life.destruction.cancel_retirement(life.caller, life.version_name(1))
-    assert version.state is KeyState.ARCHIVED
-    assert version.until is None
+    _, status = await life.destruction.cancel_retirement(life.caller, life.version_name(1))
+    assert status.version.state is KeyState.ARCHIVED
+    assert status.version.until is None
     with pytest.raises(WrongKeyState):
         await life.destruction.cancel_retirement(life.caller, life.version_name(1))
 
@@ -146,9 +147,9 @@ async def test_a_use_in_quarantine_holds_the_destruction_until_a_new_count(life:
     await life.rotate()
     await life.declare()
     await life.count(v2=1)
-    ring, version = await life.destruction.retire_version(life.caller, life.version_name(1))
+    ring, status = await life.destruction.retire_version(life.caller, life.version_name(1))
     life.pass_time(days=10)
-    counter = Counter(ring.tenant.uid, ring.key.uid, version.version)
+    counter = Counter(ring.tenant.uid, ring.key.uid, status.version.version)
     await life.storage.add_uses({counter: Uses(refused=1, last_refused_at=life.time)})
     life.pass_time(days=21)
     with pytest.raises(FailedPrecondition, match="use in quarantine"):
@@ -207,7 +208,7 @@ async def test_nothing_retires_by_itself_where_the_policy_does_not_say_so(life: 
 
 
 async def schedule(life: Lifespan, **arguments: timedelta) -> None:
-    await life.destruction.schedule_key(life.caller, life.name, arguments.get("waiting"), "no longer needed", "")
+    await life.destruction.schedule_key(life.caller, life.name, "", "no longer needed", arguments.get("waiting"))
 
 
 async def test_a_key_that_may_still_encrypt_is_not_scheduled(life: Lifespan) -> None:
@@ -327,7 +328,7 @@ async def test_another_tenants_versions_and_keys_are_not_found(life: Lifespan) -
     with pytest.raises(NotFound):
         await life.destruction.retire_version(stranger, life.version_name(1))
     with pytest.raises(NotFound):
-        await life.destruction.schedule_key(stranger, life.name, None, "mine now", "")
+        await life.destruction.schedule_key(stranger, life.name, "", "mine now", None)
     with pytest.raises(NotFound):
         await life.receipts.list_below(stranger, life.name, "", 10)
     with pytest.raises(NotFound):

@@ -10,7 +10,7 @@ import pytest
 from kms.core.errors import AlreadyExists, Conflict, HsmUnavailable, VersionExhausted
 from kms.core.names import KeyName, Principal
 from kms.core.suites import GCM_STOP, RULES, Purpose, Suite
-from kms.services.keyrings import Ring
+from kms.services.statuses import KeyStatus
 from tests.node import Hostile, Node, new_key
 from tests.softhsm_token import Token
 
@@ -34,7 +34,7 @@ async def test_of_rotations_at_once_one_wins_and_the_others_conflict(node, acme,
     outcomes = await asyncio.gather(
         *(nodes[index % 2].keys.rotate(acme, name, given) for index in range(6)), return_exceptions=True
     )
-    won = [outcome for outcome in outcomes if isinstance(outcome, Ring)]
+    won = [outcome for outcome in outcomes if isinstance(outcome, KeyStatus)]
     lost = [outcome for outcome in outcomes if isinstance(outcome, Conflict)]
     assert len(won) + len(lost) == 6
     assert won
@@ -104,7 +104,7 @@ async def test_a_rotation_whose_caller_goes_away_happens_whole_or_not_at_all(nod
     await node.keys.rotate(acme, name, "")
 
 
-async def settled(node: Node, caller: Principal, name: KeyName) -> Ring:
+async def settled(node: Node, caller: Principal, name: KeyName) -> KeyStatus:
     """The key when the transactions that were left behind have ended: a write waits for them."""
     async with node.storage.transaction(write=True):
         pass
@@ -136,10 +136,10 @@ async def test_a_change_and_a_rotation_at_once_do_not_undo_each_other(node, acme
         return_exceptions=True,
     )
     key = (await node.ring(acme, name)).key
-    assert isinstance(changed, Ring | Conflict)
-    assert isinstance(rotated, Ring | Conflict)
-    assert key.display_name == ("new" if isinstance(changed, Ring) else "")
-    assert key.primary_version == (2 if isinstance(rotated, Ring) else 1)
+    assert isinstance(changed, KeyStatus | Conflict)
+    assert isinstance(rotated, KeyStatus | Conflict)
+    assert key.display_name == ("new" if isinstance(changed, KeyStatus) else "")
+    assert key.primary_version == (2 if isinstance(rotated, KeyStatus) else 1)
 
 
 async def test_keys_of_one_name_that_are_created_at_once_are_one_key(node, acme):
@@ -149,7 +149,7 @@ async def test_keys_of_one_name_that_are_created_at_once_are_one_key(node, acme)
         *(each.keys.create(acme, KeyName("acme", "k1").parent, wish) for each in (node, other, node)),
         return_exceptions=True,
     )
-    made = [outcome for outcome in outcomes if isinstance(outcome, Ring)]
+    made = [outcome for outcome in outcomes if isinstance(outcome, KeyStatus)]
     assert len(made) == 1
     assert sum(isinstance(outcome, AlreadyExists) for outcome in outcomes) == 2
     assert (await node.ring(acme, KeyName("acme", "k1"))).key.uid == made[0].key.uid
