@@ -8,9 +8,9 @@ from sqlalchemy import select, tuple_
 
 from kms.core.ports import Counter
 
+from .node_tables import counters as c
 from .records import insertion
 from .session import Session
-from .tables import counters as c
 
 MOST_AT_ONCE: Final = 5_000  # counters in one query; three parameters each, of the 32,766 that SQLite takes
 

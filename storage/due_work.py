@@ -19,12 +19,12 @@ from kms.core.rotation import CLOCK_SLACK
 
 from . import keys, tenants
 from .epochs import later
+from .node_tables import claims as c
+from .node_tables import version_uses as u
 from .records import insertion, read
 from .session import Session
-from .tables import claims as c
 from .tables import encryption_keys as k
 from .tables import tenants as t
-from .tables import version_uses as u
 
 MOST_USES: Final = 1_000  # at once
 

@@ -16,11 +16,11 @@ from sqlalchemy import ColumnElement, Table, case, delete, func, select, update
 from kms.core.names import TenantUid
 from kms.core.ports import Node, TenantEpoch
 
+from .node_tables import epochs as e
+from .node_tables import installation as i
+from .node_tables import nodes as n
 from .records import insertion, read
 from .session import Session
-from .tables import epochs as e
-from .tables import installation as i
-from .tables import nodes as n
 
 CHANNEL: Final = "kms_revocations"
 

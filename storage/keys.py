@@ -18,7 +18,7 @@ from kms.core.names import KeyUid, TenantUid
 from kms.core.policy import Overrides
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 
-from .records import Value, read, read_one, store
+from .records import Value, read, read_one, store, units
 from .session import Session
 from .tables import encryption_keys as k
 
@@ -88,7 +88,7 @@ def _period(number: int | None, unit: timedelta) -> timedelta | None:
 
 
 def _number(period: timedelta | None, unit: timedelta) -> int | None:
-    return None if period is None else period // unit
+    return None if period is None else units(period, unit)
 
 
 class Keys:

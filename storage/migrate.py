@@ -16,8 +16,8 @@ from sqlalchemy.schema import CreateSchema
 
 from .conninfo import database_name, parameters
 from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, explained, translated
+from .schemas import INTERNAL
 from .sqlite_file import make_file, prepare, require_file, sqlite_url
-from .tables import INTERNAL
 
 # A file (SQLite), or a libpq connection string or URI (PostgreSQL).
 Target: TypeAlias = Path | str
@@ -158,6 +158,7 @@ def _sqlite(path: Path) -> Engine:
 
     def prepare_for_ddl(connection: Any, record: object) -> None:
         prepare(connection, record)
+        connection.execute(f"PRAGMA busy_timeout={TURN_TIMEOUT * 1000}").close()
         # Dropping a table while it is rebuilt would delete what refers to it. Inside a transaction this does nothing.
         connection.execute("PRAGMA foreign_keys=OFF").close()
 

@@ -12,7 +12,7 @@ from kms.core.census import MOST_PLACES, Place, PlaceCount, PlaceKind
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.names import KeyUid, TenantUid
 
-from .records import Value, read, store
+from .records import Value, read, store, store_all
 from .session import Session
 from .tables import place_counts as c
 from .tables import places as p
@@ -50,6 +50,19 @@ def _count(row: Row[Any]) -> PlaceCount:
     )
 
 
+def _row(count: PlaceCount) -> dict[str, Value]:
+    return {
+        "tenant_id": count.tenant,
+        "key_uid": count.key,
+        "place_id": count.place,
+        "version": count.version,
+        "count": count.count,
+        "counted_at": count.counted_at,
+        "previous_count": count.previous_count,
+        "previous_at": count.previous_at,
+    }
+
+
 class Places:
     """PlaceRepository on one transaction."""
 
@@ -81,13 +94,15 @@ class Places:
         """Remove a place and its counts.
 
         Raises:
-            Conflict: the stored revision is another.
+            Conflict: the stored revision is another; nothing of the transaction is committed then.
         """
         of_place = (c.c.tenant_id == place.tenant, c.c.key_uid == place.key, c.c.place_id == place.slug)
         await self._session.change(delete(c).where(*of_place))
         itself = (p.c.tenant_id == place.tenant, p.c.key_uid == place.key, p.c.place_id == place.slug)
         if await self._session.change(delete(p).where(*itself, p.c.revision == place.revision)) != 1:
-            raise Conflict(f"place {place.slug} was changed in between")
+            conflict = Conflict(f"place {place.slug} was changed in between")
+            self._session.spoil(conflict)
+            raise conflict
 
     async def counts(self, tenant: TenantUid, key: KeyUid, versions: Sequence[int] | None = None) -> list[PlaceCount]:
         """Return the counts of a key, of all places, for these versions (at most 1,000) or for all."""
@@ -100,21 +115,10 @@ class Places:
         """Store counts: revision 0 for new ones, the others over the revision that they came from.
 
         Raises:
-            Conflict: a stored revision is another.
+            Conflict: a stored revision is another; nothing of the transaction is committed then.
         """
-        for count in counts:
-            row: dict[str, Value] = {
-                "tenant_id": count.tenant,
-                "key_uid": count.key,
-                "place_id": count.place,
-                "version": count.version,
-                "count": count.count,
-                "counted_at": count.counted_at,
-                "previous_count": count.previous_count,
-                "previous_at": count.previous_at,
-            }
-            otherwise = Conflict(f"the counts of place {count.place} were changed in between")
-            await store(self._session, c, row, count.revision, otherwise=otherwise)
+        otherwise = Conflict("the counts of the place were changed in between")
+        await store_all(self._session, c, [(_row(count), count.revision) for count in counts], otherwise=otherwise)
 
     async def _store(self, place: Place, came_from: int, otherwise: KmsError) -> Place:
         row: dict[str, Value] = {

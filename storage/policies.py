@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, func, select
 
@@ -12,10 +12,11 @@ from kms.core.errors import Conflict
 from kms.core.names import TenantUid
 from kms.core.policy import NamedPolicy, Policy
 
-from .records import Value, read, read_one, store
+from .records import Value, read, read_one, store, units
 from .session import Session
 from .tables import policies as p
 
+_SECOND: Final = timedelta(seconds=1)
 _COLUMNS = tuple(column for column in p.c if column.name != "mac")
 
 
@@ -79,18 +80,14 @@ class Policies:
             "tenant_id": policy.tenant,
             "policy_id": policy.slug,
             "version": policy.version,
-            "rotation_seconds": _seconds(rules.rotation),
+            "rotation_seconds": units(rules.rotation, _SECOND),
             "encryption_limit": rules.encryption_limit,
-            "cache_lifetime_seconds": _seconds(rules.cache_lifetime),
-            "quarantine_seconds": _seconds(rules.quarantine),
-            "grace_seconds": _seconds(rules.grace),
+            "cache_lifetime_seconds": units(rules.cache_lifetime, _SECOND),
+            "quarantine_seconds": units(rules.quarantine, _SECOND),
+            "grace_seconds": units(rules.grace, _SECOND),
             "automatic_retirement": int(rules.automatic_retirement),
             "created_at": policy.created_at,
             "created_by": policy.created_by,
         }
         otherwise = Conflict(f"version {policy.version} of policy {policy.slug} was made in between")
         return replace(policy, revision=await store(self._session, p, row, 0, otherwise=otherwise))
-
-
-def _seconds(period: timedelta) -> int:
-    return period // timedelta(seconds=1)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Executable, Row, Table, and_
+from sqlalchemy import Row, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kms.core.errors import CorruptRecord, KmsError, invalid
@@ -18,6 +18,8 @@ from .session import Session
 Value = None | int | str | bytes | UUID | datetime
 
 _INT64: Final = range(-(2**63), 2**63)
+
+AT_ONCE: Final = 1_000  # records in one step, which has the session's bound
 
 T = TypeVar("T")
 
@@ -33,11 +35,48 @@ async def store(
     """Write a record over the revision that it came from, 0 for a new one; returns its revision.
 
     *row* holds every column but revision and mac. *otherwise* is raised when a new record's identity is taken, or when
-    the stored revision is another than *came_from*.
+    the stored revision is another than *came_from*; the transaction may go on then, since nothing was written.
 
     Raises:
         InvalidRequest: a text cannot be stored: NUL or a lone surrogate.
     """
+    if await _write(session, table, [(row, came_from)]) != 1:
+        raise otherwise
+    return came_from + 1
+
+
+async def store_all(
+    session: Session, table: Table, rows: Sequence[tuple[Mapping[str, Value], int]], *, otherwise: KmsError
+) -> None:
+    """Write many records of one table, each with the revision that it came from, as store() does.
+
+    After a refusal the transaction does not commit, since some of them were written.
+    """
+    for same in ([row for row in rows if row[1] == 0], [row for row in rows if row[1] != 0]):
+        for start in range(0, len(same), AT_ONCE):
+            part = same[start : start + AT_ONCE]
+            if await _write(session, table, part) != len(part):
+                session.spoil(otherwise)
+                raise otherwise
+
+
+async def _write(session: Session, table: Table, rows: Sequence[tuple[Mapping[str, Value], int]]) -> int:
+    """Write records, all of them new or none; returns how many were written."""
+    if rows[0][1] == 0:
+        # The database answers "0 rows", not an error that would end a PostgreSQL transaction.
+        insert = insertion(session, table).on_conflict_do_nothing()
+        return await session.change(insert, [_whole(session, table, row, 0) for row, _ in rows])
+    came_from = {column.name: f"from_{column.name}" for column in (*table.primary_key.columns, table.c.revision)}
+    update = table.update().where(*(table.c[name] == bindparam(other) for name, other in came_from.items()))
+    values = []
+    for row, revision in rows:
+        changed = _whole(session, table, row, revision)
+        found_by = {other: row.get(name, revision) for name, other in came_from.items()}
+        values.append(found_by | {name: changed[name] for name in changed if name not in table.primary_key.columns})
+    return await session.change(update, values)
+
+
+def _whole(session: Session, table: Table, row: Mapping[str, Value], came_from: int) -> dict[str, Value]:
     if session.tenant not in {None, row["tenant_id"]}:
         raise RuntimeError("a transaction of one tenant cannot write another's record")
     for name, value in row.items():
@@ -46,22 +85,7 @@ async def store(
     whole = {**row, "revision": revision, "mac": _mac(table, row, revision)}
     if whole.keys() != set(table.columns.keys()):
         raise RuntimeError(f"a record of {table.name} is written whole or not at all")
-    if await session.change(_statement(session, table, whole, came_from)) != 1:
-        raise otherwise
-    return revision
-
-
-def _statement(session: Session, table: Table, whole: Mapping[str, Value], came_from: int) -> Executable:
-    if came_from == 0:
-        # The database answers "0 rows", not an error that would end a PostgreSQL transaction.
-        return insertion(session, table).values(**whole).on_conflict_do_nothing()
-    identity = list(table.primary_key.columns)
-    content = {name: value for name, value in whole.items() if name not in {column.name for column in identity}}
-    return (
-        table.update()
-        .where(and_(*(column == whole[column.name] for column in identity)), table.c.revision == came_from)
-        .values(**content)
-    )
+    return whole
 
 
 def _mac(table: Table, row: Mapping[str, Value], revision: int) -> bytes:
@@ -86,6 +110,18 @@ def _encodes(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def units(period: timedelta, unit: timedelta) -> int:
+    """Return a period in whole *units*.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    number, rest = divmod(period, unit)
+    if rest:
+        raise invalid("period", f"must be a whole number of {unit // timedelta(seconds=1)} seconds")
+    return number
 
 
 def read(rows: Sequence[Row[Any]], make: Callable[[Row[Any]], T]) -> list[T]:

@@ -9,7 +9,7 @@ rolls back and gives the connection back, waits for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -93,14 +93,18 @@ class Session:
         """Execute a statement and return its rows, all of them."""
         return await self._on_connection(lambda connection: _fetched(connection.execute(statement)))
 
-    async def change(self, statement: Executable) -> int:
-        """Execute a statement that writes; returns the number of rows it changed."""
+    async def change(self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None) -> int:
+        """Execute a statement that writes, once or for each of *rows*; returns the number of rows it changed."""
         if not self.write:
             raise RuntimeError("a transaction that was begun for reading cannot write")
         options = {"preserve_rowcount": True}  # which SQLAlchemy forgets for an INSERT otherwise
         return await self._on_connection(
-            lambda connection: _counted(connection.execute(statement, execution_options=options))
+            lambda connection: _counted(connection.execute(statement, rows, execution_options=options))
         )
+
+    def spoil(self, reason: Exception) -> None:
+        """Let the transaction end without a commit, since a part of what belongs together has been written."""
+        self._failure = reason
 
     async def raw(self, statement: str, bound: float | None = None) -> Sequence[Row[Any]]:
         """Execute a statement of the engine's own, with a bound of its own, and return its rows."""

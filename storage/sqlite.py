@@ -20,9 +20,9 @@ from .breaker import Breaker
 from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, running, taken
 from .errors import CannotOpen
 from .migrate import require_found
+from .schemas import SCHEMAS
 from .session import Line, Session, Tasks
 from .sqlite_file import identity, prepare, require_file, sqlite_url
-from .tables import SCHEMAS
 
 TRANSACTIONS: Final = 5  # at once: one writer and four readers, each with a thread of its own
 CHECK_BOUND: Final = 60.0  # seconds for reading the whole file at the start

@@ -1,7 +1,6 @@
-"""The tables, declared once for both engines; docs/storage.md says which column of the documents went where.
+"""The tables of records, declared once for both engines; docs/storage.md says which column of the documents went where.
 
-On PostgreSQL they live in the schemas of the documents. SQLite has none, so there the same tables stand flat, and names
-are unique over all schemas. Constraints bear explicit names, since migrations have to find them again.
+Constraints bear explicit names, since migrations have to find them again.
 """
 
 from __future__ import annotations
@@ -22,20 +21,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import SchemaItem
 
-from .types import Bytes, Int64, Slug, Small, Timestamp, Uid, Words
-
-SECRET: Final = "security_secret"  # noqa: S105  a schema's name
-INTERNAL: Final = "security_internal"
-SCHEMAS: Final = (SECRET, INTERNAL)
-
-metadata: Final = MetaData()
-
-_VERSION = "version BETWEEN 1 AND 4294967295"  # u32 in every header and binding
+from . import node_tables  # noqa: F401  all tables are declared once this module is loaded
+from .schemas import INTERNAL, SECRET, VERSION, metadata
+from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
 
-def _column(name: str, type_: Any, *, nullable: bool = False, default: str | None = None) -> Column[Any]:
+def _column(name: str, type_: Any, *, nullable: bool = False, default: Any = None) -> Column[Any]:
     # A default stands only where the release before writes rows without the column.
-    return Column(name, type_, nullable=nullable, server_default=None if default is None else text(default))
+    return Column(name, type_, nullable=nullable, server_default=default)
 
 
 def _record(name: str, schema: str, *parts: SchemaItem) -> Table:
@@ -61,7 +54,7 @@ tenants: Final = _record(
     _column("kek_uid", Uid),
     _column("primary_kek", Int64),
     _column("created_at", Timestamp),
-    _column("due_at", Timestamp, nullable=True),
+    _column("due_at", Timestamp, nullable=True, default=LongAgo()),
     PrimaryKeyConstraint("tenant_id", name="pk_tenants"),
     UniqueConstraint("slug", name="uq_tenants_slug"),
     CheckConstraint("primary_kek BETWEEN 0 AND 4294967295", name="ck_tenants_primary_kek"),
@@ -82,7 +75,7 @@ keks: Final = _record(
     _column("destroy_at", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", "version", name="pk_keks"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_keks_tenants"),
-    CheckConstraint(_VERSION, name="ck_keks_version"),
+    CheckConstraint(VERSION, name="ck_keks_version"),
     CheckConstraint(
         "status <> 'active' OR (mechanism IS NOT NULL AND length(canary) > 0 AND length(hsm_key_id) > 0)",
         name="ck_keks_active",
@@ -115,7 +108,7 @@ encryption_keys: Final = _record(
     _column("labels", Words),  # canonical JSON as text: jsonb does not give back what it got
     _column("status_at", Timestamp, nullable=True),
     _column("status_before", Words, nullable=True),
-    _column("status_reason", Words, default="''"),
+    _column("status_reason", Words, default=text("''")),
     _column("policy_id", Slug, nullable=True),
     _column("encryption_limit", Int64, nullable=True),
     _column("cache_lifetime_seconds", Int64, nullable=True),
@@ -123,11 +116,11 @@ encryption_keys: Final = _record(
     _column("grace_seconds", Int64, nullable=True),
     _column("automatic_retirement", Small, nullable=True),
     _column("scheduled_from", Timestamp, nullable=True),
-    _column("due_at", Timestamp, nullable=True),
+    _column("due_at", Timestamp, nullable=True, default=LongAgo()),
     _column("destroy_at", Timestamp, nullable=True),
     _column("stopped_at", Timestamp, nullable=True),
     _column("places_complete_at", Timestamp, nullable=True),
-    _column("places_complete_by", Words, default="''"),
+    _column("places_complete_by", Words, default=text("''")),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_encryption_keys"),
     UniqueConstraint("tenant_id", "key_id", name="uq_encryption_keys_key_id"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_encryption_keys_tenants"),
@@ -149,10 +142,10 @@ key_versions: Final = _record(
     _column("kek_version", Int64),
     _column("created_at", Timestamp),
     _column("created_by", Words),
-    _column("status", Words, default="'archived'"),
+    _column("status", Words, default=text("'archived'")),
     _column("status_at", Timestamp, nullable=True),
     _column("status_before", Words, nullable=True),
-    _column("status_reason", Words, default="''"),
+    _column("status_reason", Words, default=text("''")),
     _column("stopped_at", Timestamp, nullable=True),
     _column("waits_until", Timestamp, nullable=True),
     _column("scheduled_for", Timestamp, nullable=True),
@@ -167,15 +160,18 @@ key_versions: Final = _record(
         [f"{SECRET}.keks.tenant_id", f"{SECRET}.keks.version"],
         name="fk_key_versions_keks",
     ),
-    CheckConstraint(_VERSION, name="ck_key_versions_version"),
+    CheckConstraint(VERSION, name="ck_key_versions_version"),
     CheckConstraint("length(wrapped) > 0", name="ck_key_versions_wrapped"),
 )
+# Without those that are destroyed, which in time are nearly all.
 Index(
     "ix_key_versions_kek",
     key_versions.c.tenant_id,
     key_versions.c.kek_version,
     key_versions.c.key_uid,
     key_versions.c.version,
+    postgresql_where=text("status <> 'destroyed'"),
+    sqlite_where=text("status <> 'destroyed'"),
 )
 Index(
     "ix_key_versions_waits_until",
@@ -217,7 +213,7 @@ policies: Final = _record(
     _column("created_by", Words),
     PrimaryKeyConstraint("tenant_id", "policy_id", "version", name="pk_policies"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_policies_tenants"),
-    CheckConstraint(_VERSION, name="ck_policies_version"),
+    CheckConstraint(VERSION, name="ck_policies_version"),
 )
 
 places: Final = _record(
@@ -255,7 +251,7 @@ place_counts: Final = _record(
         [f"{INTERNAL}.places.tenant_id", f"{INTERNAL}.places.key_uid", f"{INTERNAL}.places.place_id"],
         name="fk_place_counts_places",
     ),
-    CheckConstraint(_VERSION, name="ck_place_counts_version"),
+    CheckConstraint(VERSION, name="ck_place_counts_version"),
     CheckConstraint("count >= 0", name="ck_place_counts_count"),
 )
 
@@ -306,92 +302,6 @@ receipts: Final = _record(
     CheckConstraint("length(signature) > 0", name="ck_receipts_signature"),
 )
 
-# Not a record: a counter decides nothing but its own limit, and only ever grows, in one statement.
-counters: Final = Table(
-    "counters",
-    metadata,
-    _column("tenant_id", Uid),
-    _column("subject_uid", Uid),
-    _column("version", Int64),
-    _column("reserved", Int64),
-    PrimaryKeyConstraint("tenant_id", "subject_uid", "version", name="pk_counters"),
-    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_counters_tenants"),
-    CheckConstraint(_VERSION, name="ck_counters_version"),
-    CheckConstraint("reserved > 0", name="ck_counters_reserved"),
-    schema=INTERNAL,
-    sqlite_strict=True,
-    postgresql_with={"fillfactor": "50"},  # room for the next values of a row in its page (HOT updates)
-)
-
-# The rest are no records either: what nodes see and tell each other, which decides nothing for good.
-version_uses: Final = Table(
-    "version_uses",
-    metadata,
-    _column("tenant_id", Uid),
-    _column("subject_uid", Uid),
-    _column("version", Int64),
-    _column("last_used_at", Timestamp, nullable=True),
-    _column("last_decrypted_at", Timestamp, nullable=True),
-    _column("refused", Int64),
-    _column("last_refused_at", Timestamp, nullable=True),
-    PrimaryKeyConstraint("tenant_id", "subject_uid", "version", name="pk_version_uses"),
-    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_version_uses_tenants"),
-    CheckConstraint(_VERSION, name="ck_version_uses_version"),
-    schema=INTERNAL,
-    sqlite_strict=True,
-)
-
-claims: Final = Table(
-    "claims",
-    metadata,
-    _column("tenant_id", Uid),
-    _column("subject_uid", Uid),
-    _column("node_id", Uid),
-    _column("claimed_until", Timestamp),
-    PrimaryKeyConstraint("tenant_id", "subject_uid", name="pk_claims"),
-    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_claims_tenants"),
-    schema=INTERNAL,
-    sqlite_strict=True,
-)
-
-nodes: Final = Table(
-    "nodes",
-    metadata,
-    _column("node_id", Uid),
-    _column("name", Words),
-    _column("started_at", Timestamp),
-    _column("seen_at", Timestamp),
-    _column("acknowledged", Int64),
-    PrimaryKeyConstraint("node_id", name="pk_nodes"),
-    schema=INTERNAL,
-    sqlite_strict=True,
-)
-
-epochs: Final = Table(
-    "epochs",
-    metadata,
-    _column("tenant_id", Uid),
-    _column("changes", Int64),
-    _column("revoked", Int64),
-    PrimaryKeyConstraint("tenant_id", name="pk_epochs"),
-    ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_epochs_tenants"),
-    schema=INTERNAL,
-    sqlite_strict=True,
-)
-
-# One row: the newest revocation of all tenants, and when the last node that left was seen.
-installation: Final = Table(
-    "installation",
-    metadata,
-    _column("id", Small),
-    _column("revocations", Int64),
-    _column("seen_at", Timestamp, nullable=True),
-    PrimaryKeyConstraint("id", name="pk_installation"),
-    CheckConstraint("id = 1", name="ck_installation_id"),
-    schema=INTERNAL,
-    sqlite_strict=True,
-)
-
 RECORDS: Final = (
     tenants,
     keks,
@@ -406,7 +316,7 @@ RECORDS: Final = (
 
 
 def declared(engine: str) -> MetaData:
-    """Return the tables as that engine ("sqlite" or "postgresql") has them, for DDL and comparisons.
+    """Return all tables as that engine ("sqlite" or "postgresql") has them, for DDL and comparisons.
 
     On SQLite, DDL through a schema translation silently drops the foreign keys between schemas; a flat copy keeps them.
     """

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, SmallInteger, Text, Uuid
+from sqlalchemy import BigInteger, ClauseElement, DateTime, Dialect, Integer, LargeBinary, SmallInteger, Text, Uuid
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from kms.core.errors import CorruptRecord
@@ -74,6 +75,17 @@ class Timestamp(TypeDecorator[datetime]):
             return moment.astimezone(UTC)  # PostgreSQL answers in the session's zone
         except (OverflowError, TypeError) as error:
             raise CorruptRecord("a stored time is out of range") from error
+
+
+class LongAgo(ClauseElement):
+    """1970, as the default of a column."""
+
+    inherit_cache = True
+
+
+@compiles(LongAgo)
+def _long_ago(_element: LongAgo, compiler: Any, **_options: Any) -> str:
+    return "0" if compiler.dialect.name == "sqlite" else "'1970-01-01 00:00:00+00'"
 
 
 Bytes: Final = LargeBinary()

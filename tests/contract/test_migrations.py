@@ -149,8 +149,7 @@ def test_a_migration_may_not_leave_references_to_nothing(tmp_path, history):
 def test_rebuilding_a_table_does_not_delete_what_refers_to_it(tmp_path, history):
     path = tmp_path / "kms.db"
     upgrade(path)
-    columns = "tenant_id, slug, display_name, kek_uid, primary_kek, created_at, revision, mac"
-    tenant = f"INSERT INTO tenants ({columns}) VALUES ('t', 'slug', '', 'k', 0, 0, 1, x'')"
+    tenant = "INSERT INTO tenants VALUES ('t', 'slug', '', 'k', 0, 0, 1, x'', NULL)"
     for statement in (tenant, "INSERT INTO counters VALUES ('t', 's', 1, 1)"):
         execute(path, statement)
     history("""

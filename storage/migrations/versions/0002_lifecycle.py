@@ -17,7 +17,10 @@ VERSION = "version BETWEEN 1 AND 4294967295"
 
 
 def upgrade() -> None:  # noqa: PLR0915  a migration is one list
-    """Add columns and tables; keys are due at once, so that the scheduler plans them."""
+    """Add columns and tables; tenants and keys are due at once, so that the scheduler plans them.
+
+    So are those that the release before writes without the new columns.
+    """
     postgresql = op.get_bind().dialect.name == "postgresql"
     secret = "security_secret" if postgresql else None
     internal = "security_internal" if postgresql else None
@@ -30,6 +33,7 @@ def upgrade() -> None:  # noqa: PLR0915  a migration is one list
     slug = sa.Text(collation="C") if postgresql else sa.Text()
     words = sa.Text()
     octets = sa.LargeBinary()
+    long_ago = "'1970-01-01 00:00:00+00'" if postgresql else "0"
 
     def column(name: str, type_: Any, *, nullable: bool = False, default: str | None = None) -> sa.Column[Any]:
         return sa.Column(name, type_, nullable=nullable, server_default=None if default is None else sa.text(default))
@@ -63,7 +67,7 @@ def upgrade() -> None:  # noqa: PLR0915  a migration is one list
             name=f"fk_{name}_encryption_keys",
         )
 
-    add("tenants", internal, column("due_at", time, nullable=True))
+    add("tenants", internal, column("due_at", time, nullable=True, default=long_ago))
     op.create_index("ix_tenants_due", "tenants", ["due_at"], schema=internal)
     add("keks", secret, column("destroy_at", time, nullable=True))
     add(
@@ -79,7 +83,7 @@ def upgrade() -> None:  # noqa: PLR0915  a migration is one list
         column("grace_seconds", int64, nullable=True),
         column("automatic_retirement", small, nullable=True),
         column("scheduled_from", time, nullable=True),
-        column("due_at", time, nullable=True),
+        column("due_at", time, nullable=True, default=long_ago),
         column("destroy_at", time, nullable=True),
         column("stopped_at", time, nullable=True),
         column("places_complete_at", time, nullable=True),
@@ -100,21 +104,42 @@ def upgrade() -> None:  # noqa: PLR0915  a migration is one list
         column("scheduled_for", time, nullable=True),
     )
 
-    # What has been active so far stays so; what was replaced stopped when its key was last rotated, at the latest.
-    op.execute(f"UPDATE {in_internal}tenants SET due_at = created_at")  # noqa: S608  no input
-    op.execute(
-        f"UPDATE {in_secret}encryption_keys SET status_at = created_at, scheduled_from = rotated_at, due_at = rotated_at"  # noqa: S608
-    )
+    # What has been active so far stays so. What was replaced encrypts no more some time after its key was last rotated,
+    # when every node has heard of it.
+    heard = "interval '10 minutes'" if postgresql else "600000000"
+    op.execute(f"UPDATE {in_secret}encryption_keys SET status_at = created_at, scheduled_from = rotated_at")  # noqa: S608
     op.execute(f"""
         UPDATE {in_secret}key_versions AS v SET
             status = CASE WHEN v.version = k.primary_version THEN 'active' ELSE 'archived' END,
             status_at = CASE WHEN v.version = k.primary_version THEN v.created_at ELSE k.rotated_at END,
-            stopped_at = CASE WHEN v.version = k.primary_version THEN NULL ELSE k.rotated_at END
+            stopped_at = CASE WHEN v.version = k.primary_version THEN NULL ELSE k.rotated_at + {heard} END
         FROM {in_secret}encryption_keys AS k WHERE k.tenant_id = v.tenant_id AND k.id = v.key_uid""")  # noqa: S608
+    # A node of the release before adds a version without a state, always as its key's primary one.
+    adopt = f"""
+        UPDATE {in_secret}key_versions SET
+            status = 'archived', status_at = NEW.created_at, stopped_at = NEW.created_at + {heard}
+        WHERE tenant_id = NEW.tenant_id AND key_uid = NEW.key_uid AND status = 'active';
+        UPDATE {in_secret}key_versions SET status = 'active', status_at = created_at
+        WHERE tenant_id = NEW.tenant_id AND key_uid = NEW.key_uid AND version = NEW.version;"""  # noqa: S608
+    trigger = f"CREATE TRIGGER adopt_key_version AFTER INSERT ON {in_secret}key_versions"
+    if postgresql:
+        op.execute(f"""
+            CREATE FUNCTION {in_secret}adopt_key_version() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN {adopt} RETURN NULL; END $$""")
+        op.execute(f"""
+            {trigger} FOR EACH ROW WHEN (NEW.status_at IS NULL)
+            EXECUTE FUNCTION {in_secret}adopt_key_version()""")
+    else:
+        op.execute(f"{trigger} WHEN NEW.status_at IS NULL BEGIN {adopt} END")
 
     op.drop_index("ix_key_versions_kek", "key_versions", schema=secret)
     op.create_index(
-        "ix_key_versions_kek", "key_versions", ["tenant_id", "kek_version", "key_uid", "version"], schema=secret
+        "ix_key_versions_kek",
+        "key_versions",
+        ["tenant_id", "kek_version", "key_uid", "version"],
+        schema=secret,
+        postgresql_where=sa.text("status <> 'destroyed'"),
+        sqlite_where=sa.text("status <> 'destroyed'"),
     )
     op.create_index(
         "ix_key_versions_waits_until",
