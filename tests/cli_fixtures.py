@@ -77,8 +77,9 @@ def complaint(capsys):
     return err
 
 
-def command(profile, *arguments, **options):
+def command(profile, *arguments, columns=20, **options):
     """Start the command as a process."""
-    environment = {**os.environ, "KMS_PROFILE": str(profile), "KMS_TENANT": "acme", "FORCE_COLOR": "1", "COLUMNS": "20"}
+    environment = {**os.environ, "KMS_PROFILE": str(profile), "KMS_TENANT": "acme", "FORCE_COLOR": "1"}
+    environment["COLUMNS"] = str(columns)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([*COMMAND, *arguments], env=environment, **{**pipes, **options})

@@ -96,17 +96,17 @@ def parse_time(text: str) -> datetime:
     return moment
 
 
-def parse_counts(pairs: Sequence[str]) -> dict[int, int]:
+def parse_counts(pairs: Sequence[str], option: str) -> dict[int, int]:
     """Read VERSION=N pairs.
 
     Raises:
-        BadParameter: another form, or a repeated version.
+        BadParameter: *option* has another form, or a repeated version.
     """
     counts: dict[int, int] = {}
     for pair in pairs:
         found = _COUNT.fullmatch(pair)
         if found is None or int(found[1]) in counts:
-            raise typer.BadParameter(f"{pair!r} must have the form VERSION=N, each VERSION once", param_hint="--count")
+            raise typer.BadParameter(f"{pair!r} must have the form VERSION=N, each VERSION once", param_hint=option)
         counts[int(found[1])] = int(found[2])
     return counts
 

@@ -90,13 +90,15 @@ def _counts(pairs: list[str], file: Path | None, none: bool) -> dict[int, int]:
     if sum((bool(pairs), file is not None, none)) != 1:
         raise typer.BadParameter("give either --count, --from or --none: what is not named is reported as none")
     if file is None:
-        return parse_counts(pairs)
+        return parse_counts(pairs, "--count")
     try:
-        # The pairs themselves, so that a repeated version is found.
-        found = json.loads(read_text(file, "--from"), object_pairs_hook=list)
-        return parse_counts([f"{version}={count}" for version, count in found])
-    except (ValueError, TypeError) as error:
-        raise typer.BadParameter(f"{file}: must be a JSON object of counts by version", param_hint="--from") from error
+        # An object as a tuple of its pairs: it shows a repeated version, and is told from an array.
+        found = json.loads(read_text(file, "--from"), object_pairs_hook=tuple)
+    except ValueError:
+        found = None
+    if not isinstance(found, tuple):
+        raise typer.BadParameter(f"{file}: must be a JSON object of counts by version", param_hint="--from")
+    return parse_counts([f"{version}={count}" for version, count in found], "--from")
 
 
 @app.command()

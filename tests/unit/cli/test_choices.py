@@ -69,11 +69,11 @@ def test_other_times_are_refused(text):
 
 
 def test_counts_are_numbers_by_version():
-    assert parse_counts(["1=0", "300=1099511627776"]) == {1: 0, 300: 2**40}
-    assert parse_counts([]) == {}
+    assert parse_counts(["1=0", "300=1099511627776"], "--count") == {1: 0, 300: 2**40}
+    assert parse_counts([], "--count") == {}
 
 
 @pytest.mark.parametrize("pairs", [["1"], ["0=1"], ["1=-1"], ["1=1", "1=1"], ["1=x"], ["\u0663=1"], ["1=1.5"]])
 def test_other_counts_are_refused(pairs):
     with pytest.raises(typer.BadParameter, match="VERSION=N"):
-        parse_counts(pairs)
+        parse_counts(pairs, "--count")

@@ -13,6 +13,12 @@ from tests.client_fixtures import tls_peer
 from tests.client_peer import refuse
 
 
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+    for name in ("KMS_PROFILE", "KMS_TENANT"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def test_a_tenant_as_json_has_these_fields(peer, kms_profile, capsys):
     peer.answer(
         "GetTenant",
