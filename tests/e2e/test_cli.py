@@ -52,7 +52,9 @@ def test_staff_create_rotate_and_inspect_keys(installation: Installation):
     assert answer(staff, "kek", "rotate", "--primary-version", "1")["version"] == 2
     assert [(kek["version"], kek["primary"]) for kek in answer(staff, "kek", "status")] == [(1, False), (2, True)]
     assert [v["primary"] for v in answer(staff, "keys", "versions", "payroll")] == [False, True]
-    assert answer(staff, "keys", "list") == [answer(staff, "keys", "show", "payroll")]
+    shown = answer(staff, "keys", "show", "payroll")
+    assert [version["version"] for version in shown.pop("versions")] == [1, 2]
+    assert answer(staff, "keys", "list") == [shown]
 
 
 @pytest.mark.parametrize(
