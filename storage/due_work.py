@@ -1,6 +1,7 @@
 """Sharing due work between nodes, and what has been seen of versions.
 
-A claim only shares work: that it is done once is the business of revisions and unique keys.
+A claim only shares work: that it is done once is the business of revisions and unique keys. One that lies further ahead
+than nodes' clocks may differ was made by a clock that has since gone back, and holds up nobody.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ async def _claim(
     session: Session, table: Table, due: Select[Any], node: UUID, now: datetime, until: datetime, limit: int
 ) -> list[tuple[UUID, UUID]]:
     subject = due.selected_columns.subject_uid
-    taken = exists().where(c.c.tenant_id == table.c.tenant_id, c.c.subject_uid == subject, c.c.claimed_until > now)
+    latest = until + CLOCK_SLACK
+    taken = exists().where(
+        c.c.tenant_id == table.c.tenant_id, c.c.subject_uid == subject, c.c.claimed_until.between(now, latest)
+    )
     rows = await session.rows(due.where(~taken).limit(limit).with_for_update(skip_locked=True, of=table))
     if not rows:
         return []
@@ -74,7 +78,7 @@ async def _claim(
     won = first.on_conflict_do_update(
         index_elements=[c.c.tenant_id, c.c.subject_uid],
         set_={"node_id": first.excluded.node_id, "claimed_until": first.excluded.claimed_until},
-        where=c.c.claimed_until <= now,
+        where=or_(c.c.claimed_until < now, c.c.claimed_until > latest),
     ).returning(c.c.tenant_id, c.c.subject_uid)
     return [(row.tenant_id, row.subject_uid) for row in await session.rows(won)]
 

@@ -53,19 +53,28 @@ async def test_a_limit_below_the_smallest_block_is_kept(database, counter):
 
 
 async def test_what_is_left_of_the_block_counts_when_a_batch_takes_the_last(database, counter):
-    usage = UsageCounter(database, counter, SMALLEST_BLOCK + 6, Clock())
-    await usage.take(SMALLEST_BLOCK - 6)
-    await usage.take(12)
+    usage = UsageCounter(database, counter, 160, Clock())
+    await usage.take(1)  # of a block of 10
+    await usage.take(159)
     with pytest.raises(VersionExhausted):
         await usage.take(1)
 
 
 async def test_a_batch_larger_than_what_is_left_is_refused_whole_and_takes_nothing(database, counter):
-    usage = UsageCounter(database, counter, SMALLEST_BLOCK + 6, Clock())
-    await usage.take(SMALLEST_BLOCK)
+    usage = UsageCounter(database, counter, 160, Clock())
+    await usage.take(153)
     with pytest.raises(VersionExhausted):
-        await usage.take(7)
-    assert await exhaust(usage) == 6
+        await usage.take(8)
+    assert await exhaust(usage) == 7
+
+
+async def test_small_limits_are_not_lost_in_the_blocks_of_nodes(database, counter):
+    nodes = [UsageCounter(database, counter, 1000, Clock()) for _ in range(3)]
+    for usage in nodes:
+        await usage.take(1)
+    assert await database.reserved([counter]) == [3 * 62]
+    crashed = nodes[:2]  # with 61 each
+    assert await exhaust(nodes[2]) == 1000 - 1 - 61 * len(crashed) - 2
 
 
 async def test_takers_at_once_share_one_reservation(storage, counter):
@@ -86,15 +95,21 @@ async def test_takers_at_once_never_pass_the_limit_together(database, counter):
 
 
 async def test_a_take_that_others_outrun_while_it_reserves_reserves_again(storage, counter):
-    usage = UsageCounter(storage, counter, SMALLEST_BLOCK + 100, Clock())
-    await usage.take(SMALLEST_BLOCK - 50)
-    storage.held = asyncio.Event()
-    batch = asyncio.create_task(usage.take(60))
-    await until(lambda: len(storage.amounts) == 2)
+    usage = UsageCounter(storage, counter, 1600, Clock())
+    await usage.take(50)  # of a block of 100
+    await storage.reserve(counter, 1440, None)  # by another node
+    block, missing = asyncio.Event(), asyncio.Event()
+    storage.held = block
+    batch = asyncio.create_task(usage.take(55))
+    await until(lambda: len(storage.amounts) == 3)
+    storage.held = missing
+    block.set()
+    await until(lambda: len(storage.amounts) == 4)
     assert usage.take_reserved(50)
-    storage.held.set()
+    missing.set()
     await batch
-    assert await exhaust(usage) == 40
+    assert storage.amounts == [100, 1440, 93, 5, 55]
+    assert await exhaust(usage) == 5
 
 
 async def test_nodes_that_share_a_database_use_exactly_the_limit_together(database, counter):
@@ -105,9 +120,8 @@ async def test_nodes_that_share_a_database_use_exactly_the_limit_together(databa
 
 
 async def test_a_node_that_starts_again_loses_its_block_and_uses_none_twice(database, counter):
-    limit = 2 * SMALLEST_BLOCK
-    await UsageCounter(database, counter, limit, Clock()).take(5)
-    assert await exhaust(UsageCounter(database, counter, limit, Clock())) == limit - SMALLEST_BLOCK
+    await UsageCounter(database, counter, 160, Clock()).take(5)
+    assert await exhaust(UsageCounter(database, counter, 160, Clock())) == 160 - 10
 
 
 async def test_blocks_grow_while_they_last_too_short_and_shrink_again(storage, counter):
@@ -140,6 +154,42 @@ async def test_a_taker_that_goes_away_while_it_reserves_holds_up_nobody(storage,
     await waiting
     assert gone.cancelled()
     assert await exhaust(usage) == 7
+
+
+async def test_every_reservation_beyond_the_soft_limit_asks_for_a_rotation(storage, counter):
+    asked = []
+    usage = UsageCounter(storage, counter, 160, Clock(), 80, asked.append)
+    taken = 0
+    while not asked:
+        await usage.take(1)
+        taken += 1
+    [so_far] = await storage.reserved([counter])
+    assert 80 <= so_far <= 80 + 10
+    assert so_far - storage.amounts[-1] < 80
+    reservations = len(storage.amounts)
+    await exhaust(usage)
+    refused = 1 + 1  # by a block and by one alone
+    assert len(asked) - 1 == len(storage.amounts) - reservations - refused + 1
+    assert set(asked) == {counter}
+
+
+async def test_a_version_beyond_its_limit_asks_for_a_rotation_although_it_encrypts_no_more(database, counter):
+    asked = []
+    await database.reserve(counter, 100, None)
+    with pytest.raises(VersionExhausted):
+        await UsageCounter(database, counter, 100, Clock(), 50, asked.append).take(1)
+    assert asked == [counter]
+
+
+async def test_new_limits_hold_for_a_counter_that_is_remembered(database, counter):
+    asked = []
+    counters = UsageCounters(database, Clock())
+    counters.watch(asked.append)
+    usage = counters.of(counter, 1600, 800)
+    await usage.take(1)
+    assert counters.of(counter, 200, 100) is usage
+    assert await exhaust(usage) == 199
+    assert asked[0] == counter
 
 
 async def test_counters_are_remembered_up_to_a_bound_the_least_used_leaving_first(database, counter):
