@@ -68,7 +68,7 @@ class RotateKeys:
         if failed:
             # Resumed, it begins anew and passes over what it has rotated.
             return Batch(
-                "", done, finished=True, error=f"{failed} keys could not be rotated; see key.not_rotated in the log"
+                "", done, finished=True, error=f"not rotated: {failed} keys, which the log names (key.not_rotated)"
             )
         return Batch(f"{after} 0", done, finished=True)
 
