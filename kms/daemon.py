@@ -6,14 +6,20 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
+from uuid import UUID, uuid4
 
 import structlog
 
 from kms.clock import now
+from kms.core.errors import KmsError
 from kms.core.names import KeyName, Principal
+from kms.core.operations import OperationKind
+from kms.core.policy import SHORTEST_QUARANTINE
+from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hardening import harden
@@ -41,10 +47,12 @@ from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
+from kms.services.operations import LONGEST_WAIT, Operations
+from kms.services.rewrap import Rewrap
 from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
-from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
+from kms.settings import PostgresqlStorage, Rotation, Secret, Settings, SqliteStorage, Token, parse_address
 from kms.tracing import Tracing
 from storage.database import Database
 from storage.ownership import Ownership
@@ -56,6 +64,7 @@ _log = structlog.get_logger(__name__)
 HEALTH_INTERVAL = 2.0  # seconds
 HEALTH_DEADLINE = 5.0
 SWEEP_INTERVAL = 5.0
+WAIT_SHARE = 0.8  # of the time that a call may take, for WaitOperation
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +103,7 @@ async def serve(settings: Settings) -> None:
         CannotOpen, KmsError, ListenError: what the daemon needs is not to be had; nothing is left running.
     """
     check_complete()
-    for measure in harden():
-        tell = _log.info if measure.done else _log.warning
-        tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
+    _harden()
     stopping = _stop_on_signals()
     async with AsyncExitStack() as stack:
         stack.enter_context(Ownership.take(settings.data_directory))
@@ -113,7 +120,10 @@ async def serve(settings: Settings) -> None:
             cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
         )
         keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions)
-        keks = Keks(parts.storage, parts.vault, parts.usage, now)
+        node = uuid4()
+        operations = _make_operations(settings, parts, node)
+        keks_due = asyncio.Event()
+        keks = Keks(parts.storage, parts.vault, parts.usage, operations, _kek_policy(settings), now, wake=keks_due.set)
         tenants = Tenants(parts.storage, keks, now)
         rotator = Rotator(parts.storage, parts.wrapping, now)
         keys = Keys(parts.storage, tenants, keyrings, rotator, parts.usage, now)
@@ -131,9 +141,8 @@ async def serve(settings: Settings) -> None:
         stack.callback(tracing.close)
 
         # The edge.
-        unix = settings.listen.unix
         calls = Calls(
-            Identities(settings.trust_domain, None if unix is None else Principal.parse(unix.principal)),
+            _identities(settings),
             CallObserver(metrics, tracing),
             in_flight=limits.calls_in_flight,
             deadline=limits.call_deadline.total_seconds(),
@@ -147,7 +156,7 @@ async def serve(settings: Settings) -> None:
                     CryptoServicer(fields, data_keys, metrics),
                     PolicyServicer(),
                     CensusServicer(),
-                    OperationServicer(),
+                    OperationServicer(operations),
                     NodeServicer(),
                 ),
                 strict=True,
@@ -178,12 +187,35 @@ async def serve(settings: Settings) -> None:
                 tasks.create_task(health.run()),
                 tasks.create_task(metrics.watch_event_loop()),
                 tasks.create_task(_sweep(rings, versions)),
+                tasks.create_task(operations.run()),
+                tasks.create_task(_look_at_keks(parts.storage, keks, node, settings.rotation, keks_due)),
             ]
             await stopping.wait()
             _log.info("daemon.draining", seconds=limits.drain.total_seconds())
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
+
+
+def _harden() -> None:
+    for measure in harden():
+        tell = _log.info if measure.done else _log.warning
+        tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
+
+
+def _identities(settings: Settings) -> Identities:
+    unix = settings.listen.unix
+    return Identities(settings.trust_domain, None if unix is None else Principal.parse(unix.principal))
+
+
+def _make_operations(settings: Settings, parts: Parts, node: UUID) -> Operations:
+    runners = {OperationKind.REWRAP: Rewrap(parts.storage, parts.vault, parts.wrapping)}
+    longest_wait = min(LONGEST_WAIT, settings.limits.call_deadline * WAIT_SHARE)
+    return Operations(parts.storage, runners, node, now, longest_wait=longest_wait)
+
+
+def _kek_policy(settings: Settings) -> KekPolicy:
+    return KekPolicy(settings.rotation.kek_period, max(SHORTEST_QUARANTINE, settings.backup.horizon))
 
 
 async def _open_storage(settings: SqliteStorage | PostgresqlStorage) -> Database:
@@ -216,6 +248,21 @@ def _make_vault(token: Token) -> Pkcs11Vault:
 def _report_host(status: HostStatus) -> None:
     tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
     tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
+
+
+async def _look_at_keks(storage: Database, keks: Keks, node: UUID, rotation: Rotation, due: asyncio.Event) -> None:
+    """Look at tenants whose KEK versions are due: the scheduler's work, until there is one."""
+    while rotation.enabled:
+        try:
+            for tenant in await storage.claim_tenants(node, now(), now() + timedelta(minutes=1), 10):
+                await keks.look(tenant)
+                await storage.release(node, [tenant.uid])
+        except KmsError as error:
+            _log.warning("kek.delayed", reason=str(error))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(rotation.interval.total_seconds()):
+                await due.wait()
+        due.clear()
 
 
 async def _sweep(*caches: DekCache[KeyName, Ring] | DekCache[DekPlace, ReadyVersion]) -> None:

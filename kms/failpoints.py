@@ -24,6 +24,16 @@ FAILPOINTS: Final = frozenset(
         "create_kek.before_commit",
         "create_kek.committed",
         "settle.before",
+        "operation.taken",
+        "operation.progressed",
+        "rewrap.in_token",
+        "rewrap.before_commit",
+        "rewrap.committed",
+        "retire_kek.committed",
+        "destroy_kek.intent_stored",
+        "destroy_kek.in_token",
+        "destroy_kek.before_commit",
+        "destroy_kek.committed",
         "counters.reserved",
     }
 )

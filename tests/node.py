@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from kms.core.keyring import Kek, Tenant
 from kms.core.names import KekUid, KeyName, Principal, TenantName, TenantUid
+from kms.core.operations import OperationKind
 from kms.core.ports import Counter, CreatedKek, KekVault, Storage
 from kms.core.repositories import UnitOfWork
+from kms.core.rotation import KekPolicy
 from kms.core.suites import Purpose, Suite, choose_suite
 from kms.crypto.cache import DekCache
 from kms.hsm.pkcs11 import Pkcs11Vault
@@ -32,6 +34,8 @@ from kms.services.fields import Fields
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, Ring
 from kms.services.keys import Keys, NewKey
+from kms.services.operations import Operations
+from kms.services.rewrap import Rewrap
 from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
 from kms.services.wrapping import DekWrapping
@@ -133,6 +137,8 @@ class Node:
     storage: Storage
     vault: KekVault
     clock: Clock = field(default_factory=Clock)
+    wall: Callable[[], datetime] = lambda: now()  # noqa: PLW0108  defined below
+    uid: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
@@ -144,7 +150,14 @@ class Node:
             DekCache(100, KEY_LIFETIME, self.clock),
             DekCache(100, DEK_LIFETIME, self.clock),
         )
-        self.keks = Keks(self.storage, self.vault, self.usage, now)
+        self.operations = Operations(
+            self.storage,
+            {OperationKind.REWRAP: Rewrap(self.storage, self.vault, self.wrapping)},
+            self.uid,
+            self.wall,
+            clock=self.clock,
+        )
+        self.keks = Keks(self.storage, self.vault, self.usage, self.operations, KekPolicy(), self.wall)
         self.tenants = Tenants(self.storage, self.keks, now)
         self.rotator = Rotator(self.storage, self.wrapping, now)
         self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.usage, now)

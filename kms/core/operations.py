@@ -83,6 +83,11 @@ class Operation:
         """The resource name."""
         return f"{tenant}/operations/{self.uid}"
 
+    @property
+    def etag(self) -> str:
+        """Changes with every change of the operation."""
+        return str(self.revision)
+
     def after(self, event: OperationEvent, now: datetime, error: str = "") -> Operation:
         """Return the operation after *event*.
 

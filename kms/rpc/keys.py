@@ -8,7 +8,7 @@ from typing import Any, Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kms.core.errors import invalid
-from kms.core.keyring import Tenant
+from kms.core.keyring import KekState, Tenant
 from kms.core.names import KeyName, Principal, TenantName, parse_slug
 from kms.core.policy import Overrides
 from kms.core.suites import RULES, Purpose, choose_suite
@@ -164,14 +164,29 @@ def version_message(ring: Ring, status: VersionStatus) -> pb.KeyVersion:
     )
 
 
+_KEK_STATES: Final = {
+    KekState.ACTIVE: pb.KEK_ACTIVE,
+    KekState.DESTRUCTION_SCHEDULED: pb.KEK_DESTRUCTION_SCHEDULED,
+    KekState.DESTROYING: pb.KEK_DESTRUCTION_SCHEDULED,  # until the token has confirmed it
+    KekState.DESTROYED: pb.KEK_DESTROYED,
+}
+
+
 def kek_message(tenant: Tenant, status: KekStatus) -> pb.Kek:
     """Format a KEK version."""
-    return pb.Kek(
-        name=tenant.name.kek(status.kek.version),
-        uid=str(status.kek.uid),
+    kek = status.kek
+    message = pb.Kek(
+        name=tenant.name.kek(kek.version),
+        uid=str(kek.uid),
         primary=status.primary,
-        hsm_key_id=status.kek.hsm_key_id,
-        create_time=_timestamp(status.kek.created_at),
+        hsm_key_id=kek.hsm_key_id,
+        create_time=_timestamp(kek.created_at),
         wrapped_key_versions=status.wrapped_key_versions,
         wraps_reserved=status.wraps_reserved,
+        state=_KEK_STATES[kek.state],
     )
+    if kek.destroy_at is not None and message.state == pb.KEK_DESTRUCTION_SCHEDULED:
+        message.destroy_time.FromDatetime(kek.destroy_at)
+    if status.next_rotation_at is not None:
+        message.next_rotation_time.FromDatetime(status.next_rotation_at)
+    return message

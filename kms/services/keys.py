@@ -22,6 +22,7 @@ from kms.services.keyrings import Keyrings, Ring
 from kms.services.lineages import lineage_of
 from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
+from kms.services.wrapping import hold_kek
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Keys:
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await work.keys.add(key)
             await work.key_versions.add(version)
+            await hold_kek(work, tenant, version.kek_version)
             reach("create_key.before_commit")
         reach("create_key.committed")
         return Ring(tenant, key)
