@@ -9,4 +9,5 @@ pytest_plugins = [
     "tests.vector_data",
     "tests.node",
     "tests.rpc_server",
+    "tests.both_databases",
 ]

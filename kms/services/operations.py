@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID, uuid4
 
@@ -31,7 +31,6 @@ from kms.core.operations import (
     OperationUid,
 )
 from kms.core.ports import Storage
-from kms.core.rotation import CLOCK_SLACK
 from kms.failpoints import reach
 from kms.services.visibility import visible_tenant
 
@@ -55,6 +54,7 @@ LONGEST_WAIT: Final = timedelta(seconds=20)
 WAIT_POLL: Final = 0.25  # seconds
 MOST_TRIES: Final = 10  # of a change that collides with progress
 
+_ANY_TIME: Final = datetime.max.replace(tzinfo=UTC)
 _LOGGED: Final = {
     OperationEvent.CANCEL: "operation.cancelled",
     OperationEvent.RESUME: "operation.resumed",
@@ -269,9 +269,8 @@ class Operations:
         return True
 
     async def _take(self) -> None:
-        now = self._now()
         # Where this process is the whole installation, whoever carried an operation on before is dead.
-        free_at = now if self._storage.shared else now + LEASE + CLOCK_SLACK
+        free_at = self._now() if self._storage.shared else _ANY_TIME
         async with self._storage.transaction() as work:
             free = await work.operations.list_free(free_at, MOST_FREE)
         for operation in free:
