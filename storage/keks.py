@@ -55,7 +55,19 @@ class Keks:
 
     async def pending(self) -> list[tuple[Tenant, Kek]]:
         """Return every intent to make a KEK that has no outcome, of all tenants: for the pass at start-up."""
-        query = select(*_COLUMNS).where(k.c.status == KekState.PENDING.value).order_by(k.c.tenant_id, k.c.version)
+        return await self._intents(KekState.PENDING)
+
+    async def destroying(self) -> list[tuple[Tenant, Kek]]:
+        """Return every intent to destroy a KEK that has no outcome, of all tenants: for the pass at start-up."""
+        return await self._intents(KekState.DESTROYING)
+
+    async def hold(self, tenant: TenantUid, version: int) -> Kek | None:
+        """Return one version, which nobody changes before this transaction, one that writes, has ended."""
+        query = select(*_COLUMNS).where(k.c.tenant_id == tenant, k.c.version == version)
+        return read_one(await self._session.rows(query.with_for_update(read=True)), _kek)
+
+    async def _intents(self, state: KekState) -> list[tuple[Tenant, Kek]]:
+        query = select(*_COLUMNS).where(k.c.status == state.value).order_by(k.c.tenant_id, k.c.version)
         found = []
         for kek in read(await self._session.rows(query), _kek):
             owner = select(*tenants.COLUMNS).where(t.c.tenant_id == kek.tenant)

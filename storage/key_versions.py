@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, and_, func, or_, select
+from sqlalchemy import Row, func, or_, select
 
 from kms.core.errors import Conflict, KmsError
 from kms.core.keyring import KeyVersion
@@ -74,17 +74,18 @@ class KeyVersions:
         )
         return read(await self._session.rows(query.order_by(v.c.version).limit(limit)), _version)
 
-    async def list_wrapped_before(
+    async def list_wrapped_by(
         self, tenant: TenantUid, kek_version: int, after: tuple[KeyUid, int] | None, limit: int
     ) -> list[KeyVersion]:
-        """Return at most *limit* versions, not destroyed, that KEK versions older than *kek_version* wrap.
+        """Return at most *limit* versions, not destroyed, that this KEK version wraps.
 
         Ordered by key and number, from those beyond *after*.
         """
-        query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.kek_version < kek_version, _WRAPPED)
+        query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.kek_version == kek_version, _WRAPPED)
         if after is not None:
             key, version = after
-            query = query.where(or_(v.c.key_uid > key, and_(v.c.key_uid == key, v.c.version > version)))
+            # Not the plain "greater, or equal and ...": no index serves an OR at the top.
+            query = query.where(v.c.key_uid >= key, or_(v.c.key_uid > key, v.c.version > version))
         return read(await self._session.rows(query.order_by(v.c.key_uid, v.c.version).limit(limit)), _version)
 
     async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:

@@ -11,4 +11,5 @@ pytest_plugins = [
     "tests.node",
     "tests.lifespan",
     "tests.rpc_server",
+    "tests.both_databases",
 ]

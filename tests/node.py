@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from kms.core.census import Uses
 from kms.core.keyring import Kek, Tenant
 from kms.core.names import KekUid, KeyName, Principal, TenantName, TenantUid
+from kms.core.operations import OperationKind
 from kms.core.ports import Counter, CreatedKek, KekVault, Storage
 from kms.core.propagation import Propagation
 from kms.core.repositories import UnitOfWork
+from kms.core.rotation import KekPolicy
 from kms.core.suites import Purpose, Suite, choose_suite
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
@@ -36,7 +38,9 @@ from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys, NewKey
 from kms.services.lifecycle import Lifecycle
+from kms.services.operations import Operations
 from kms.services.policies import Policies
+from kms.services.rewrap import Rewrap
 from kms.services.rotating import Rotator
 from kms.services.statuses import KeyStatus
 from kms.services.tenants import Tenants
@@ -144,6 +148,7 @@ class Node:
     vault: KekVault
     clock: Clock = field(default_factory=Clock)
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    uid: UUID = field(default_factory=uuid4)
 
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
@@ -151,7 +156,14 @@ class Node:
         self.rings: DekCache[KeyName, Ring] = DekCache(100, KEY_LIFETIME, self.clock)
         self.versions: DekCache[DekPlace, ReadyVersion] = DekCache(100, DEK_LIFETIME, self.clock)
         self.keyrings = Keyrings(self.storage, self.wrapping, self.usage, self.rings, self.versions)
-        self.keks = Keks(self.storage, self.vault, self.usage, self.wall)
+        self.operations = Operations(
+            self.storage,
+            {OperationKind.REWRAP: Rewrap(self.storage, self.vault, self.wrapping)},
+            self.uid,
+            self.wall,
+            clock=self.clock,
+        )
+        self.keks = Keks(self.storage, self.vault, self.usage, self.operations, KekPolicy(), self.wall)
         self.tenants = Tenants(self.storage, self.keks, self.wall)
         self.rotator = Rotator(self.storage, self.wrapping, self.wall)
         self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.wall)

@@ -83,6 +83,11 @@ class Operation:
         """The resource name."""
         return f"{tenant}/operations/{self.uid}"
 
+    @property
+    def etag(self) -> str:
+        """Changes with every change of the operation."""
+        return str(self.revision)
+
     def after(self, event: OperationEvent, now: datetime, error: str = "") -> Operation:
         """Return the operation after *event*.
 
@@ -110,12 +115,3 @@ class Operation:
     def progressed(self, cursor: str, done: int, now: datetime) -> Operation:
         """Return the operation after a batch that ended at *cursor* and did *done* more."""
         return replace(self, cursor=cursor, done=self.done + done, updated_at=now, leased_until=now + LEASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one batch of an operation has done: where to go on, how many units, and whether nothing is left."""
-
-    cursor: str
-    done: int
-    finished: bool

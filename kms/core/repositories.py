@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -62,6 +62,14 @@ class KekRepository(Protocol):
         """Return every intent to make a KEK that has no outcome, of all tenants: for the pass at start-up."""
         ...
 
+    async def destroying(self) -> list[tuple[Tenant, Kek]]:
+        """Return every intent to destroy a KEK that has no outcome, of all tenants: for the pass at start-up."""
+        ...
+
+    async def hold(self, tenant: TenantUid, version: int) -> Kek | None:
+        """Return one version, which nobody changes before this transaction, one that writes, has ended."""
+        ...
+
     async def add(self, kek: Kek) -> Kek:
         """Store a new version with revision 1 and return it so.
 
@@ -96,6 +104,10 @@ class KeyRepository(Protocol):
 
     async def count(self, tenant: TenantUid) -> int:
         """Return how many keys the tenant has."""
+        ...
+
+    async def list_by_uid(self, tenant: TenantUid, uids: Collection[KeyUid]) -> list[Key]:
+        """Return those of at most 1,000 keys that there are, in no order."""
         ...
 
     async def add(self, new: Key) -> Key:
@@ -136,10 +148,10 @@ class KeyVersionRepository(Protocol):
         """Return at most *limit* versions in one of these states with numbers greater than *after*, ordered."""
         ...
 
-    async def list_wrapped_before(
+    async def list_wrapped_by(
         self, tenant: TenantUid, kek_version: int, after: tuple[KeyUid, int] | None, limit: int
     ) -> list[KeyVersion]:
-        """Return at most *limit* versions, not destroyed, that KEK versions older than *kek_version* wrap.
+        """Return at most *limit* versions, not destroyed, that this KEK version wraps.
 
         Ordered by key and number, from those beyond *after*.
         """

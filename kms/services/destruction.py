@@ -18,7 +18,7 @@ from kms.core.errors import Conflict, FailedPrecondition, NotFound, WrongKeyStat
 from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.lifecycle import KeyEvent, KeyState
 from kms.core.names import KeyName, KeyVersionName, Principal, TenantName, TenantUid
-from kms.core.operations import Batch, Operation, OperationKind, OperationState, OperationUid
+from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
 from kms.core.policy import DEFAULT_WAITING
 from kms.core.ports import Storage
 from kms.core.receipts import JsonValue, Receipt, moment
@@ -26,6 +26,7 @@ from kms.core.rotation import planned
 from kms.failpoints import reach
 from kms.services.keys import Keys, current_key
 from kms.services.lineages import lineage_of, policy_of
+from kms.services.operations import Batch
 from kms.services.receipts import Receipts
 from kms.services.statuses import KeyStatus, VersionStatus, key_status, version_statuses
 

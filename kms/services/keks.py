@@ -1,31 +1,64 @@
-"""Making KEK versions: the intent is stored, the token makes the key, the outcome is stored.
+"""KEK versions: made, looked at when they are due, and shown. docs/rotation-cycle.md has the steps of their life.
 
-The token is outside the database's transaction, so a crash may leave an intent without an outcome; settle() carries
-every such intent through at the next start. Doing a step twice does it once.
+The token is outside the database's transaction, so making a KEK version, and destroying one (services.kek_retirement),
+takes three steps: the intent is stored, the token acts, the outcome is stored. A crash may leave an intent without an
+outcome; settle() carries every such intent through at the next start. Doing a step twice does it once.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final, Protocol, assert_never
 
 import structlog
 
 from kms.core.errors import Conflict, KmsError, NotFound
 from kms.core.keyring import Kek, KekState, Tenant
-from kms.core.names import Principal, TenantName
-from kms.core.ports import Counter, KekVault, Storage
+from kms.core.names import Principal, TenantName, TenantUid
+from kms.core.operations import Operation, OperationEvent, OperationKind, OperationState
+from kms.core.policy import NEVER
+from kms.core.ports import Counter, KekDestroyer, KekVault, Storage
+from kms.core.rotation import (
+    DestroyKek,
+    KekAction,
+    KekPolicy,
+    RestoreKek,
+    RetireKek,
+    Rewrap,
+    RotateKek,
+    due_keks,
+    next_due_kek,
+)
+from kms.core.suites import WRAP_ROTATE
 from kms.failpoints import reach
 from kms.services.counting import UsageCounters
+from kms.services.kek_lineages import kek_lineage_of
+from kms.services.kek_retirement import KekRetirement, ReceiptMaker
+from kms.services.operations import Operations
+from kms.services.uninterrupted import Uninterrupted
+from kms.services.visibility import visible_tenant
 
 _log = structlog.get_logger(__name__)
+
+SCHEDULER: Final = "scheduler"  # who asked for what nobody asked for
+
+# Between two looks at a tenant whose KEK versions have work that is under way, or has failed.
+SOON: Final = timedelta(minutes=1)
+# A tenant is looked at as often as this even where nothing waits for a time: settings and clocks may have changed.
+LONGEST_LOOK: Final = timedelta(days=1)
+# A re-wrap that has failed is tried again after this time.
+REWRAP_AGAIN: Final = timedelta(hours=1)
+
+
+class KekKeeper(KekVault, KekDestroyer, Protocol):
+    """Makes KEKs, and destroys them."""
 
 
 @dataclass(frozen=True, slots=True)
 class KekStatus:
-    """A KEK version, and how much hangs on it."""
+    """A KEK version, how much hangs on it, and for the primary one when it is to be replaced."""
 
     kek: Kek
     primary: bool
@@ -37,32 +70,69 @@ class KekStatus:
 class Keks:
     """KEK versions of all tenants."""
 
-    def __init__(self, storage: Storage, vault: KekVault, usage: UsageCounters, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        vault: KekKeeper,
+        usage: UsageCounters,
+        operations: Operations,
+        policy: KekPolicy,
+        now: Callable[[], datetime],
+        *,
+        receipt: ReceiptMaker | None = None,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            storage: the database.
+            vault: the token.
+            usage: counts wraps.
+            operations: carries out re-wraps.
+            policy: when KEKs rotate, and how long they are in quarantine: not shorter than the backup horizon.
+            now: the wall clock.
+            receipt: makes receipts of destruction; None for none.
+            wake: lets the scheduler look for tenants that are due.
+        """
         self._storage = storage
         self._vault = vault
         self._usage = usage
+        self._operations = operations
+        self._policy = policy
         self._now = now
-        self._activations: set[asyncio.Task[tuple[Tenant, Kek]]] = set()
+        self._wake = wake
+        self._retirement = KekRetirement(storage, vault, policy.quarantine, now, receipt)
+        self._acts = Uninterrupted()
 
     async def rotate(self, caller: Principal, name: TenantName, seen: int) -> tuple[Tenant, KekStatus]:
-        """Make the next KEK version the one that wraps what is new.
+        """Make the next KEK version the one that wraps what is new; the scheduler sees to the rest.
 
         Raises:
             Conflict: the primary version is not *seen* (where that is not 0).
         """
-        tenant = await self._tenant(caller, name)
+        tenant = await visible_tenant(self._storage, caller, name)
+        tenant, kek = await self._rotate(tenant, str(caller), seen)
+        self._wake()
+        return tenant, KekStatus(kek, kek.version == tenant.primary_kek, 0, 0, self._next_rotation(tenant, kek))
+
+    async def rotate_for_count(self, tenant_uid: TenantUid, version: int) -> None:
+        """Replace a KEK version that has made as many wraps as it should, where it still is the primary one."""
+        async with self._storage.transaction(tenant_uid) as work:
+            tenant = await work.tenants.by_uid(tenant_uid)
+        if tenant is not None and tenant.primary_kek == version:
+            await self._carry_out(RotateKek(tenant, version))
+            self._wake()
+
+    async def _rotate(self, tenant: Tenant, by: str, seen: int) -> tuple[Tenant, Kek]:
         if seen not in (0, tenant.primary_kek):
             raise Conflict(f"the primary version is {tenant.primary_kek}, not {seen}")
         version = tenant.primary_kek + 1
         async with self._storage.transaction(tenant.uid, write=True) as work:
             # An intent that a failed call left behind is carried through instead of adding another.
             if await work.keks.get(tenant.uid, version) is None:
-                await work.keks.add(
-                    Kek(tenant.uid, tenant.kek, version, KekState.PENDING, self._now(), created_by=str(caller))
-                )
+                await work.keks.add(Kek(tenant.uid, tenant.kek, version, KekState.PENDING, self._now(), created_by=by))
         reach("rotate_kek.intent_stored")
-        tenant, kek = await self.activate(tenant, version)
-        return tenant, KekStatus(kek, kek.version == tenant.primary_kek, 0, 0)
+        return await self.activate(tenant, version)
 
     async def activate(self, tenant: Tenant, version: int) -> tuple[Tenant, Kek]:
         """Carry a stored intent through; returns the tenant and the KEK version as they then are.
@@ -70,10 +140,7 @@ class Keks:
         It goes on when the caller goes away: while the token makes the key nobody else may get the lock, or two nodes
         of one token make two keys.
         """
-        task = asyncio.create_task(self._activate(tenant, version))
-        self._activations.add(task)
-        task.add_done_callback(self._activations.discard)
-        return await asyncio.shield(task)
+        return await self._acts.run(self._activate(tenant, version))
 
     async def _activate(self, tenant: Tenant, version: int) -> tuple[Tenant, Kek]:
         # One lock for the whole token: with AES-KW the first KEK of all brings the bind key, of which there may be one.
@@ -83,7 +150,7 @@ class Keks:
                 current = await work.tenants.get(tenant.slug)
             if pending is None or current is None:
                 raise NotFound(tenant.name.kek(version))
-            if pending.state is KekState.ACTIVE:
+            if pending.state is not KekState.PENDING:
                 return current, pending
             created = await self._vault.create_kek(pending.uid, version)
             reach("create_kek.in_token")
@@ -97,7 +164,8 @@ class Keks:
                         hsm_key_id=created.hsm_key_id,
                     )
                 )
-                current = await work.tenants.replace(current.with_primary_kek(version))
+                # Due now: what older versions wrap is to be re-wrapped.
+                current = await work.tenants.replace(replace(current.with_primary_kek(version), due_at=self._now()))
                 reach("create_kek.before_commit")
             reach("create_kek.committed")
         _log.info("kek.activated", tenant=tenant.slug, version=version)
@@ -110,38 +178,134 @@ class Keks:
         tenants do not wait for that.
         """
         async with self._storage.transaction() as work:
-            pending = await work.keks.pending()
+            intents = [*await work.keks.pending(), *await work.keks.destroying()]
         settled = 0
-        for tenant, kek in pending:
+        for tenant, kek in intents:
             reach("settle.before")
-            _log.warning("kek.intent_found", tenant=tenant.slug, version=kek.version)
+            _log.warning("kek.intent_found", tenant=tenant.slug, version=kek.version, state=kek.state)
             try:
-                await self.activate(tenant, kek.version)
+                if kek.state is KekState.DESTROYING:
+                    await self._retirement.destroy(tenant, kek)
+                else:
+                    await self.activate(tenant, kek.version)
                 settled += 1
             except KmsError as error:
                 _log.error("kek.intent_left", tenant=tenant.slug, version=kek.version, reason=str(error))
         return settled
 
+    async def look(self, tenant: Tenant, *, may_destroy: bool = True) -> None:
+        """Do what is due with a tenant's KEK versions, and plan the next look."""
+        # What these do decides what else is due.
+        first = [a for a in await self._due(tenant.uid, may_destroy) if isinstance(a, RotateKek | RestoreKek)]
+        again = [await self._carry_out(action) for action in first]
+        rest = [a for a in await self._due(tenant.uid, may_destroy) if not isinstance(a, RotateKek | RestoreKek)]
+        again += [await self._carry_out(action) for action in rest]
+        await self._plan(tenant.uid, again=any(again))
+
+    async def _due(self, tenant_uid: TenantUid, may_destroy: bool) -> list[KekAction]:
+        async with self._storage.transaction(tenant_uid) as work:
+            lineage = await kek_lineage_of(work, tenant_uid)
+        actions = due_keks(self._now(), lineage, self._policy, may_destroy=may_destroy)
+        tenant = lineage.tenant
+        [wraps] = await self._usage.reserved([Counter(tenant.uid, tenant.kek, tenant.primary_kek)])
+        rotation = RotateKek(tenant, tenant.primary_kek)
+        if wraps >= WRAP_ROTATE and rotation not in actions:
+            actions.insert(0, rotation)
+        return actions
+
+    async def _carry_out(self, action: KekAction) -> bool:
+        """Do one thing that is due; returns whether to look again soon, because it is under way or has failed."""
+        tenant = action.tenant
+        try:
+            match action:
+                case RotateKek():
+                    await self._rotate(tenant, SCHEDULER, action.seen)
+                case Rewrap():
+                    return await self._rewrap(tenant, action.remaining)
+                case RetireKek():
+                    return await self._retire(tenant, action.kek)
+                case RestoreKek():
+                    await self._retirement.restore(tenant, action.kek)
+                case DestroyKek():
+                    await self._retirement.destroy(tenant, action.kek)
+                case _:
+                    assert_never(action)
+        except Conflict:  # another node, or a caller, was faster
+            return True
+        except KmsError as error:
+            _log.warning("kek.delayed", tenant=tenant.slug, action=type(action).__name__, reason=str(error))
+            return True
+        return False
+
+    async def _retire(self, tenant: Tenant, kek: Kek) -> bool:
+        """Begin a quarantine, once the calls that began before the KEK was rotated are over: those may yet wrap by it."""
+        async with self._storage.transaction(tenant.uid) as work:
+            primary = await work.keks.get(tenant.uid, tenant.primary_kek)
+        if primary is None or self._now() < primary.created_at + SOON:
+            return True
+        await self._retirement.retire(tenant, kek)
+        return False
+
+    async def _rewrap(self, tenant: Tenant, remaining: int) -> bool:
+        """Begin to re-wrap, or go on, unless somebody has stopped that since the KEK was rotated last."""
+        target = f"{tenant.name}/keks"
+        async with self._storage.transaction(tenant.uid) as work:
+            if await work.operations.find(tenant.uid, OperationKind.REWRAP, target, OperationState.RUNNING):
+                return True
+            primary = await work.keks.get(tenant.uid, tenant.primary_kek)
+            ended = [
+                operation
+                for state in (OperationState.CANCELLED, OperationState.FAILED)
+                if (operation := await work.operations.find(tenant.uid, OperationKind.REWRAP, target, state))
+                and primary is not None
+                and operation.created_at >= primary.created_at
+            ]
+        last: Operation | None = max(ended, key=lambda operation: operation.updated_at, default=None)
+        if last is None:
+            await self._operations.start(tenant, OperationKind.REWRAP, target, SCHEDULER, remaining)
+            return True
+        if last.state is OperationState.CANCELLED:
+            return False
+        if last.updated_at + REWRAP_AGAIN <= self._now():
+            await self._operations.change(tenant, last.uid, OperationEvent.RESUME)
+        return True
+
+    async def _plan(self, tenant_uid: TenantUid, *, again: bool) -> None:
+        """Store when to look at the tenant next, unless its KEK has been rotated meanwhile."""
+        now = self._now()
+        async with self._storage.transaction(tenant_uid) as work:
+            lineage = await kek_lineage_of(work, tenant_uid)
+        times = [now + (SOON if again else LONGEST_LOOK)]
+        if (due := next_due_kek(lineage, self._policy)) is not None:
+            times.append(max(due, now + SOON))
+        try:
+            async with self._storage.transaction(tenant_uid, write=True) as work:
+                await work.tenants.replace(replace(lineage.tenant, due_at=min(times)))
+        except Conflict:
+            _log.info("kek.planned_elsewhere", tenant=lineage.tenant.slug)
+
     async def list_statuses(
         self, caller: Principal, name: TenantName, after: int, limit: int
     ) -> tuple[Tenant, list[KekStatus]]:
-        """Return at most *limit* active versions greater than *after*, ordered."""
-        tenant = await self._tenant(caller, name)
+        """Return at most *limit* versions greater than *after*, ordered; one that is still being made is not shown."""
+        tenant = await visible_tenant(self._storage, caller, name)
         async with self._storage.transaction(tenant.uid) as work:
-            keks = [k for k in await work.keks.list_by_version(tenant.uid, after, limit) if k.state is KekState.ACTIVE]
+            listed = await work.keks.list_by_version(tenant.uid, after, limit)
             wrapped = await work.key_versions.count_by_kek(tenant.uid)
+        keks = [kek for kek in listed if kek.state is not KekState.PENDING]
         reserved = await self._usage.reserved([Counter(tenant.uid, kek.uid, kek.version) for kek in keks])
         return tenant, [
-            KekStatus(kek, kek.version == tenant.primary_kek, wrapped.get(kek.version, 0), count)
+            KekStatus(
+                kek,
+                kek.version == tenant.primary_kek,
+                wrapped.get(kek.version, 0),
+                count,
+                self._next_rotation(tenant, kek),
+            )
             for kek, count in zip(keks, reserved, strict=True)
         ]
 
-    async def _tenant(self, caller: Principal, name: TenantName) -> Tenant:
-        """Return the tenant, for its own principals and for operators."""
-        if caller.tenant not in (None, name.tenant):
-            raise NotFound(str(name))
-        async with self._storage.transaction() as work:
-            tenant = await work.tenants.get(name.tenant)
-        if tenant is None or not tenant.ready:
-            raise NotFound(str(name))
-        return tenant
+    def _next_rotation(self, tenant: Tenant, kek: Kek) -> datetime | None:
+        if kek.version != tenant.primary_kek or self._policy.rotation == NEVER:
+            return None
+        return kek.created_at + self._policy.rotation

@@ -24,6 +24,7 @@ from kms.services.lineages import lineage_of, policies_of
 from kms.services.rotating import Rotator
 from kms.services.statuses import KeyStatus, VersionStatus, key_status, version_statuses
 from kms.services.tenants import Tenants
+from kms.services.wrapping import hold_kek
 
 NO_OVERRIDES: Final[Mapping[str, Any]] = {}
 
@@ -107,6 +108,7 @@ class Keys:
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await work.keys.add(planned(await lineage_of(work, key)))
             await work.key_versions.add(version)
+            await hold_kek(work, tenant, version.kek_version)
             status = await key_status(work, tenant, key)
             reach("create_key.before_commit")
         reach("create_key.committed")

@@ -13,7 +13,7 @@ from kms.core.ports import Storage
 from kms.core.rotation import rotated
 from kms.failpoints import reach
 from kms.services.lineages import lineage_of
-from kms.services.wrapping import DekWrapping
+from kms.services.wrapping import DekWrapping, hold_kek
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Rotator:
             changed = await work.keys.replace(changed)
             replaced = await work.key_versions.replace(replaced)
             await work.key_versions.add(version)
+            await hold_kek(work, tenant, version.kek_version)
             epoch = 0
             if revoked_for:
                 epoch = await work.epochs.revoked(tenant.uid)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid4
 
-from kms.core.errors import AlreadyExists, NotFound
+from kms.core.errors import AlreadyExists
 from kms.core.keyring import Kek, KekState, Tenant
 from kms.core.names import KekUid, Principal, TenantName, TenantUid
 from kms.core.ports import Storage
 from kms.failpoints import reach
 from kms.services.keks import Keks
+from kms.services.visibility import visible_tenant
 
 
 class Tenants:
@@ -45,13 +46,7 @@ class Tenants:
         Raises:
             NotFound: no such tenant, or not the caller's.
         """
-        if caller.tenant not in (None, name.tenant):
-            raise NotFound(str(name))
-        async with self._storage.transaction() as work:
-            tenant = await work.tenants.get(name.tenant)
-        if tenant is None or not tenant.ready:
-            raise NotFound(str(name))
-        return tenant
+        return await visible_tenant(self._storage, caller, name)
 
     async def list_by_slug(self, after: str, limit: int) -> list[Tenant]:
         """Return at most *limit* tenants with slugs greater than *after*, ordered."""

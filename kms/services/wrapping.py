@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from kms.core.errors import CorruptRecord, HsmUnavailable, VersionExhausted
+from typing import Final
+
+from kms.core.errors import Conflict, CorruptRecord, HsmUnavailable, VersionExhausted
 from kms.core.keyring import Kek, KekState, Key, KeyVersion, Tenant
 from kms.core.ports import Counter, KekVault, Storage
+from kms.core.repositories import UnitOfWork
 from kms.core.suites import RULES, WRAP_ROTATE, WRAP_STOP
 from kms.core.wrapping import WrappedDek, binding
 from kms.crypto.dek import Dek
 from kms.services.counting import UsageCounters
+
+# What a KEK version that unwraps may be: in quarantine it still does, until what it wraps is under another one.
+_UNWRAPS: Final = frozenset({KekState.ACTIVE, KekState.DESTRUCTION_SCHEDULED})
+
+
+async def hold_kek(work: UnitOfWork, tenant: Tenant, version: int) -> None:
+    """Let the KEK version that wraps what this transaction stores be retired only afterwards.
+
+    Whoever retires a KEK version, or destroys it, changes its record first and then counts what it wraps. So it meets
+    either what has been stored here, or this look at the record meets its change.
+
+    Raises:
+        Conflict: the version has been retired already.
+    """
+    kek = await work.keks.hold(tenant.uid, version)
+    if kek is None or kek.state is not KekState.ACTIVE:
+        raise Conflict(f"{tenant.name.kek(version)} has been replaced and retired meanwhile; try again")
 
 
 class DekWrapping:
@@ -25,22 +45,33 @@ class DekWrapping:
         Raises:
             HsmUnavailable: the token does not answer.
             VersionExhausted: the KEK has reached its limit of wraps.
+            Conflict: the tenant as given names a KEK version that has been retired meanwhile.
         """
         kek = await self._kek(tenant, tenant.primary_kek)
+        if kek.state is not KekState.ACTIVE:
+            raise Conflict(f"{tenant.name.kek(kek.version)} has been replaced and retired meanwhile; try again")
         if kek.mechanism is None:
             raise CorruptRecord(f"{tenant.name.kek(kek.version)} has no mechanism")
-        try:
-            await self._usage.of(Counter(tenant.uid, kek.uid, kek.version), WRAP_STOP, WRAP_ROTATE).take(1)
-        except VersionExhausted as error:
-            raise VersionExhausted(
-                f"{tenant.name.kek(kek.version)} has reached its limit of wraps; rotate it"
-            ) from error
+        await self.count(tenant, kek, 1)
         length = RULES[key.suite].dek_length
         dek = await self._vault.random(length)
         if len(dek) != length:
             raise HsmUnavailable("the token returned fewer random bytes than it was asked for")
         bound = binding(key.place(version), kek.uid, kek.version, kek.mechanism, length)
         return await self._vault.wrap(kek, dek, bound), kek.version
+
+    async def count(self, tenant: Tenant, kek: Kek, wraps: int) -> None:
+        """Count wraps under a KEK version before they are made.
+
+        Raises:
+            VersionExhausted: it has reached its limit of wraps (SP 800-38D, section 8.3).
+        """
+        try:
+            await self._usage.of(Counter(tenant.uid, kek.uid, kek.version), WRAP_STOP, WRAP_ROTATE).take(wraps)
+        except VersionExhausted as error:
+            raise VersionExhausted(
+                f"{tenant.name.kek(kek.version)} has reached its limit of wraps; rotate it"
+            ) from error
 
     async def unwrap(self, tenant: Tenant, key: Key, version: KeyVersion) -> Dek:
         """Return the DEK of a stored key version.
@@ -63,6 +94,8 @@ class DekWrapping:
     async def _kek(self, tenant: Tenant, version: int) -> Kek:
         async with self._storage.transaction(tenant.uid) as work:
             kek = await work.keks.get(tenant.uid, version)
-        if kek is None or kek.state is not KekState.ACTIVE or kek.uid != tenant.kek:
+        if kek is None or kek.uid != tenant.kek:
             raise CorruptRecord(f"{tenant.name.kek(version)} is not there")
+        if kek.state not in _UNWRAPS:
+            raise CorruptRecord(f"{tenant.name.kek(version)} is {kek.state}: what it wraps cannot be had any more")
         return kek
