@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import structlog
 
-from kms.clock import now
+from kms.clock import boottime, now
 from kms.core.names import KeyName, Principal
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
@@ -20,7 +22,7 @@ from kms.hardening import harden
 from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.logs import dropped_lines
-from kms.metrics import Metrics
+from kms.metrics import CacheStatistics, Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
 from kms.rpc.calls import Calls
@@ -41,8 +43,10 @@ from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
+from kms.services.membership import Membership
 from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
+from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
 from kms.tracing import Tracing
@@ -112,21 +116,20 @@ async def serve(settings: Settings) -> None:
         versions: DekCache[DekPlace, ReadyVersion] = DekCache(
             cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
         )
-        keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions)
+        uses = UseRecorder(parts.storage, now)
+        keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions, uses, boottime)
+        node = f"{socket.gethostname()}:{os.getpid()}"
+        membership = Membership(parts.storage, keyrings, cache.revocation_deadline, node, now, boottime)
         keks = Keks(parts.storage, parts.vault, parts.usage, now)
         tenants = Tenants(parts.storage, keks, now)
         rotator = Rotator(parts.storage, parts.wrapping, now)
         keys = Keys(parts.storage, tenants, keyrings, rotator, parts.usage, now)
-        fields = Fields(keyrings, limits.batch_values)
+        fields = Fields(keyrings, limits.batch_values, settings.rotation.identity)
         data_keys = DataKeys(keyrings, parts.vault)
 
         # What operators see.
         release = version("kmsd")
-        metrics = Metrics([method.full_name for method in METHODS], release)
-        metrics.watch_log(dropped_lines)
-        metrics.watch_cache("key", rings)
-        metrics.watch_cache("dek", versions)
-        metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
+        metrics = _make_metrics(release, parts, {"key": rings, "dek": versions}, membership)
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
@@ -148,14 +151,14 @@ async def serve(settings: Settings) -> None:
                     PolicyServicer(),
                     CensusServicer(),
                     OperationServicer(),
-                    NodeServicer(),
+                    NodeServicer(membership),
                 ),
                 strict=True,
             )
         )
         server = RpcServer(calls.handlers(METHODS, servicers), settings.listen, limits)
         health = HealthMonitor(
-            {"storage": parts.storage.health, "token": parts.vault.health},
+            {"storage": parts.storage.health, "token": parts.vault.health, "lease": membership.health},
             HEALTH_INTERVAL,
             HEALTH_DEADLINE,
             server.health.tell,
@@ -164,6 +167,7 @@ async def serve(settings: Settings) -> None:
 
         # Intents that a crash left without an outcome come first: nobody may see a half-made tenant or KEK.
         settled = await keks.settle()
+        await membership.look()
         await health.look()
         if settings.metrics.address is not None:
             endpoint = MetricsEndpoint(metrics, *parse_address(settings.metrics.address))
@@ -175,12 +179,16 @@ async def serve(settings: Settings) -> None:
 
         async with asyncio.TaskGroup() as tasks:
             running = [
+                tasks.create_task(membership.run()),
+                tasks.create_task(uses.run()),
                 tasks.create_task(health.run()),
                 tasks.create_task(metrics.watch_event_loop()),
                 tasks.create_task(_sweep(rings, versions)),
             ]
             await stopping.wait()
             _log.info("daemon.draining", seconds=limits.drain.total_seconds())
+            # Running calls need the lease to the end, and a node has left when it answers nobody any more.
+            await server.stop(limits.drain.total_seconds())
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
@@ -216,6 +224,16 @@ def _make_vault(token: Token) -> Pkcs11Vault:
 def _report_host(status: HostStatus) -> None:
     tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
     tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
+
+
+def _make_metrics(release: str, parts: Parts, caches: Mapping[str, CacheStatistics], membership: Membership) -> Metrics:
+    metrics = Metrics([method.full_name for method in METHODS], release)
+    metrics.watch_log(dropped_lines)
+    for name, cache in caches.items():
+        metrics.watch_cache(name, cache)
+    metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
+    metrics.watch_lease(membership.remaining, lambda: membership.epoch)
+    return metrics
 
 
 async def _sweep(*caches: DekCache[KeyName, Ring] | DekCache[DekPlace, ReadyVersion]) -> None:

@@ -67,6 +67,8 @@ class Metrics:
         self._finished = {method: _Finished() for method in (*self._methods, OTHER)}
         self._token_operations: Callable[[], Mapping[str, int]] = dict
         self._token_restarts: Callable[[], int] = int
+        self._lease: Callable[[], float] = float
+        self._epoch: Callable[[], int] = int
         registry = self.registry
 
         self._values = Counter(
@@ -128,6 +130,10 @@ class Metrics:
             raise ValueError(f"{name} is no cache's name")
         self._caches[name] = cache
 
+    def watch_lease(self, remaining: Callable[[], float], epoch: Callable[[], int]) -> None:
+        """Ask at every scrape how many seconds of this node's lease are left, and which revocation it acts on."""
+        self._lease, self._epoch = remaining, epoch
+
     def watch_health(self, parts: Callable[[], Mapping[str, PartHealth]]) -> None:
         """Ask *parts* for the health of each part at every scrape; its keys must come from the program, not from callers."""
         self._parts = parts
@@ -157,6 +163,7 @@ class Metrics:
         yield from self._call_families()
         yield from self._cache_families()
         yield from self._token_families()
+        yield from self._lease_families()
         yield from self._health_families()
 
     def _call_families(self) -> Iterator[Metric]:
@@ -181,6 +188,14 @@ class Metrics:
         yield operations
         yield CounterMetricFamily(
             "kms_token_host_restarts", "Token host processes started after the first.", value=self._token_restarts()
+        )
+
+    def _lease_families(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "kms_lease_remaining_seconds", "How long this node may go on without the database.", value=self._lease()
+        )
+        yield GaugeMetricFamily(
+            "kms_revocation_epoch", "The newest revocation that this node acts on.", value=self._epoch()
         )
 
     def _cache_families(self) -> Iterator[Metric]:

@@ -12,7 +12,7 @@ from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,16 +24,19 @@ from kms.core.names import KekUid, KeyName, Principal, TenantName, TenantUid
 from kms.core.ports import Counter, CreatedKek, KekVault, Storage
 from kms.core.repositories import UnitOfWork
 from kms.core.suites import Purpose, Suite, choose_suite
+from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Fields
 from kms.services.keks import Keks
-from kms.services.keyrings import Keyrings, Ring
+from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys, NewKey
+from kms.services.membership import Membership
 from kms.services.rotating import Rotator
 from kms.services.tenants import Tenants
+from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 from storage.migrate import upgrade
 from storage.sqlite import SqliteDatabase, open_sqlite
@@ -41,6 +44,8 @@ from tests.softhsm_token import Token
 
 KEY_LIFETIME = 5.0
 DEK_LIFETIME = 300.0
+DEADLINE = timedelta(seconds=5)
+RESCUER = "rotation"
 OPERATOR = Principal(None, "root")
 
 
@@ -59,6 +64,7 @@ class RecordingStorage:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.shared = storage.shared
         self.calls: list[str] = []
         self.amounts: list[int] = []
         self.held: asyncio.Event | None = None
@@ -128,7 +134,7 @@ class SlowVault:
 
 @dataclass
 class Node:
-    """All services of one node; its caches are its own."""
+    """All services of one node; its caches are its own. Over a shared storage it serves only after membership.look()."""
 
     storage: Storage
     vault: KekVault
@@ -137,18 +143,23 @@ class Node:
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
         self.wrapping = DekWrapping(self.storage, self.vault, self.usage)
+        self.uses = UseRecorder(self.storage, now)
+        self.versions: DekCache[DekPlace, ReadyVersion] = DekCache(100, DEK_LIFETIME, self.clock)
         self.keyrings = Keyrings(
             self.storage,
             self.wrapping,
             self.usage,
             DekCache(100, KEY_LIFETIME, self.clock),
-            DekCache(100, DEK_LIFETIME, self.clock),
+            self.versions,
+            self.uses,
+            self.clock,
         )
+        self.membership = Membership(self.storage, self.keyrings, DEADLINE, "node", now, self.clock)
         self.keks = Keks(self.storage, self.vault, self.usage, now)
         self.tenants = Tenants(self.storage, self.keks, now)
         self.rotator = Rotator(self.storage, self.wrapping, now)
         self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.usage, now)
-        self.fields = Fields(self.keyrings, 10_000)
+        self.fields = Fields(self.keyrings, 10_000, RESCUER)
         self.data_keys = DataKeys(self.keyrings, self.vault)
 
     async def tenant(self, slug: str) -> Principal:

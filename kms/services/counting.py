@@ -19,12 +19,12 @@ MOST_COUNTERS: Final = 100_000
 class UsageCounter:
     """Counts the uses of one version on this node, at most *stop_at* over all nodes; None for no limit."""
 
-    __slots__ = ("_allowance", "_clock", "_counter", "_counters", "_refilling", "_stop_at")
+    __slots__ = ("_allowance", "_clock", "_counter", "_counters", "_refilling", "stop_at")
 
     def __init__(self, counters: Counters, counter: Counter, stop_at: int | None, clock: Callable[[], float]) -> None:
         self._counters = counters
         self._counter = counter
-        self._stop_at = stop_at
+        self.stop_at = stop_at
         self._clock = clock
         self._allowance = Allowance()
         self._refilling = asyncio.Lock()
@@ -46,10 +46,10 @@ class UsageCounter:
             while not self._allowance.take(count):  # again where others have taken from the block at hand meanwhile
                 now = self._clock()
                 size = max(next_block(self._allowance.block, now - self._allowance.since), count)
-                if await self._counters.reserve(self._counter, size, self._stop_at) is None:
+                if await self._counters.reserve(self._counter, size, self.stop_at) is None:
                     # Near the end a block does not fit any more, but exactly what is missing may.
                     size = count - self._allowance.left
-                    if await self._counters.reserve(self._counter, size, self._stop_at) is None:
+                    if await self._counters.reserve(self._counter, size, self.stop_at) is None:
                         raise VersionExhausted("the version has reached its limit of encryptions; rotate the key")
                 reach("counters.reserved")
                 self._allowance.refill(size, now)
@@ -65,7 +65,7 @@ class UsageCounters:
         self._known: OrderedDict[Counter, UsageCounter] = OrderedDict()
 
     def of(self, counter: Counter, stop_at: int | None) -> UsageCounter:
-        """Return the counter, always the same one while it is remembered."""
+        """Return the counter, always the same one while it is remembered, with this limit from now on."""
         usage = self._known.get(counter)
         if usage is None:
             usage = self._known[counter] = UsageCounter(self._counters, counter, stop_at, self._clock)
@@ -73,6 +73,7 @@ class UsageCounters:
                 self._known.popitem(last=False)
         else:
             self._known.move_to_end(counter)
+            usage.stop_at = stop_at
         return usage
 
     async def reserved(self, counters: list[Counter]) -> list[int]:
