@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from importlib.metadata import version
-from uuid import uuid4
+from typing import Any
 
 import structlog
 
 from kms.clock import boottime, now
 from kms.core.clock import ClockWatch
-from kms.core.names import KeyName, Principal, TenantUid
-from kms.core.propagation import Propagation
+from kms.core.names import KeyName, Principal
+from kms.core.operations import OperationKind
+from kms.core.policy import SHORTEST_QUARANTINE
+from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hardening import harden
-from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
@@ -41,7 +43,7 @@ from kms.rpc.tenants import TenantServicer
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
-from kms.services.destruction import Destruction
+from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import SCHEDULER, DueKeys
 from kms.services.fields import Fields
 from kms.services.health import HealthMonitor
@@ -49,11 +51,17 @@ from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys
 from kms.services.lifecycle import Lifecycle
+from kms.services.membership import Membership
+from kms.services.operations import LONGEST_WAIT, Operations, Runner
 from kms.services.policies import Policies
 from kms.services.receipts import Receipts
+from kms.services.replan import Replan
+from kms.services.rewrap import Rewrap
+from kms.services.rotate_keys import RotateKeys
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
 from kms.services.tenants import Tenants
+from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
 from kms.tracing import Tracing
@@ -67,6 +75,7 @@ _log = structlog.get_logger(__name__)
 HEALTH_INTERVAL = 2.0  # seconds
 HEALTH_DEADLINE = 5.0
 SWEEP_INTERVAL = 5.0
+WAIT_SHARE = 0.8  # of the time that a call may take, for WaitOperation
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,113 @@ async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
         yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage))
 
 
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The use cases, and what they hold in memory."""
+
+    rings: DekCache[KeyName, Ring]
+    versions: DekCache[DekPlace, ReadyVersion]
+    uses: UseRecorder
+    membership: Membership
+    operations: Operations
+    keks: Keks
+    tenants: Tenants
+    keys: Keys
+    lifecycle: Lifecycle
+    destruction: Destruction
+    policies: Policies
+    census: Census
+    fields: Fields
+    data_keys: DataKeys
+    rotation: Rotation
+
+
+async def make_services(settings: Settings, parts: Parts) -> Services:
+    """Put the use cases together; the clock is compared with what nodes stored before this one is seen itself."""
+    storage, cache, horizon = parts.storage, settings.cache, settings.backup.horizon
+    rings: DekCache[KeyName, Ring] = DekCache(cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic)
+    versions: DekCache[DekPlace, ReadyVersion] = DekCache(
+        cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
+    )
+    uses = UseRecorder(storage, now)
+    keyrings = Keyrings(storage, parts.wrapping, parts.usage, rings, versions, uses, boottime)
+    node = f"{socket.gethostname()}:{os.getpid()}"
+    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime)
+    receipts = Receipts(storage, parts.vault, now)
+    rotator = Rotator(storage, parts.wrapping, now)
+
+    # Long work.
+    runners: dict[OperationKind, Runner] = {
+        OperationKind.REWRAP: Rewrap(storage, parts.vault, parts.wrapping),
+        OperationKind.ROTATE_KEYS: RotateKeys(storage, rotator, keyrings.forget),
+        OperationKind.REPLAN: Replan(storage),
+        OperationKind.DESTROY_KEY: KeyDestruction(storage, receipts, horizon, now),
+    }
+    longest_wait = min(LONGEST_WAIT, settings.limits.call_deadline * WAIT_SHARE)
+    operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait)
+
+    # What is due. Those who wake the scheduler are made before it.
+    kek_policy = KekPolicy(settings.rotation.kek_period, max(SHORTEST_QUARANTINE, horizon))
+    keks = Keks(
+        storage,
+        parts.vault,
+        parts.usage,
+        operations,
+        kek_policy,
+        now,
+        receipt=receipts.of_kek,
+        wake=lambda: rotation.wake(),
+    )
+    tenants = Tenants(storage, keks, now)
+    keys = Keys(storage, tenants, keyrings, rotator, now, operations.start)
+    destruction = Destruction(storage, keys, receipts, operations.wake, horizon, membership.drop, now)
+    rotation = Rotation(
+        storage,
+        DueKeys(storage, rotator, destruction, keyrings.forget, now),
+        keks,
+        lambda tenant, seen: keks.rotate(Principal(None, SCHEDULER), tenant.name, seen),
+        membership.uid,
+        settings.rotation.interval.total_seconds(),
+        ClockWatch.started(now(), boottime(), await storage.last_seen()),
+        now,
+        boottime,
+    )
+    if settings.rotation.enabled:
+        parts.usage.watch(rotation.request)
+
+    return Services(
+        rings=rings,
+        versions=versions,
+        uses=uses,
+        membership=membership,
+        operations=operations,
+        keks=keks,
+        tenants=tenants,
+        keys=keys,
+        lifecycle=Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now),
+        destruction=destruction,
+        policies=Policies(storage, tenants, now, operations.wake),
+        census=Census(storage, keys, destruction.retire_automatically, now),
+        fields=Fields(keyrings, settings.limits.batch_values, settings.rotation.identity),
+        data_keys=DataKeys(keyrings, parts.vault),
+        rotation=rotation,
+    )
+
+
+def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
+    """Return what serves each service, in the order of SERVICES, by its full name."""
+    servicers = (
+        TenantServicer(services.tenants),
+        KeyServicer(services.keys, services.keks, services.lifecycle, services.destruction),
+        CryptoServicer(services.fields, services.data_keys, metrics),
+        PolicyServicer(services.policies),
+        CensusServicer(services.census),
+        OperationServicer(services.operations),
+        NodeServicer(services.membership),
+    )
+    return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
+
+
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain and stop.
 
@@ -105,10 +221,9 @@ async def serve(settings: Settings) -> None:
         CannotOpen, KmsError, ListenError: what the daemon needs is not to be had; nothing is left running.
     """
     check_complete()
-    for measure in harden():
-        tell = _log.info if measure.done else _log.warning
-        tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
+    _harden()
     stopping = _stop_on_signals()
+    limits = settings.limits
     async with AsyncExitStack() as stack:
         stack.enter_context(Ownership.take(settings.data_directory))
         parts = await stack.enter_async_context(opened_parts(settings))
@@ -116,59 +231,29 @@ async def serve(settings: Settings) -> None:
         _log.info(
             "token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name
         )
-
-        # Services.
-        limits, cache = settings.limits, settings.cache
-        rings: DekCache[KeyName, Ring] = DekCache(cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic)
-        versions: DekCache[DekPlace, ReadyVersion] = DekCache(
-            cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
-        )
-        keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions)
-        keks = Keks(parts.storage, parts.vault, parts.usage, now)
-        tenants = Tenants(parts.storage, keks, now)
-        rotator = Rotator(parts.storage, parts.wrapping, now)
-        keys = Keys(parts.storage, tenants, keyrings, rotator, now)
-        alone = _Alone(parts.storage, rings, versions)
-        lifecycle = Lifecycle(parts.storage, keys, rotator, alone.drop, alone.propagation, now)
-        receipts = Receipts(parts.storage, parts.vault, tenants, now)
-        horizon = settings.backup.horizon
-        destruction = Destruction(parts.storage, keys, receipts, lambda: None, horizon, alone.drop, now)
-        census = Census(parts.storage, keys, destruction.retire_automatically, now)
-        rotation = await _make_rotation(settings, parts, rotator, keyrings, keks, destruction)
-        fields = Fields(keyrings, limits.batch_values)
+        services = await make_services(settings, parts)
 
         # What operators see.
         release = version("kmsd")
-        metrics = _make_metrics(release, parts.vault, rings, versions, rotation)
+        metrics = _make_metrics(release, parts, services)
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
         # The edge.
-        unix = settings.listen.unix
         calls = Calls(
-            Identities(settings.trust_domain, None if unix is None else Principal.parse(unix.principal)),
+            _identities(settings),
             CallObserver(metrics, tracing),
             in_flight=limits.calls_in_flight,
             deadline=limits.call_deadline.total_seconds(),
         )
-        servicers = dict(
-            zip(
-                (service.full_name for service in SERVICES),
-                (
-                    TenantServicer(tenants),
-                    KeyServicer(keys, keks, lifecycle, destruction),
-                    CryptoServicer(fields, DataKeys(keyrings, parts.vault), metrics),
-                    PolicyServicer(Policies(parts.storage, tenants, now, lambda: None)),
-                    CensusServicer(census),
-                    OperationServicer(),
-                    NodeServicer(),
-                ),
-                strict=True,
-            )
-        )
-        server = RpcServer(calls.handlers(METHODS, servicers), settings.listen, limits)
+        server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
         health = HealthMonitor(
-            {"storage": parts.storage.health, "token": parts.vault.health, "schedule": rotation.health},
+            {
+                "storage": parts.storage.health,
+                "token": parts.vault.health,
+                "lease": services.membership.health,
+                "schedule": services.rotation.health,
+            },
             HEALTH_INTERVAL,
             HEALTH_DEADLINE,
             server.health.tell,
@@ -176,7 +261,8 @@ async def serve(settings: Settings) -> None:
         metrics.watch_health(lambda: health.latest)
 
         # Intents that a crash left without an outcome come first: nobody may see a half-made tenant or KEK.
-        settled = await keks.settle()
+        settled = await services.keks.settle()
+        await services.membership.look()
         await health.look()
         if settings.metrics.address is not None:
             endpoint = MetricsEndpoint(metrics, *parse_address(settings.metrics.address))
@@ -188,38 +274,46 @@ async def serve(settings: Settings) -> None:
 
         async with asyncio.TaskGroup() as tasks:
             running = [
+                tasks.create_task(services.membership.run()),
+                tasks.create_task(services.uses.run()),
                 tasks.create_task(health.run()),
                 tasks.create_task(metrics.watch_event_loop()),
-                tasks.create_task(_sweep(rings, versions)),
-                *([tasks.create_task(rotation.run())] if settings.rotation.enabled else []),
+                tasks.create_task(_sweep(services.rings, services.versions)),
             ]
+            if settings.rotation.enabled:
+                running += [
+                    tasks.create_task(services.rotation.run()),
+                    tasks.create_task(services.operations.run()),
+                ]
             await stopping.wait()
             _log.info("daemon.draining", seconds=limits.drain.total_seconds())
+            # Running calls need the lease to the end, and a node has left when it answers nobody any more.
+            await server.stop(limits.drain.total_seconds())
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
 
 
-class _Alone:
-    """Acts on a stop on this node; of other nodes nothing is known."""
+def _harden() -> None:
+    for measure in harden():
+        tell = _log.info if measure.done else _log.warning
+        tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
 
-    def __init__(
-        self, storage: Database, rings: DekCache[KeyName, Ring], versions: DekCache[DekPlace, ReadyVersion]
-    ) -> None:
-        self._storage = storage
-        self._rings = rings
-        self._versions = versions
 
-    def drop(self, tenant: TenantUid) -> None:
-        """Drop all that this node holds of a tenant."""
-        self._rings.clear()  # their names hold no uid
-        self._versions.drop_where(lambda place: place.tenant == tenant)
+def _identities(settings: Settings) -> Identities:
+    unix = settings.listen.unix
+    return Identities(settings.trust_domain, None if unix is None else Principal.parse(unix.principal))
 
-    async def propagation(self, epoch: int, committed: datetime, *, wait: bool) -> Propagation:
-        """Say how a stop has reached the nodes."""
-        del epoch, wait
-        whole = not self._storage.shared
-        return Propagation(committed, complete=whole, last_stop=timedelta(0) if whole else None)
+
+def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
+    metrics = Metrics([method.full_name for method in METHODS], release)
+    metrics.watch_log(dropped_lines)
+    metrics.watch_cache("key", services.rings)
+    metrics.watch_cache("dek", services.versions)
+    metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
+    metrics.watch_lease(services.membership.remaining, lambda: services.membership.epoch)
+    metrics.watch_schedule(services.rotation.counts)
+    return metrics
 
 
 async def _open_storage(settings: SqliteStorage | PostgresqlStorage) -> Database:
@@ -247,43 +341,6 @@ def _make_vault(token: Token) -> Pkcs11Vault:
         login_deadline=token.login_deadline.total_seconds(),
         on_change=_report_host,
     )
-
-
-def _make_metrics(
-    release: str,
-    vault: Pkcs11Vault,
-    rings: DekCache[KeyName, Ring],
-    versions: DekCache[DekPlace, ReadyVersion],
-    rotation: Rotation,
-) -> Metrics:
-    metrics = Metrics([method.full_name for method in METHODS], release)
-    metrics.watch_log(dropped_lines)
-    metrics.watch_cache("key", rings)
-    metrics.watch_cache("dek", versions)
-    metrics.watch_token(lambda: vault.operations, lambda: vault.status.restarts)
-    metrics.watch_schedule(rotation.counts)
-    return metrics
-
-
-async def _make_rotation(
-    settings: Settings, parts: Parts, rotator: Rotator, keyrings: Keyrings, keks: Keks, destruction: Destruction
-) -> Rotation:
-    # Before this node is seen itself: the clock is compared with what was stored before it started.
-    watch = ClockWatch.started(now(), boottime(), await parts.storage.last_seen())
-    rotation = Rotation(
-        parts.storage,
-        DueKeys(parts.storage, rotator, destruction, keyrings.forget, now),
-        None,
-        lambda tenant, seen: keks.rotate(Principal(None, SCHEDULER), tenant.name, seen),
-        uuid4(),
-        settings.rotation.interval.total_seconds(),
-        watch,
-        now,
-        boottime,
-    )
-    if settings.rotation.enabled:
-        parts.usage.watch(rotation.request)
-    return rotation
 
 
 def _report_host(status: HostStatus) -> None:

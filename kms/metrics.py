@@ -84,6 +84,8 @@ class Metrics:
         self._token_operations: Callable[[], Mapping[str, int]] = dict
         self._token_restarts: Callable[[], int] = int
         self._schedule: ScheduleStatistics | None = None
+        self._lease: Callable[[], float] = float
+        self._epoch: Callable[[], int] = int
         registry = self.registry
 
         self._values = Counter(
@@ -149,6 +151,10 @@ class Metrics:
         """Read the scheduler's own counts at every scrape."""
         self._schedule = schedule
 
+    def watch_lease(self, remaining: Callable[[], float], epoch: Callable[[], int]) -> None:
+        """Ask at every scrape how many seconds of this node's lease are left, and which revocation it acts on."""
+        self._lease, self._epoch = remaining, epoch
+
     def watch_health(self, parts: Callable[[], Mapping[str, PartHealth]]) -> None:
         """Ask *parts* for the health of each part at every scrape; its keys must come from the program, not from callers."""
         self._parts = parts
@@ -179,6 +185,7 @@ class Metrics:
         yield from self._cache_families()
         yield from self._token_families()
         yield from self._schedule_families()
+        yield from self._lease_families()
         yield from self._health_families()
 
     def _call_families(self) -> Iterator[Metric]:
@@ -220,6 +227,14 @@ class Metrics:
             yield family
         yield CounterMetricFamily(
             "kms_schedule_failures", "Due work that could not be done and is tried again.", value=schedule.failures
+        )
+
+    def _lease_families(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "kms_lease_remaining_seconds", "How long this node may go on without the database.", value=self._lease()
+        )
+        yield GaugeMetricFamily(
+            "kms_revocation_epoch", "The newest revocation that this node acts on.", value=self._epoch()
         )
 
     def _cache_families(self) -> Iterator[Metric]:

@@ -37,6 +37,7 @@ IDLE_TIMEOUT: Final = 5_000  # between the statements of one transaction
 # The holder of a named lock waits for the token meanwhile; a frozen holder loses the lock after this time.
 EXCLUSIVE_IDLE_TIMEOUT: Final = 45_000
 EXCLUSIVE_POLL: Final = 0.05  # seconds
+NOTIFY_GRACE: Final = 0.1  # seconds
 EXCLUSIVE_LOCKS: Final = 4  # at once in one process, each with a connection of its own
 
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
@@ -112,14 +113,16 @@ class _Notifications:
         """Return at the next signal, or after that many *seconds*."""
         end = time.monotonic() + seconds
         try:
-            async with asyncio.timeout(seconds):
+            # The notifications' own timeout comes first: a wait that is cancelled costs the connection.
+            async with asyncio.timeout(seconds + NOTIFY_GRACE):
                 if self._connection is None:
                     self._connection = await self._connector.apart()
                     await self._connection.execute(f"LISTEN {CHANNEL}")
                     # What was sent before is lost: look at once.
                     return
                 async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
-                    return
+                    break
+                return
         except (psycopg.Error, OSError, TimeoutError):
             await self.close()
         await asyncio.sleep(max(end - time.monotonic(), 0))

@@ -39,7 +39,7 @@ class Lifespan:
         self.woken = 0
         self.rotator = Rotator(self.storage, node.wrapping, self.now)
         self.keys = Keys(self.storage, node.tenants, node.keyrings, self.rotator, self.now)
-        self.receipts = Receipts(self.storage, vault, node.tenants, self.now)
+        self.receipts = Receipts(self.storage, vault, self.now)
         self.destruction = Destruction(
             self.storage,
             self.keys,

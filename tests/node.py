@@ -38,12 +38,14 @@ from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion, Ring
 from kms.services.keys import Keys, NewKey
 from kms.services.lifecycle import Lifecycle
+from kms.services.membership import Membership
 from kms.services.operations import Operations
 from kms.services.policies import Policies
 from kms.services.rewrap import Rewrap
 from kms.services.rotating import Rotator
 from kms.services.statuses import KeyStatus
 from kms.services.tenants import Tenants
+from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 from storage.migrate import upgrade
 from storage.sqlite import SqliteDatabase, open_sqlite
@@ -51,6 +53,8 @@ from tests.softhsm_token import Token
 
 KEY_LIFETIME = 5.0
 DEK_LIFETIME = 300.0
+DEADLINE = timedelta(seconds=5)
+RESCUER = "rotation"
 OPERATOR = Principal(None, "root")
 
 
@@ -69,6 +73,7 @@ class RecordingStorage:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self.shared = storage.shared
         self.calls: list[str] = []
         self.amounts: list[int] = []
         self.held: asyncio.Event | None = None
@@ -142,7 +147,7 @@ class SlowVault:
 
 @dataclass
 class Node:
-    """All services of one node; its caches are its own."""
+    """All services of one node; its caches are its own. Over a shared storage it serves only after membership.look()."""
 
     storage: Storage
     vault: KekVault
@@ -153,9 +158,13 @@ class Node:
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
         self.wrapping = DekWrapping(self.storage, self.vault, self.usage)
+        self.uses = UseRecorder(self.storage, self.wall)
         self.rings: DekCache[KeyName, Ring] = DekCache(100, KEY_LIFETIME, self.clock)
         self.versions: DekCache[DekPlace, ReadyVersion] = DekCache(100, DEK_LIFETIME, self.clock)
-        self.keyrings = Keyrings(self.storage, self.wrapping, self.usage, self.rings, self.versions)
+        self.keyrings = Keyrings(
+            self.storage, self.wrapping, self.usage, self.rings, self.versions, self.uses, self.clock
+        )
+        self.membership = Membership(self.storage, self.keyrings, DEADLINE, "node", self.wall, self.clock)
         self.operations = Operations(
             self.storage,
             {OperationKind.REWRAP: Rewrap(self.storage, self.vault, self.wrapping)},
@@ -172,14 +181,13 @@ class Node:
         self.woken = 0
         self.lifecycle = Lifecycle(self.storage, self.keys, self.rotator, self.drop, self.propagation, self.wall)
         self.policies = Policies(self.storage, self.tenants, self.wall, self.wake)
-        self.fields = Fields(self.keyrings, 10_000)
+        self.fields = Fields(self.keyrings, 10_000, RESCUER)
         self.data_keys = DataKeys(self.keyrings, self.vault)
 
     def drop(self, tenant: TenantUid) -> None:
         """Drop all that this node holds of a tenant; noted."""
         self.dropped.append(tenant)
-        self.rings.clear()
-        self.versions.drop_where(lambda place: place.tenant == tenant)
+        self.membership.drop(tenant)
 
     async def propagation(self, epoch: int, committed: datetime, *, wait: bool) -> Propagation:
         """This node alone has stopped, at once; noted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
@@ -15,7 +16,7 @@ V = TypeVar("V")
 class DekCache(Generic[K, V]):
     """At most *capacity* entries, the least recently used leaving first, each for *lifetime* seconds at most.
 
-    The lifetime begins before the load and use does not prolong it, so that no entry is ever older than it says.
+    An entry may be given a shorter life of its own. A life begins before the load and use does not prolong it, so that no entry is ever older than it says.
     One key is loaded once at a time, however many wait for it. All methods belong to one event loop.
 
     Attributes:
@@ -57,8 +58,8 @@ class DekCache(Generic[K, V]):
         self.hits += 1
         return value
 
-    async def get(self, key: K, load: Callable[[], Awaitable[V]]) -> V:
-        """Return the live entry, or what *load* returns.
+    async def get(self, key: K, load: Callable[[], Awaitable[V]], lifetime: float = math.inf) -> V:
+        """Return the live entry, or what *load* returns, to be kept for *lifetime* seconds where that is shorter.
 
         A load that fails, or returns None, leaves nothing behind. It goes on for the others, and for the cache, when
         a waiter is cancelled; so it needs a deadline of its own.
@@ -75,7 +76,7 @@ class DekCache(Generic[K, V]):
             task = asyncio.ensure_future(_awaited(load))
             self._loads[key] = task
             self._running.add(task)
-            task.add_done_callback(partial(self._settle, key, self._clock() + self._lifetime))
+            task.add_done_callback(partial(self._settle, key, self._clock() + min(self._lifetime, lifetime)))
         return await asyncio.shield(task)
 
     def drop(self, key: K) -> None:

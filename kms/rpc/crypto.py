@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
-from kms.core.errors import KmsError
 from kms.core.names import KeyName, Principal
 from kms.rpc.fields import pairs_of, varying_of
 from kms.rpc.status import status_of
@@ -48,7 +47,8 @@ class CryptoServicer:
     async def ReEncrypt(self, request: pb.ReEncryptRequest, caller: Principal) -> pb.ReEncryptResponse:
         """Bring one value to the primary version."""
         name = KeyName.parse(request.name)
-        made = await self._fields.reencrypt(caller, name, request.ciphertext, pairs_of(request.context))
+        context, destination = pairs_of(request.context), _destination(request)
+        made = await self._fields.reencrypt(caller, name, request.ciphertext, context, destination)
         return pb.ReEncryptResponse(ciphertext=made.ciphertext, version=made.version, changed=made.changed)
 
     async def EncryptBatch(self, request: pb.EncryptBatchRequest, caller: Principal) -> pb.EncryptBatchResponse:
@@ -56,25 +56,26 @@ class CryptoServicer:
         name, context, varying = KeyName.parse(request.name), pairs_of(request.context), varying_of(request)
         batch = await self._fields.encrypt_batch(caller, name, request.plaintexts[:], context, varying)
         self._count("EncryptBatch", batch)
-        return pb.EncryptBatchResponse(
-            ciphertexts=batch.values, failures=await _failures(batch.failures), version=batch.version
-        )
+        failures = await self._failures(batch)
+        return pb.EncryptBatchResponse(ciphertexts=batch.values, failures=failures, version=batch.version)
 
     async def DecryptBatch(self, request: pb.DecryptBatchRequest, caller: Principal) -> pb.DecryptBatchResponse:
         """Decrypt many values."""
         name, context, varying = KeyName.parse(request.name), pairs_of(request.context), varying_of(request)
         batch = await self._fields.decrypt_batch(caller, name, request.ciphertexts[:], context, varying)
         self._count("DecryptBatch", batch)
-        return pb.DecryptBatchResponse(plaintexts=batch.values, failures=await _failures(batch.failures))
+        return pb.DecryptBatchResponse(plaintexts=batch.values, failures=await self._failures(batch))
 
     async def ReEncryptBatch(self, request: pb.ReEncryptBatchRequest, caller: Principal) -> pb.ReEncryptBatchResponse:
         """Bring many values to the primary version."""
         name, context, varying = KeyName.parse(request.name), pairs_of(request.context), varying_of(request)
-        batch = await self._fields.reencrypt_batch(caller, name, request.ciphertexts[:], context, varying)
+        batch = await self._fields.reencrypt_batch(
+            caller, name, request.ciphertexts[:], context, varying, _destination(request)
+        )
         self._count("ReEncryptBatch", batch)
         return pb.ReEncryptBatchResponse(
             ciphertexts=batch.values,
-            failures=await _failures(batch.failures),
+            failures=await self._failures(batch),
             version=batch.version,
             changed=batch.changed,
         )
@@ -104,12 +105,17 @@ class CryptoServicer:
         failed = len(batch.failures)
         self._observer.values_processed(f"/kms.v1.CryptoService/{method}", len(batch.values) - failed, failed)
 
+    async def _failures(self, batch: Batch) -> list[pb.ItemFailure]:
+        told = []
+        for index, error in sorted(batch.failures.items()):
+            # Items have no request id of their own; the call's is in its log line.
+            told.append(pb.ItemFailure(index=index, status=status_of(error, "")))
+            if len(told) % FAILURES_TURN == 0:
+                await asyncio.sleep(0)
+        if told:  # which took its time
+            await self._fields.confirm(batch)
+        return told
 
-async def _failures(failures: dict[int, KmsError]) -> list[pb.ItemFailure]:
-    told = []
-    for index, error in sorted(failures.items()):
-        # Items have no request id of their own; the call's is in its log line.
-        told.append(pb.ItemFailure(index=index, status=status_of(error, "")))
-        if len(told) % FAILURES_TURN == 0:
-            await asyncio.sleep(0)
-    return told
+
+def _destination(request: pb.ReEncryptRequest | pb.ReEncryptBatchRequest) -> KeyName | None:
+    return KeyName.parse(request.destination, "destination") if request.destination else None

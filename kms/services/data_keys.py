@@ -10,10 +10,11 @@ from typing import Final
 from kms.core.ciphertext import Header
 from kms.core.context import Pair
 from kms.core.errors import invalid
+from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
 from kms.core.ports import KekVault
 from kms.services.fields import Decrypted, context_of
-from kms.services.keyrings import DATA_KEY_PURPOSES, Keyrings
+from kms.services.keyrings import DATA_KEY_PURPOSES, Grant, Keyrings
 
 DEFAULT_LENGTH: Final = 32  # bytes
 SHORTEST: Final = 16
@@ -42,7 +43,7 @@ class DataKeys:
 
         The bytes are the kernel's (getrandom), so that handing out data keys does not wait on the token.
         """
-        ring = await self._keyrings.find(caller, name, DATA_KEY_PURPOSES)
+        ring = await self._keyrings.find(caller, name, DATA_KEY_PURPOSES, Use.ENCRYPT)
         length = length or DEFAULT_LENGTH
         if not SHORTEST <= length <= LONGEST:
             raise invalid("length", f"must be {SHORTEST} to {LONGEST} bytes, or 0 for {DEFAULT_LENGTH}")
@@ -50,7 +51,10 @@ class DataKeys:
         version = await self._keyrings.primary(ring)
         await version.usage.take(1)
         plaintext = secrets.token_bytes(length)
-        return DataKey(plaintext, version.cipher.encrypt(version.header, context.encode(), plaintext), version.version)
+        made = DataKey(plaintext, version.cipher.encrypt(version.header, context.encode(), plaintext), version.version)
+        version.marks.used = True
+        await self._keyrings.confirm([Grant(ring, Use.ENCRYPT, [version.version])])
+        return made
 
     async def decrypt(self, caller: Principal, name: KeyName, ciphertext: bytes, pairs: Iterable[Pair]) -> Decrypted:
         """Decrypt a data key that generate() made.
@@ -58,11 +62,13 @@ class DataKeys:
         Raises:
             CannotDecrypt: another key, version or context, or altered; which of them is not told.
         """
-        ring = await self._keyrings.find(caller, name, DATA_KEY_PURPOSES)
+        ring = await self._keyrings.find(caller, name, DATA_KEY_PURPOSES, Use.DECRYPT, ciphertexts=(ciphertext,))
         header = Header.parse(ciphertext)
         context = context_of(ring, pairs)
-        version = await self._keyrings.named(ring, header)
+        version = await self._keyrings.named(ring, header, Use.DECRYPT)
         plaintext = version.cipher.decrypt(context.encode(), ciphertext)
+        version.marks.decrypted = True
+        await self._keyrings.confirm([Grant(ring, Use.DECRYPT, [version.version])])
         return Decrypted(plaintext, version.version, version.version == ring.key.primary_version)
 
     async def random(self, length: int) -> bytes:

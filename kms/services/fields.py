@@ -10,9 +10,10 @@ from typing import Final
 from kms.core.ciphertext import HEADER_LENGTH, Header
 from kms.core.context import DETERMINISTIC_KEYS, Context, Frame, Pair
 from kms.core.errors import CannotDecrypt, InvalidRequest, KmsError, Violation, invalid
+from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
 from kms.core.suites import MAX_PLAINTEXT, Purpose
-from kms.services.keyrings import FIELD_PURPOSES, Keyrings, ReadyVersion, Ring
+from kms.services.keyrings import ALL_PURPOSES, FIELD_PURPOSES, Grant, Keyrings, ReadyVersion, Ring, version_in
 
 # Other calls get their turn after so many values: measured as the best of 64 to 1,024 for a lone caller's latency
 # beside full batches, at no cost to the batch.
@@ -47,12 +48,13 @@ class Varying:
 
 @dataclass(slots=True, repr=False)
 class Batch:
-    """Results parallel to the items, empty where an item failed, and the failures by index."""
+    """Results parallel to the items, empty where an item failed, the failures by index, and what allowed the results."""
 
     values: list[bytes]
     failures: dict[int, KmsError] = field(default_factory=dict)
     version: int = 0
     changed: int = 0
+    grants: list[Grant] = field(default_factory=list)
 
 
 def check_plaintext(plaintext: bytes, where: str = "plaintext") -> None:
@@ -87,19 +89,25 @@ def context_of(ring: Ring, pairs: Iterable[Pair]) -> Context:
 class Fields:
     """Values under keys of purpose ENCRYPT or DETERMINISTIC."""
 
-    def __init__(self, keyrings: Keyrings, batch_values: int) -> None:
+    def __init__(self, keyrings: Keyrings, batch_values: int, rescuer: str) -> None:
+        """*rescuer* is the name of the principal of each tenant that re-encrypts what a revoked version encrypted."""
         self._keyrings = keyrings
         self._batch_values = batch_values
+        self._rescuer = rescuer
 
     async def encrypt(self, caller: Principal, name: KeyName, plaintext: bytes, pairs: Iterable[Pair]) -> Encrypted:
         """Encrypt one value under the primary version."""
-        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES)
+        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.ENCRYPT)
         check_plaintext(plaintext)
         context = context_of(ring, pairs)
         version = await self._keyrings.primary(ring)
         if not version.usage.take_reserved(1):
             await version.usage.take(1)
-        return Encrypted(version.cipher.encrypt(version.header, context.encode(), plaintext), version.version)
+        ciphertext = version.cipher.encrypt(version.header, context.encode(), plaintext)
+        version.marks.used = True
+        if not self._keyrings.stands(ring):
+            await self._keyrings.confirm([Grant(ring, Use.ENCRYPT, [version.version])])
+        return Encrypted(ciphertext, version.version)
 
     async def decrypt(self, caller: Principal, name: KeyName, ciphertext: bytes, pairs: Iterable[Pair]) -> Decrypted:
         """Decrypt one value.
@@ -107,30 +115,47 @@ class Fields:
         Raises:
             CannotDecrypt: another key, version or context, or altered; which of them is not told.
         """
-        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES)
+        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.DECRYPT, ciphertexts=(ciphertext,))
         header = Header.parse(ciphertext)
         context = context_of(ring, pairs)
-        version = await self._keyrings.named(ring, header)
+        version = await self._keyrings.named(ring, header, Use.DECRYPT)
         plaintext = version.cipher.decrypt(context.encode(), ciphertext)
+        version.marks.decrypted = True
+        if not self._keyrings.stands(ring):
+            await self._keyrings.confirm([Grant(ring, Use.DECRYPT, [version.version])])
         return Decrypted(plaintext, version.version, version.version >= ring.key.primary_version)
 
-    async def reencrypt(self, caller: Principal, name: KeyName, ciphertext: bytes, pairs: Iterable[Pair]) -> Encrypted:
-        """Bring one value to the primary version, in the same context.
+    async def reencrypt(
+        self,
+        caller: Principal,
+        name: KeyName,
+        ciphertext: bytes,
+        pairs: Iterable[Pair],
+        destination: KeyName | None = None,
+    ) -> Encrypted:
+        """Bring one value to the primary version of its key, or of the destination, in the same context.
 
         Raises:
             CannotDecrypt: another key, version or context, or altered; which of them is not told.
         """
-        await self._keyrings.find(caller, name, FIELD_PURPOSES)  # before a byte of the ciphertext is looked at
+        source, target = await self._route(caller, name, destination, [ciphertext])
         header = Header.parse(ciphertext)
-        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, header.version)
+        use = self._reading(caller)
+        ring, at_home = (target, True) if header.key == target.key.uid else (source, False)
         context = context_of(ring, pairs).encode()
-        version = await self._keyrings.named(ring, header)
+        version = await self._keyrings.named(ring, header, use)
         plaintext = version.cipher.decrypt(context, ciphertext)
-        if version.version >= ring.key.primary_version:
-            return Encrypted(ciphertext, version.version, changed=False)
-        primary = await self._keyrings.primary(ring)
-        await primary.usage.take(1)
-        return Encrypted(primary.cipher.encrypt(primary.header, context, plaintext), primary.version)
+        version.marks.decrypted = True
+        made = Encrypted(ciphertext, version.version, changed=False)
+        grants = [Grant(ring, use, [version.version])]
+        if not at_home or version.version < target.key.primary_version:
+            primary = await self._keyrings.primary(target)
+            await primary.usage.take(1)
+            made = Encrypted(primary.cipher.encrypt(primary.header, context, plaintext), primary.version)
+            primary.marks.used = True
+            grants.append(Grant(target, Use.ENCRYPT, [primary.version]))
+        await self._keyrings.confirm(grants)
+        return made
 
     async def encrypt_batch(
         self,
@@ -142,14 +167,15 @@ class Fields:
     ) -> Batch:
         """Encrypt many values under the primary version."""
         self._check_count("plaintexts", len(plaintexts), varying)
-        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES)
+        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.ENCRYPT)
         places = _Places(ring, pairs, varying)
         batch = Batch([b""] * len(plaintexts), dict(places.failures))
         if max(map(len, plaintexts)) > MAX_PLAINTEXT:
             _keep_first(batch, plaintexts, lambda index, value: check_plaintext(value, f"plaintexts[{index}]"))
         primary = await self._keyrings.primary(ring)
         batch.version = primary.version
-        await self._encrypt_into(batch, places, primary, plaintexts, _remaining(batch))
+        await self._encrypt_into(batch, places, ring, primary, plaintexts, _remaining(batch))
+        await self.confirm(batch)
         return batch
 
     async def decrypt_batch(
@@ -162,11 +188,12 @@ class Fields:
     ) -> Batch:
         """Decrypt many values of one key, of any of its versions."""
         self._check_count("ciphertexts", len(ciphertexts), varying)
-        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES)
+        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.DECRYPT, ciphertexts=ciphertexts)
         places = _Places(ring, pairs, varying)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures))
         for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
-            await self._decrypt_into(batch, places, ring, head, ciphertexts, indexes)
+            await self._decrypt_into(batch, places, ring, Use.DECRYPT, head, ciphertexts, indexes)
+        await self.confirm(batch)
         return batch
 
     async def reencrypt_batch(
@@ -176,30 +203,71 @@ class Fields:
         ciphertexts: Sequence[bytes],
         pairs: Iterable[Pair],
         varying: Varying | None,
+        destination: KeyName | None = None,
     ) -> Batch:
         """Bring many values to the primary version; those already there are checked and stay as they are."""
         self._check_count("ciphertexts", len(ciphertexts), varying)
-        ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, _newest(ciphertexts))
-        places = _Places(ring, pairs, varying)
-        primary = await self._keyrings.primary(ring)
+        source, target = await self._route(caller, name, destination, ciphertexts)
+        use = self._reading(caller)
+        places = _Places(target, pairs, varying)
+        primary = await self._keyrings.primary(target)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures), primary.version)
         for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
-            await self._decrypt_into(batch, places, ring, head, ciphertexts, indexes)
+            at_home = head[2:18] == target.key.uid.bytes
+            ring = target if at_home else source
+            await self._decrypt_into(batch, places, ring, use, head, ciphertexts, indexes)
             good = [index for index in indexes if index not in batch.failures]
-            if good and Header.read(head).version >= primary.version:
+            if good and at_home and version_in(head) >= primary.version:
                 for index in good:
                     batch.values[index] = ciphertexts[index]
             else:
-                await self._encrypt_into(batch, places, primary, batch.values, good)
+                await self._encrypt_into(batch, places, target, primary, batch.values, good)
                 batch.changed += len(good)
+        await self.confirm(batch)
         return batch
 
+    async def confirm(self, batch: Batch) -> None:
+        """Let a batch leave: as its last step, and once more where the answer was still waited for after that.
+
+        Raises:
+            WrongKeyState, Conflict, StorageUnavailable: what it was decided from does not hold any more.
+        """
+        await self._keyrings.confirm(batch.grants)
+
+    def _reading(self, caller: Principal) -> Use:
+        """Return how a caller reads what it re-encrypts; find() lets principals of the key's tenant pass alone."""
+        return Use.RESCUE if caller.name == self._rescuer else Use.DECRYPT
+
+    async def _route(
+        self, caller: Principal, name: KeyName, destination: KeyName | None, ciphertexts: Sequence[bytes]
+    ) -> tuple[Ring, Ring]:
+        """Return the key that values come from and the one that they go to, which may be the same.
+
+        Both are found before a byte of a ciphertext is looked at, and again where a header names a newer version.
+        """
+        use = self._reading(caller)
+        source = await self._keyrings.find(caller, name, ALL_PURPOSES, use, ciphertexts=ciphertexts)
+        goal = destination or name
+        purposes = frozenset({source.key.purpose})
+        target = await self._keyrings.find(caller, goal, purposes, Use.ENCRYPT)
+        if (seen := _newest(ciphertexts, target)) > target.key.primary_version:
+            target = await self._keyrings.find(caller, goal, purposes, Use.ENCRYPT, seen=seen)
+        return source, target
+
     async def _encrypt_into(
-        self, batch: Batch, places: _Places, version: ReadyVersion, plaintexts: Sequence[bytes], indexes: Sequence[int]
+        self,
+        batch: Batch,
+        places: _Places,
+        ring: Ring,
+        version: ReadyVersion,
+        plaintexts: Sequence[bytes],
+        indexes: Sequence[int],
     ) -> None:
         if not indexes:
             return
         await version.usage.take(len(indexes))
+        version.marks.used = True
+        batch.grants.append(Grant(ring, Use.ENCRYPT, [version.version]))
         for turn in _turns(indexes):
             values = _pick(plaintexts, turn)
             if places.frame is None:
@@ -214,13 +282,14 @@ class Fields:
         batch: Batch,
         places: _Places,
         ring: Ring,
+        use: Use,
         head: bytes,
         ciphertexts: Sequence[bytes],
         indexes: Sequence[int],
     ) -> None:
         try:
             header = Header.read(head, f"ciphertexts[{indexes[0]}]")
-            version = await self._keyrings.named(ring, header)
+            version = await self._keyrings.named(ring, header, use, len(indexes))
         except InvalidRequest as error:
             rule = error.violations[0].rule
             batch.failures.update((index, invalid(f"ciphertexts[{index}]", rule)) for index in indexes)
@@ -230,6 +299,7 @@ class Fields:
             batch.failures.update((index, error) for index in indexes)
             await asyncio.sleep(0)
             return
+        batch.grants.append(Grant(ring, use, [version.version]))
         for turn in _turns(indexes):
             values = _pick(ciphertexts, turn)
             if places.frame is None:
@@ -240,6 +310,7 @@ class Fields:
                 for index, value in zip(turn, made, strict=True):
                     if value is None:
                         batch.failures[index] = _why(header, ciphertexts[index], index)
+            version.marks.decrypted |= any(value is not None for value in made)
             _put(batch.values, turn, [value or b"" for value in made] if None in made else made)
             await asyncio.sleep(0)
 
@@ -303,9 +374,10 @@ def _by_header(ciphertexts: Sequence[bytes], indexes: Sequence[int]) -> dict[byt
     return dict(groups)
 
 
-def _newest(ciphertexts: Sequence[bytes]) -> int:
-    """Return the highest version that a header names; what is no header names none that counts."""
-    return max(int.from_bytes(ciphertext[HEADER_LENGTH - 4 : HEADER_LENGTH], "big") for ciphertext in ciphertexts)
+def _newest(ciphertexts: Sequence[bytes], ring: Ring) -> int:
+    """Return the highest version that a header of this key names, 0 for none."""
+    uid = ring.key.uid.bytes
+    return max((version_in(ciphertext) for ciphertext in ciphertexts if ciphertext[2:18] == uid), default=0)
 
 
 def _turns(indexes: Sequence[int]) -> Iterable[Sequence[int]]:

@@ -12,16 +12,15 @@ from kms.core.keyring import Tenant
 from kms.core.names import KeyName, KeyUid, Principal, TenantName
 from kms.core.ports import Signer, Storage
 from kms.core.receipts import JsonValue, Receipt, ReceiptUid, body_of, moment, signed_bytes
-from kms.services.tenants import Tenants
+from kms.services.visibility import visible_tenant
 
 
 class Receipts:
     """Makes receipts with the token's signing key, and shows those that are stored."""
 
-    def __init__(self, storage: Storage, signer: Signer, tenants: Tenants, now: Callable[[], datetime]) -> None:
+    def __init__(self, storage: Storage, signer: Signer, now: Callable[[], datetime]) -> None:
         self._storage = storage
         self._signer = signer
-        self._tenants = tenants
         self._now = now
         self._public_key = b""
 
@@ -49,6 +48,10 @@ class Receipts:
         signature = await self._signer.sign(signed_bytes(body))
         return Receipt(ReceiptUid(uuid4()), tenant.uid, subject, key, body, signature, now)
 
+    async def of_kek(self, tenant: Tenant, subject: str, fields: Mapping[str, JsonValue]) -> Receipt:
+        """Sign a receipt for a KEK version."""
+        return await self.make(tenant, subject, None, {**fields, "act": "KEK version destroyed"})
+
     async def list_below(
         self, caller: Principal, parent: TenantName | KeyName, after: str, limit: int
     ) -> list[Receipt]:
@@ -59,7 +62,7 @@ class Receipts:
         """
         owner = parent.parent if isinstance(parent, KeyName) else parent
         try:
-            tenant = await self._tenants.get(caller, owner)
+            tenant = await visible_tenant(self._storage, caller, owner)
         except NotFound as error:
             raise NotFound(str(parent)) from error
         async with self._storage.transaction(tenant.uid) as work:

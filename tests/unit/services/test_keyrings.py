@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from kms.core.errors import CannotDecrypt, CorruptRecord, InvalidRequest, NotFound, WrongPurpose
+from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal, TenantName
 from kms.core.suites import Purpose
 from tests.node import DEK_LIFETIME, KEY_LIFETIME, OPERATOR, Hostile, Node, RecordingStorage, new_key, until
@@ -149,7 +150,7 @@ async def test_a_node_that_has_not_seen_a_rotation_does_not_bring_a_value_back_t
 
 async def test_a_read_that_a_rotation_overtakes_is_not_remembered(node, acme, name):
     """The record is read, the key is rotated, and only then would the record enter the cache."""
-    reading = asyncio.create_task(node.keyrings.find(acme, name, frozenset({Purpose.ENCRYPT})))
+    reading = asyncio.create_task(node.keyrings.find(acme, name, frozenset({Purpose.ENCRYPT}), Use.ENCRYPT))
     await asyncio.sleep(0)
     await node.keys.rotate(acme, name, "")
     await reading
@@ -254,7 +255,7 @@ async def test_a_cached_dek_is_not_used_for_another_place_either(node, acme, nam
     await node.fields.encrypt(acme, name, b"x", PAIRS)
     assert hostile.change(f"UPDATE encryption_keys SET {change}") == 1  # noqa: S608
     node.clock.now += KEY_LIFETIME
-    ring = await node.keyrings.find(acme, name, frozenset(Purpose))
+    ring = await node.keyrings.find(acme, name, frozenset(Purpose), Use.ENCRYPT)
     with pytest.raises(CorruptRecord):
         await node.keyrings.primary(ring)
 

@@ -19,9 +19,8 @@ from kms.core.operations import KEPT, LEASE, Operation, OperationKind, Operation
 from kms.core.ports import Storage
 from kms.services import operations as module
 from kms.services.operations import FIRST_REST, LOOK_INTERVAL, Batch, Operations
-from tests.both_databases import Wall
-from tests.node import OPERATOR, Clock
 from tests.keyrings import new_tenant
+from tests.node import OPERATOR, Clock
 
 KIND = OperationKind.REWRAP
 UNITS = 10  # in a batch
