@@ -24,6 +24,7 @@ from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hardening import harden
+from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
@@ -161,7 +162,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         kek_policy,
         now,
         receipt=receipts.of_kek,
-        wake=lambda: rotation.wake(),
+        wake=lambda: rotation.wake(),  # noqa: PLW0108  made below
     )
     tenants = Tenants(storage, keks, now)
     keys = Keys(storage, tenants, keyrings, rotator, now, operations.start)

@@ -62,7 +62,9 @@ def test_a_key_records_what_it_is_who_made_it_and_when(service: Service) -> None
 
 
 def test_keys_rotate_every_day_unless_told_otherwise(service: Service) -> None:
-    assert service.acme.get_key("tenants/acme/keys/encrypt").rotation_period == timedelta(hours=24)
+    key = service.acme.get_key("tenants/acme/keys/encrypt")
+    assert key.rotation_period is None
+    assert key.effective_policy.rotation_period == timedelta(hours=24)
     assert service.acme.get_key("tenants/acme/keys/deterministic").rotation_period is None
 
 
