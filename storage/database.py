@@ -143,8 +143,10 @@ class Database(Storage):
         """Whether other nodes may use this database."""
 
     async def join(self, node: Node) -> None:
-        """Enter a node, before it serves."""
+        """Enter a node, before it serves; where the database is not shared, all others have gone."""
         async with self._session(None, write=True) as session:
+            if not self.shared:
+                await epochs.leave_all(session)
             await epochs.join(session, node)
 
     async def epochs(self) -> tuple[int, Mapping[TenantUid, TenantEpoch]]:

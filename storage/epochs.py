@@ -81,6 +81,13 @@ async def join(session: Session, node: Node) -> None:
     await session.change(insertion(session, n).values(**row).on_conflict_do_nothing())
 
 
+async def leave_all(session: Session) -> None:
+    """Strike out all nodes, and end their claims: where only one can be at a time, the others are dead."""
+    for node in await all_nodes(session):
+        await leave(session, node.uid)
+    await session.change(delete(claims))
+
+
 async def acknowledge(session: Session, node: UUID, epoch: int, now: datetime) -> bool:
     """Note that a node has been seen, and has acted on all revocations up to *epoch*; False where it has been struck out."""
     return await session.change(update(n).where(n.c.node_id == node).values(seen_at=now, acknowledged=epoch)) == 1

@@ -181,7 +181,7 @@ class Nodes(Protocol):
         ...
 
     async def join(self, node: Node) -> None:
-        """Enter a node, before it serves."""
+        """Enter a node, before it serves; where the database is not shared, all others have gone."""
         ...
 
     async def epochs(self) -> tuple[int, Mapping[TenantUid, TenantEpoch]]:

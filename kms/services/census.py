@@ -131,7 +131,8 @@ class Census:
             raise invalid("counts", f"must name versions of the key, which has no version {min(beyond)}")
         async with self._storage.transaction(tenant.uid, write=True) as work:
             place = _named(await work.places.list_of_key(tenant.uid, key.uid), name)
-            if place.counted_at is not None and counted_at < place.counted_at:
+            # A count that a clock made which has gone back since, tells nothing and holds up nobody.
+            if place.counted_at is not None and counted_at < place.counted_at <= self._now() + REPORT_SLACK:
                 raise FailedPrecondition(f"{name} has a newer count")
             stored = {
                 count.version: count
