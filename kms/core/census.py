@@ -217,9 +217,8 @@ def _missing(census: VersionCensus) -> list[str]:
     if census.undeclared:
         steps.append("declare the places of the key")
     if census.count:
-        steps.append(
-            f"re-encrypt {_listed([f'{count} values in {p}' for p, count in census.places])}, then count again"
-        )
+        where = [f"{count} value{'' if count == 1 else 's'} in {place}" for place, count in census.places]
+        steps.append(f"re-encrypt {_listed(where)}, then count again")
     held = {place for place, _ in census.places}
     if uncounted := [place for place in census.uncounted if place not in held]:
         steps.append(f"count {_listed(uncounted)}")

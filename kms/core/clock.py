@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Self
 
-# NTP slews away less than this, and steps the clock beyond.
+# Time synchronisation of a healthy machine corrects far less between two looks.
 LARGEST_STEP: Final = timedelta(minutes=5)
 # An installation that seems to have stood still for longer has stood still, or its clock is ahead: a day to notice that.
 LONGEST_SILENCE: Final = timedelta(days=7)

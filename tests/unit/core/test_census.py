@@ -307,7 +307,7 @@ ROTATING = replace(VERSION, state=KeyState.ROTATING, until=STOPPED)
             KEY,
             VERSION,
             known(counts=[counted(IBAN, 12345), counted(BLOBS, 1)]),
-            "re-encrypt 12345 values in crm-iban, 1 values in blobs, then count again",
+            "re-encrypt 12345 values in crm-iban, 1 value in blobs, then count again",
         ),
         (
             KEY,

@@ -113,7 +113,24 @@ def refusal(kind, text: str) -> str:
 
 @pytest.mark.parametrize(
     "number",
-    ["0", "01", "-1", "+1", "1.0", "1e3", "", " 1", "1\n", "x", "\u00b2", "\u0661", str(2**32), "9" * 11, "9" * 5000],
+    [
+        "0",
+        "01",
+        "-1",
+        "+1",
+        "1.0",
+        "1e3",
+        "",
+        " 1",
+        "1\n",
+        "x",
+        "\u00b2",
+        "\u0661",
+        "1\u0661",
+        str(2**32),
+        "9" * 11,
+        "9" * 5000,
+    ],
 )
 def test_what_is_no_number_of_a_version_is_refused(number: str):
     assert refusal(KeyVersionName, f"tenants/acme/keys/pay/versions/{number}") == (
