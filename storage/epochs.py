@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Table, case, delete, func, select, update
 from kms.core.names import TenantUid
 from kms.core.ports import Node, TenantEpoch
 
+from .node_tables import claims
 from .node_tables import epochs as e
 from .node_tables import installation as i
 from .node_tables import nodes as n

@@ -100,6 +100,11 @@ def new_version(key: Key, version: int = 1, kek_version: int = 1) -> KeyVersion:
     )
 
 
+def active_version(key: Key, version: int = 1, kek_version: int = 1) -> KeyVersion:
+    """A version that is, or was when it was made, the primary one."""
+    return replace(new_version(key, version, kek_version), state=KeyState.ACTIVE, stopped_at=None)
+
+
 def new_policy(tenant: Tenant, slug: str | None = None, version: int = 1) -> NamedPolicy:
     return NamedPolicy(tenant.uid, slug or f"policy-{next(_numbers)}", version, Policy(), NOW, "operators/root")
 

@@ -32,7 +32,7 @@ from kms.core.rotation import (
     reanchored,
     rotated,
 )
-from tests.keyrings import NOW, new_key, new_place, new_tenant, new_version
+from tests.keyrings import NOW, active_version, new_key, new_place, new_tenant
 
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 ZERO = timedelta(0)
@@ -261,7 +261,7 @@ class Year:
         key = replace(new_key(TENANT, f"key-{number}"), scheduled_from=began, places_complete_at=NOW)
         it = SimulatedKey(
             key,
-            new_version(key),
+            active_version(key),
             new_place(key, "table"),
             None if stubborn else self._drawn(ZERO, 3 * DAY),
             self._drawn(10 * DAY, 20 * DAY) if stubborn else self._drawn(DAY, 3 * DAY),

@@ -115,18 +115,17 @@ def rotated(
 ) -> tuple[Key, KeyVersion]:
     """Return the key with its next version as the primary one, and the version that it replaces.
 
-    With *revoked_for*, the reason, that version is compromised and has no grace. The new version itself is made by
-    whoever has the token.
+    With *revoked_for*, the reason, that version is compromised and has no grace; one that was revoked before stays so.
+    The new version itself is made by whoever has the token.
 
     Raises:
         WrongKeyState: the key's state does not allow that.
     """
     key = lineage.key.rotated(now, scheduled_from)
+    replaced = primary
     if revoked_for:
         replaced = primary.after(KeyEvent.REVOKE, now, reason=revoked_for)
-        if not any(version.state is KeyState.ROTATING for version in lineage.timed):
-            key = key.after(KeyEvent.FINISH_ROTATION, now)
-    else:
+    elif primary.state is KeyState.ACTIVE:
         replaced = primary.after(KeyEvent.ROTATE, now, until=now + lineage.policy.grace)
     return planned(replace(lineage, key=key), replaced), replaced
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kms.core.census import Place, PlaceCount, Uses, VersionCensus, census, next_step
 from kms.core.keyring import Key, KeyVersion
 from kms.core.lifecycle import KeyEvent, KeyState
-from tests.keyrings import NOW, new_count, new_key, new_place, new_tenant, new_version
+from tests.keyrings import NOW, active_version, new_count, new_key, new_place, new_tenant
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 GRACE = HOUR / 2
@@ -24,7 +24,7 @@ class History:
 
     now: datetime = NOW
     key: Key = KEY
-    version: KeyVersion = field(default_factory=lambda: new_version(KEY))
+    version: KeyVersion = field(default_factory=lambda: active_version(KEY))
     reserved: int = 0
     uses: Uses = field(default_factory=Uses)
     places: dict[str, Place] = field(default_factory=dict)

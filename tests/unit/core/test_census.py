@@ -20,15 +20,15 @@ from kms.core.census import (
 )
 from kms.core.keyring import REVOKED_GRACE, Key, KeyVersion
 from kms.core.lifecycle import KeyEvent, KeyState
-from tests.keyrings import I64, NOW, new_count, new_key, new_place, new_tenant, new_version
+from tests.keyrings import I64, NOW, active_version, new_count, new_key, new_place, new_tenant
 
 TICK, MINUTE, HOUR, DAY = timedelta(microseconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 STOPPED = NOW - 2 * DAY
 COUNTED = NOW - DAY
 TENANT = new_tenant("acme")
 KEY = replace(new_key(TENANT, "payroll"), primary_version=2, places_complete_at=NOW - 30 * DAY)
-VERSION = replace(new_version(KEY, 1), state=KeyState.ARCHIVED, stopped_at=STOPPED)
-PRIMARY = new_version(KEY, 2)
+VERSION = replace(active_version(KEY, 1), state=KeyState.ARCHIVED, stopped_at=STOPPED)
+PRIMARY = active_version(KEY, 2)
 IBAN = replace(new_place(KEY, "crm-iban"), counted_at=COUNTED)
 BLOBS = replace(new_place(KEY, "blobs"), counted_at=COUNTED)
 

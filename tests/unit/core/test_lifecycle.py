@@ -22,7 +22,7 @@ from kms.core.lifecycle import (
     key_allows,
     version_allows,
 )
-from tests.keyrings import NOW, new_key, new_tenant, new_version
+from tests.keyrings import NOW, active_version, new_key, new_tenant
 
 S, E = KeyState, KeyEvent
 LATER = NOW + timedelta(days=3)
@@ -101,7 +101,7 @@ ALLOWED = {
 }
 
 KEY = new_key(new_tenant("acme"), "payroll")
-VERSION = new_version(KEY, 3)
+VERSION = active_version(KEY, 3)
 
 
 def key_in(state: KeyState, before: KeyState = S.ARCHIVED) -> Key:

@@ -38,7 +38,7 @@ from kms.core.rotation import (
     rotated,
     slot,
 )
-from tests.keyrings import NOW, activated, new_kek, new_key, new_tenant, new_version
+from tests.keyrings import NOW, activated, active_version, new_kek, new_key, new_tenant
 
 DAY, HOUR, TICK = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)
 YEAR = 365 * DAY
@@ -51,7 +51,7 @@ def lineage(key: Key = KEY, *timed: KeyVersion, policy: Policy = DEFAULT) -> Lin
 
 
 def rotating(number: int, until=NOW) -> KeyVersion:
-    return new_version(KEY, number).after(KeyEvent.ROTATE, NOW - DAY, until=until)
+    return active_version(KEY, number).after(KeyEvent.ROTATE, NOW - DAY, until=until)
 
 
 def quarantined(number: int, until=NOW) -> KeyVersion:
@@ -89,7 +89,7 @@ def test_missed_periods_are_one_rotation_whose_slot_is_the_last_of_them(late, ex
 def test_after_a_late_rotation_the_schedule_goes_on_as_before():
     late = NOW + 9.5 * DAY
     [rotate] = due(late, [lineage()])
-    key, _ = rotated(lineage(), new_version(KEY), late, rotate.slot)
+    key, _ = rotated(lineage(), active_version(KEY), late, rotate.slot)
     assert (key.rotated_at, key.scheduled_from) == (late, NOW + 9 * DAY)
     assert due(late + TICK, [lineage(key)]) == []
     assert due(NOW + 10 * DAY, [lineage(key)]) == [Rotate(key, NOW + 10 * DAY)]
@@ -132,13 +132,13 @@ def test_a_clock_a_year_ahead_rotates_a_key_once_and_destroys_nothing_where_that
     ahead = NOW + YEAR
     held = due(ahead, [lineage(KEY, *versions)], may_destroy=False)
     assert held == [Rotate(KEY, NOW + YEAR), FinishRotation(KEY, (versions[0],))]
-    key, _ = rotated(lineage(KEY, *versions), new_version(KEY, 3), ahead, NOW + YEAR)
+    key, _ = rotated(lineage(KEY, *versions), active_version(KEY, 3), ahead, NOW + YEAR)
     assert due(ahead + HOUR, [lineage(key, versions[1])], may_destroy=False) == []
     assert due(ahead, [lineage(leaving(NOW + DAY))], may_destroy=False) == []
 
 
 def test_a_clock_that_goes_back_begins_the_schedule_anew_once():
-    key, _ = rotated(lineage(), new_version(KEY), NOW + YEAR, NOW + YEAR)
+    key, _ = rotated(lineage(), active_version(KEY), NOW + YEAR, NOW + YEAR)
     assert due(NOW, [lineage(key)]) == [Reanchor(key)]
     again = reanchored(lineage(key), NOW)
     assert (again.scheduled_from, again.due_at) == (NOW, NOW + DAY)
@@ -237,7 +237,7 @@ def test_what_is_done_is_done_and_the_next_look_is_later(found: Lineage):
     again = found
     for action in due(now, [found], may_destroy=False):
         if isinstance(action, Rotate):
-            key, replaced = rotated(again, new_version(KEY, 9), now, action.slot)
+            key, replaced = rotated(again, active_version(KEY, 9), now, action.slot)
             again = replace(again, key=key, timed=[*again.timed, replaced])
         elif isinstance(action, FinishRotation):
             key, archived = finished(again, action.versions, now)
@@ -256,7 +256,7 @@ def test_what_is_done_is_done_and_the_next_look_is_later(found: Lineage):
 
 def test_rotating_makes_the_next_version_primary_and_gives_the_old_one_its_grace():
     now = NOW + DAY + HOUR
-    key, replaced = rotated(lineage(), new_version(KEY), now, NOW + DAY)
+    key, replaced = rotated(lineage(), active_version(KEY), now, NOW + DAY)
     assert (key.state, key.primary_version, key.rotated_at) == (KeyState.ROTATING, 2, now)
     assert (key.scheduled_from, key.due_at) == (NOW + DAY, now + DEFAULT.grace)
     assert (replaced.state, replaced.until, replaced.stopped_at) == (
@@ -267,7 +267,7 @@ def test_rotating_makes_the_next_version_primary_and_gives_the_old_one_its_grace
 
 
 def test_a_revoked_primary_version_stays_revoked_and_nothing_is_in_grace_then():
-    revoked = new_version(KEY).after(KeyEvent.REVOKE, NOW, reason="leaked")
+    revoked = active_version(KEY).after(KeyEvent.REVOKE, NOW, reason="leaked")
     key, replaced = rotated(lineage(), revoked, NOW + HOUR, NOW + HOUR)
     assert replaced is revoked
     assert (key.state, key.state_at, key.primary_version) == (KeyState.ACTIVE, NOW + HOUR, 2)
@@ -278,7 +278,7 @@ def test_a_revoked_primary_version_stays_revoked_and_nothing_is_in_grace_then():
 def test_a_key_that_may_not_is_not_rotated():
     suspended = KEY.after(KeyEvent.SUSPEND, NOW)
     with pytest.raises(WrongKeyState, match="payroll is suspended: it cannot rotate"):
-        rotated(lineage(suspended), new_version(KEY), NOW, NOW)
+        rotated(lineage(suspended), active_version(KEY), NOW, NOW)
 
 
 def test_a_key_is_active_again_when_its_last_grace_is_over():
