@@ -9,6 +9,7 @@ from kms.core.errors import StorageUnavailable
 from kms.core.ports import Counter
 from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
+from tests.contract.storage_records import RecordsContract
 
 HOLD = """
 import asyncio, sys
@@ -55,7 +56,7 @@ async def process(script, *arguments):
 
 
 @pytest.mark.postgresql
-class TestPostgresqlStorage(StorageContract):
+class TestPostgresqlStorage(StorageContract, RecordsContract):
     @pytest.fixture
     async def opener(self, postgresql_url):
         opened = []

@@ -3,9 +3,10 @@ import pytest
 from storage.migrate import upgrade
 from storage.sqlite import open_sqlite
 from tests.contract.storage import StorageContract
+from tests.contract.storage_records import RecordsContract
 
 
-class TestSqliteStorage(StorageContract):
+class TestSqliteStorage(StorageContract, RecordsContract):
     @pytest.fixture
     async def opener(self, tmp_path):
         path = tmp_path / "kms.db"
