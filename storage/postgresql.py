@@ -109,21 +109,21 @@ class _Notifications:
         self._tasks = tasks
         self._making: asyncio.Task[None] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._fresh = False  # nobody has been told yet of the new connection
         self._closed = False
 
     async def wait(self, seconds: float) -> None:
         """Return at the next signal, or after that many *seconds*."""
         end = time.monotonic() + seconds
         if self._connection is None:
-            if self._making is None:
+            if self._making is None or self._making.done():
                 self._making = self._tasks.start(self._make())
             # A task of its own, since a library's call on a frozen server cannot be cancelled.
             await asyncio.wait({self._making}, timeout=seconds)
-            if self._making.done():
-                self._making = None
-            if self._connection is not None:
-                return  # what was sent before is lost: look at once
-        else:
+        if self._fresh:
+            self._fresh = False  # what was sent before is lost: look at once
+            return
+        if self._connection is not None:
             try:
                 async with aclosing(self._connection.notifies(timeout=seconds, stop_after=1)) as arriving:
                     async for _ in arriving:
@@ -154,7 +154,7 @@ class _Notifications:
             if self._closed:
                 _drop(connection)
             else:
-                self._connection = connection
+                self._connection, self._fresh = connection, True
 
 
 class _Connector:
