@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Table, delete, exists, select, tuple_
+from sqlalchemy import Column, Row, Select, delete, exists, select, tuple_
 
 from kms.core.census import Uses
 from kms.core.errors import CorruptRecord
@@ -37,28 +37,24 @@ async def claim_keys(
     session: Session, node: UUID, now: datetime, until: datetime, limit: int
 ) -> list[tuple[Tenant, Key]]:
     """Claim at most *limit* keys that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK."""
-    one = select(k.c.tenant_id, k.c.id.label("subject_uid"))
+    one = select(*keys.COLUMNS)
     # Two queries, each along an index of its own: one for both would sort all that is due each time.
     due = one.where(k.c.due_at <= now).order_by(k.c.due_at)
-    claimed = await _claim(session, k, due, node, now, until, limit)
+    claimed = await _claim(session, k.c.id, due, node, now, until, limit)
     ahead = one.where(k.c.scheduled_from > now + CLOCK_SLACK).order_by(k.c.scheduled_from.desc())
-    claimed += await _claim(session, k, ahead, node, now, until, limit - len(claimed))
+    claimed += await _claim(session, k.c.id, ahead, node, now, until, limit - len(claimed))
     if not claimed:
         return []
-    found = await session.rows(select(*keys.COLUMNS).where(tuple_(k.c.tenant_id, k.c.id).in_(claimed)))
-    by_uid: dict[tuple[UUID, UUID], Key] = {(key.tenant, key.uid): key for key in _readable(found, keys.key)}
-    owners = await _tenants(session, {tenant for tenant, _ in by_uid})
-    return [(owners[one[0]], by_uid[one]) for one in claimed if one in by_uid and one[0] in owners]
+    found = _readable(claimed, keys.key)
+    query = select(*tenants.COLUMNS).where(t.c.tenant_id.in_({key.tenant for key in found}))
+    owners = {tenant.uid: tenant for tenant in _readable(await session.rows(query), tenants.tenant)}
+    return [(owners[key.tenant], key) for key in found if key.tenant in owners]
 
 
 async def claim_tenants(session: Session, node: UUID, now: datetime, until: datetime, limit: int) -> list[Tenant]:
     """Claim at most *limit* tenants whose KEK versions are due, the longest due first."""
-    due = select(t.c.tenant_id, t.c.tenant_id.label("subject_uid")).where(t.c.due_at <= now, t.c.primary_kek > 0)
-    claimed = await _claim(session, t, due.order_by(t.c.due_at), node, now, until, limit)
-    if not claimed:
-        return []
-    owners = await _tenants(session, {tenant for tenant, _ in claimed})
-    return [owners[tenant] for tenant, _ in claimed if tenant in owners]
+    due = select(*tenants.COLUMNS).where(t.c.due_at <= now, t.c.primary_kek > 0).order_by(t.c.due_at)
+    return _readable(await _claim(session, t.c.tenant_id, due, node, now, until, limit), tenants.tenant)
 
 
 async def release(session: Session, node: UUID, subjects: Sequence[UUID]) -> None:
@@ -69,42 +65,29 @@ async def release(session: Session, node: UUID, subjects: Sequence[UUID]) -> Non
 
 
 async def _claim(
-    session: Session, table: Table, due: Select[Any], node: UUID, now: datetime, until: datetime, limit: int
-) -> list[tuple[UUID, UUID]]:
-    """Claim what *due* selects and nobody has claimed, in its order."""
+    session: Session, subject: Column[UUID], due: Select[Any], node: UUID, now: datetime, until: datetime, limit: int
+) -> list[Row[Any]]:
+    """Claim the rows that *due* selects and nobody has claimed, in its order."""
     if limit > MOST_CLAIMS:
         raise ValueError(f"at most {MOST_CLAIMS} claims at once")
-    taken = exists().where(
-        c.c.tenant_id == table.c.tenant_id,
-        c.c.subject_uid == due.selected_columns.subject_uid,
-        c.c.claimed_until > now,
-    )
+    table = subject.table
+    taken = exists().where(c.c.tenant_id == table.c.tenant_id, c.c.subject_uid == subject, c.c.claimed_until > now)
     # The lock keeps two nodes that look at the same moment apart, and lets new versions of these keys be added.
     free = due.where(~taken).limit(limit).with_for_update(skip_locked=True, key_share=True, of=table)
-    rows = [(row.tenant_id, row.subject_uid) for row in await session.rows(free)] if limit else []
+    rows = {(row.tenant_id, getattr(row, subject.name)): row for row in await session.rows(free)} if limit else {}
     if not rows:
         return []
     first = insertion(session, c).values(
-        [
-            {"tenant_id": tenant, "subject_uid": subject, "node_id": node, "claimed_until": until}
-            for tenant, subject in rows
-        ]
+        [{"tenant_id": tenant, "subject_uid": uid, "node_id": node, "claimed_until": until} for tenant, uid in rows]
     )
     # Another node may have claimed some after this transaction looked, and be done with its own.
     claim = first.on_conflict_do_update(
         index_elements=[c.c.tenant_id, c.c.subject_uid],
         set_={"node_id": first.excluded.node_id, "claimed_until": first.excluded.claimed_until},
         where=c.c.claimed_until <= now,
-    )
-    won = {
-        (row.tenant_id, row.subject_uid) for row in await session.rows(claim.returning(c.c.tenant_id, c.c.subject_uid))
-    }
-    return [row for row in rows if row in won]
-
-
-async def _tenants(session: Session, uids: set[UUID]) -> dict[UUID, Tenant]:
-    found = await session.rows(select(*tenants.COLUMNS).where(t.c.tenant_id.in_(uids)))
-    return {tenant.uid: tenant for tenant in _readable(found, tenants.tenant)}
+    ).returning(c.c.tenant_id, c.c.subject_uid)
+    won = {(row.tenant_id, row.subject_uid) for row in await session.rows(claim)}
+    return [row for identity, row in rows.items() if identity in won]
 
 
 def _readable(rows: Sequence[Row[Any]], make: Callable[[Row[Any]], T]) -> list[T]:
