@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, func, literal, select, text, tuple_
+from sqlalchemy import Row, func, literal, select, tuple_
 
 from kms.core.errors import Conflict, KmsError
 from kms.core.keyring import KeyVersion
@@ -19,8 +19,7 @@ from .tables import key_versions as v
 from .types import Int64, Uid
 
 _COLUMNS = tuple(column for column in v.c if column.name != "mac")
-# Written out, not a parameter: SQLite uses a partial index only where it reads the index's own condition.
-_WRAPPED = text("status <> 'destroyed'")
+_WRAPPED = v.c.status != KeyState.DESTROYED.value
 
 
 def _version(row: Row[Any]) -> KeyVersion:

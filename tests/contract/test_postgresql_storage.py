@@ -66,6 +66,9 @@ asyncio.run(main())
 """
 
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
 async def process(script, *arguments):
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -181,6 +184,19 @@ class TestPostgresqlStorage(StorageContract, RecordsContract, SharingContract):
             await work.keys.replace(busy)
             assert uids(await other.claim_keys(NODE, NOW, HELD, 10)) == [free.uid]
         assert uids(await other.claim_keys(NODE, NOW, HELD, 10)) == [busy.uid]
+
+    async def test_of_two_that_have_found_the_same_key_free_one_gets_it(self, storage, postgresql_url):
+        tenant, _ = await with_kek(storage)
+        [key, other] = await with_due_keys(storage, tenant, NOW, NOW)
+        claim = "INSERT INTO security_internal.claims VALUES (%s, %s, %s, %s)"
+        with psycopg.connect(postgresql_url) as first, psycopg.connect(postgresql_url, autocommit=True) as watching:
+            first.execute(claim, (tenant.uid, key.uid, OTHER, HELD))
+            second = asyncio.create_task(storage.claim_keys(NODE, NOW, HELD, 10))
+            async with asyncio.timeout(PATIENCE):
+                while not watching.execute(WAITING).fetchone()[0]:  # noqa: ASYNC110  a server has no event
+                    await asyncio.sleep(0.01)
+            first.commit()
+            assert uids(await second) == [other.uid]
 
     async def test_a_revocation_wakes_whoever_waits_for_changes_and_other_changes_do_not(self, storage, opener):
         tenant, _ = await with_kek(storage)
