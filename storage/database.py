@@ -123,17 +123,25 @@ class Database(Storage):
             return await due_work.uses_of(session, counters)
 
     async def claim_keys(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[tuple[Tenant, Key]]:
-        """Claim at most *limit* keys that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK."""
+        """Claim at most *limit* keys (1,000) that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK.
+
+        Raises:
+            CorruptRecord: nothing is due but damaged records; among others, they are left out.
+        """
         async with self._session(None, write=True) as session:
             return await due_work.claim_keys(session, node, now, until, limit)
 
     async def claim_tenants(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[Tenant]:
-        """Claim at most *limit* tenants whose KEK versions are due."""
+        """Claim at most *limit* tenants (1,000) whose KEK versions are due, the longest due first.
+
+        Raises:
+            CorruptRecord: as claim_keys().
+        """
         async with self._session(None, write=True) as session:
             return await due_work.claim_tenants(session, node, now, until, limit)
 
     async def release(self, node: UUID, subjects: Sequence[KeyUid | TenantUid]) -> None:
-        """Give claims back; the subjects may be claimed again at once where they are still due."""
+        """Give claims back, at most 1,000; the subjects may be claimed again at once where they are still due."""
         async with self._session(None, write=True) as session:
             await due_work.release(session, node, subjects)
 
@@ -143,7 +151,7 @@ class Database(Storage):
         """Whether other nodes may use this database."""
 
     async def join(self, node: Node) -> None:
-        """Enter a node, before it serves; where the database is not shared, all others have gone."""
+        """Enter a node, or replace what is entered of it; where the database is not shared, all others have gone."""
         async with self._session(None, write=True) as session:
             if not self.shared:
                 await epochs.leave_all(session)

@@ -6,14 +6,15 @@ than nodes' clocks may differ was made by a clock that has since gone back, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Row, Select, Table, delete, exists, or_, select, tuple_
+from sqlalchemy import Column, Row, Select, delete, exists, or_, select, tuple_
 
 from kms.core.census import Uses
+from kms.core.errors import CorruptRecord
 from kms.core.keyring import Key, Tenant
 from kms.core.ports import Counter
 from kms.core.rotation import CLOCK_SLACK
@@ -28,64 +29,90 @@ from .tables import encryption_keys as k
 from .tables import tenants as t
 
 MOST_USES: Final = 1_000  # at once
+MOST_CLAIMS: Final = 1_000  # at once
+
+T = TypeVar("T")
 
 
 async def claim_keys(
     session: Session, node: UUID, now: datetime, until: datetime, limit: int
 ) -> list[tuple[Tenant, Key]]:
     """Claim at most *limit* keys that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK."""
-    query = select(k.c.tenant_id, k.c.id.label("subject_uid")).where(
-        or_(k.c.due_at <= now, k.c.scheduled_from > now + CLOCK_SLACK)
-    )
-    claimed = await _claim(session, k, query.order_by(k.c.due_at), node, now, until, limit)
+    one = select(*keys.COLUMNS)
+    # Two queries, each along an index of its own: one for both would sort all that is due each time.
+    due = one.where(k.c.due_at <= now).order_by(k.c.due_at)
+    claimed = await _claim(session, k.c.id, due, node, now, until, limit)
+    ahead = one.where(k.c.scheduled_from > now + CLOCK_SLACK).order_by(k.c.scheduled_from.desc())
+    claimed += await _claim(session, k.c.id, ahead, node, now, until, limit - len(claimed))
     if not claimed:
         return []
-    found = select(*keys.COLUMNS).where(tuple_(k.c.tenant_id, k.c.id).in_(claimed))
-    owners = {tenant.uid: tenant for tenant in await _tenants(session, {tenant for tenant, _ in claimed})}
-    due = read(await session.rows(found.order_by(k.c.due_at)), keys.key)
-    return [(owners[key.tenant], key) for key in due]
+    found = _readable(claimed, keys.key)
+    query = select(*tenants.COLUMNS).where(t.c.tenant_id.in_({key.tenant for key in found}))
+    owners = {tenant.uid: tenant for tenant in _readable(await session.rows(query), tenants.tenant)}
+    return [(owners[key.tenant], key) for key in found if key.tenant in owners]
 
 
 async def claim_tenants(session: Session, node: UUID, now: datetime, until: datetime, limit: int) -> list[Tenant]:
-    """Claim at most *limit* tenants whose KEK versions are due."""
-    query = select(t.c.tenant_id, t.c.tenant_id.label("subject_uid")).where(t.c.due_at <= now, t.c.primary_kek > 0)
-    claimed = await _claim(session, t, query.order_by(t.c.due_at), node, now, until, limit)
-    return await _tenants(session, {tenant for tenant, _ in claimed}) if claimed else []
+    """Claim at most *limit* tenants whose KEK versions are due, the longest due first."""
+    due = select(*tenants.COLUMNS).where(t.c.due_at <= now, t.c.primary_kek > 0).order_by(t.c.due_at)
+    return _readable(await _claim(session, t.c.tenant_id, due, node, now, until, limit), tenants.tenant)
 
 
 async def release(session: Session, node: UUID, subjects: Sequence[UUID]) -> None:
-    """Give claims back."""
-    if subjects:
-        await session.change(delete(c).where(c.c.node_id == node, c.c.subject_uid.in_(subjects)))
+    """Give claims back; at most MOST_CLAIMS of them."""
+    if len(subjects) > MOST_CLAIMS:
+        raise ValueError(f"at most {MOST_CLAIMS} claims at once")
+    await session.change(delete(c).where(c.c.node_id == node, c.c.subject_uid.in_(subjects)))
 
 
 async def _claim(
-    session: Session, table: Table, due: Select[Any], node: UUID, now: datetime, until: datetime, limit: int
-) -> list[tuple[UUID, UUID]]:
-    subject = due.selected_columns.subject_uid
-    latest = until + CLOCK_SLACK
+    session: Session, subject: Column[UUID], due: Select[Any], node: UUID, now: datetime, until: datetime, limit: int
+) -> list[Row[Any]]:
+    """Claim the rows that *due* selects and nobody has claimed, in its order."""
+    if limit > MOST_CLAIMS:
+        raise ValueError(f"at most {MOST_CLAIMS} claims at once")
+    table = subject.table
+    latest = until + CLOCK_SLACK  # what lasts longer was claimed by a clock that has gone back since
     taken = exists().where(
-        c.c.tenant_id == table.c.tenant_id, c.c.subject_uid == subject, c.c.claimed_until.between(now, latest)
+        c.c.tenant_id == table.c.tenant_id,
+        c.c.subject_uid == subject,
+        c.c.claimed_until > now,
+        c.c.claimed_until <= latest,
     )
-    rows = await session.rows(due.where(~taken).limit(limit).with_for_update(skip_locked=True, of=table))
+    # The lock keeps two nodes that look at the same moment apart, and lets new versions of these keys be added.
+    free = due.where(~taken).limit(limit).with_for_update(skip_locked=True, key_share=True, of=table)
+    rows = {(row.tenant_id, getattr(row, subject.name)): row for row in await session.rows(free)} if limit else {}
     if not rows:
         return []
-    values = [
-        {"tenant_id": row.tenant_id, "subject_uid": row.subject_uid, "node_id": node, "claimed_until": until}
-        for row in rows
-    ]
-    first = insertion(session, c).values(values)
-    won = first.on_conflict_do_update(
+    first = insertion(session, c).values(
+        [{"tenant_id": tenant, "subject_uid": uid, "node_id": node, "claimed_until": until} for tenant, uid in rows]
+    )
+    # Another node may have claimed some after this transaction looked, and be done with its own.
+    claim = first.on_conflict_do_update(
         index_elements=[c.c.tenant_id, c.c.subject_uid],
         set_={"node_id": first.excluded.node_id, "claimed_until": first.excluded.claimed_until},
-        where=or_(c.c.claimed_until < now, c.c.claimed_until > latest),
+        where=or_(c.c.claimed_until <= now, c.c.claimed_until > latest),
     ).returning(c.c.tenant_id, c.c.subject_uid)
-    return [(row.tenant_id, row.subject_uid) for row in await session.rows(won)]
+    won = {(row.tenant_id, row.subject_uid) for row in await session.rows(claim)}
+    return [row for identity, row in rows.items() if identity in won]
 
 
-async def _tenants(session: Session, uids: set[UUID]) -> list[Tenant]:
-    query = select(*tenants.COLUMNS).where(t.c.tenant_id.in_(uids)).order_by(t.c.due_at)
-    return read(await session.rows(query), tenants.tenant)
+def _readable(rows: Sequence[Row[Any]], make: Callable[[Row[Any]], T]) -> list[T]:
+    """Turn rows into values without those that make no sense: one damaged record must not stop the work on all others.
+
+    Raises:
+        CorruptRecord: no other is there; so it is told in the end, and its claim is undone.
+    """
+    made: list[T] = []
+    damage: CorruptRecord | None = None
+    for row in rows:
+        try:
+            made += read([row], make)
+        except CorruptRecord as error:
+            damage = error
+    if damage is not None and not made:
+        raise damage
+    return made
 
 
 async def add_uses(session: Session, uses: Mapping[Counter, Uses]) -> None:

@@ -20,7 +20,7 @@ from .node_tables import claims
 from .node_tables import epochs as e
 from .node_tables import installation as i
 from .node_tables import nodes as n
-from .records import insertion, read
+from .records import insertion, read, require_own
 from .session import Session
 
 CHANNEL: Final = "kms_revocations"
@@ -53,6 +53,7 @@ class Epochs:
         return int(epoch)
 
     async def _raise(self, tenant: TenantUid, epoch: int) -> None:
+        require_own(self._session, tenant)
         first = insertion(self._session, e).values(tenant_id=tenant, changes=1, revoked=epoch)
         newer = {"revoked": first.excluded.revoked} if epoch else {}
         await self._session.change(
@@ -71,7 +72,7 @@ async def all_epochs(session: Session) -> tuple[int, Mapping[TenantUid, TenantEp
 
 
 async def join(session: Session, node: Node) -> None:
-    """Enter a node."""
+    """Enter a node, again where it is entered already."""
     row = {
         "node_id": node.uid,
         "name": node.name,
@@ -79,7 +80,8 @@ async def join(session: Session, node: Node) -> None:
         "seen_at": node.seen_at,
         "acknowledged": node.acknowledged,
     }
-    await session.change(insertion(session, n).values(**row).on_conflict_do_nothing())
+    entry = insertion(session, n).values(**row)
+    await session.change(entry.on_conflict_do_update(index_elements=[n.c.node_id], set_=row))
 
 
 async def leave_all(session: Session) -> None:

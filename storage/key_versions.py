@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, func, or_, select
+from sqlalchemy import Row, func, literal, select, tuple_
 
 from kms.core.errors import Conflict, KmsError
 from kms.core.keyring import KeyVersion
@@ -16,6 +16,7 @@ from kms.core.names import KeyUid, TenantUid
 from .records import Value, read, read_one, store
 from .session import Session
 from .tables import key_versions as v
+from .types import Int64, Uid
 
 _COLUMNS = tuple(column for column in v.c if column.name != "mac")
 _WRAPPED = v.c.status != KeyState.DESTROYED.value
@@ -77,15 +78,15 @@ class KeyVersions:
     async def list_wrapped_by(
         self, tenant: TenantUid, kek_version: int, after: tuple[KeyUid, int] | None, limit: int
     ) -> list[KeyVersion]:
-        """Return at most *limit* versions, not destroyed, that this KEK version wraps.
+        """Return at most *limit* versions, not destroyed, that one KEK version wraps.
 
         Ordered by key and number, from those beyond *after*.
         """
         query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.kek_version == kek_version, _WRAPPED)
         if after is not None:
             key, version = after
-            # Not the plain "greater, or equal and ...": no index serves an OR at the top.
-            query = query.where(v.c.key_uid >= key, or_(v.c.key_uid > key, v.c.version > version))
+            # Compared as a pair, which both engines look up in the index.
+            query = query.where(tuple_(v.c.key_uid, v.c.version) > tuple_(literal(key, Uid), literal(version, Int64)))
         return read(await self._session.rows(query.order_by(v.c.key_uid, v.c.version).limit(limit)), _version)
 
     async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, delete, select
 
@@ -12,11 +12,12 @@ from kms.core.census import MOST_PLACES, Place, PlaceCount, PlaceKind
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.names import KeyUid, TenantUid
 
-from .records import Value, read, store, store_all
+from .records import Value, read, require_own, store, store_all
 from .session import Session
 from .tables import place_counts as c
 from .tables import places as p
 
+MOST_VERSIONS: Final = 1_000  # in one query
 _PLACE = tuple(column for column in p.c if column.name != "mac")
 _COUNT = tuple(column for column in c.c if column.name != "mac")
 
@@ -96,6 +97,7 @@ class Places:
         Raises:
             Conflict: the stored revision is another; nothing of the transaction is committed then.
         """
+        require_own(self._session, place.tenant)
         of_place = (c.c.tenant_id == place.tenant, c.c.key_uid == place.key, c.c.place_id == place.slug)
         await self._session.change(delete(c).where(*of_place))
         itself = (p.c.tenant_id == place.tenant, p.c.key_uid == place.key, p.c.place_id == place.slug)
@@ -104,11 +106,20 @@ class Places:
             self._session.spoil(conflict)
             raise conflict
 
-    async def counts(self, tenant: TenantUid, key: KeyUid, versions: Sequence[int] | None = None) -> list[PlaceCount]:
-        """Return the counts of a key, of all places, for these versions (at most 1,000) or for all."""
+    async def counts(
+        self, tenant: TenantUid, key: KeyUid, versions: Sequence[int] | None = None, *, place: str | None = None
+    ) -> list[PlaceCount]:
+        """Return the counts of a key, of all places or one, for these versions (at most MOST_VERSIONS) or for all.
+
+        Ordered by version and place.
+        """
+        if versions is not None and len(versions) > MOST_VERSIONS:
+            raise ValueError(f"at most {MOST_VERSIONS} versions at once")
         query = select(*_COUNT).where(c.c.tenant_id == tenant, c.c.key_uid == key)
         if versions is not None:
             query = query.where(c.c.version.in_(versions))
+        if place is not None:
+            query = query.where(c.c.place_id == place)
         return read(await self._session.rows(query.order_by(c.c.version, c.c.place_id)), _count)
 
     async def put_counts(self, counts: Sequence[PlaceCount]) -> None:

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Final
 
 import psycopg
@@ -28,7 +28,7 @@ from .database import EXCLUSIVE_WAIT, Database, running, taken
 from .epochs import CHANNEL
 from .errors import CannotOpen, explained
 from .migrate import require_found
-from .session import Line, Session, Tasks
+from .session import BOUND, Line, Session, Tasks
 
 # Milliseconds, less than a session's bound: the server answers with an error while the line is still good.
 STATEMENT_TIMEOUT: Final = 1_500
@@ -92,11 +92,11 @@ class PostgresqlDatabase(Database):
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[ChangeSignal]:
         """Listen on a connection of its own; while it cannot be had, a signal is only late."""
-        signal = _Notifications(self._connector)
+        signal = _Notifications(self._connector, self._line.tasks)
         try:
             yield signal
         finally:
-            await signal.close()
+            signal.close()
 
 
 class _Notifications:
@@ -105,34 +105,57 @@ class _Notifications:
     Through a transaction pooler nothing arrives, and the wait is as long as it may be.
     """
 
-    def __init__(self, connector: _Connector) -> None:
+    def __init__(self, connector: _Connector, tasks: Tasks) -> None:
         self._connector = connector
+        self._tasks = tasks
+        self._making: asyncio.Task[None] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._fresh = False  # nobody has been told yet of the new connection
+        self._closed = False
 
     async def wait(self, seconds: float) -> None:
         """Return at the next signal, or after that many *seconds*."""
         end = time.monotonic() + seconds
-        try:
-            # The notifications' own timeout comes first: a wait that is cancelled costs the connection.
-            async with asyncio.timeout(seconds + NOTIFY_GRACE):
-                if self._connection is None:
-                    self._connection = await self._connector.apart()
-                    await self._connection.execute(f"LISTEN {CHANNEL}")
-                    # What was sent before is lost: look at once.
-                    return
-                async for _ in self._connection.notifies(timeout=seconds, stop_after=1):
-                    break
-                return
-        except (psycopg.Error, OSError, TimeoutError):
-            await self.close()
+        if self._connection is None:
+            if self._making is None or self._making.done():
+                self._making = self._tasks.start(self._make())
+            # A task of its own, since a library's call on a frozen server cannot be cancelled.
+            await asyncio.wait({self._making}, timeout=seconds)
+        if self._fresh:
+            self._fresh = False  # what was sent before is lost: look at once
+            return
+        if self._connection is not None:
+            try:
+                async with aclosing(self._connection.notifies(timeout=seconds, stop_after=1)) as arriving:
+                    async for _ in arriving:
+                        return
+            except (psycopg.Error, OSError):
+                _drop(self._connection)
+                self._connection = None
         await asyncio.sleep(max(end - time.monotonic(), 0))
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connection without waiting for the server."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            _shut_down(connection)
-            await connection.close()
+        self._closed = True
+        if self._connection is not None:
+            _drop(self._connection)
+            self._connection = None
+
+    async def _make(self) -> None:
+        with suppress(psycopg.Error, OSError):
+            connection = await self._connector.apart()
+            late = asyncio.get_running_loop().call_later(BOUND, _shut_down, connection)
+            try:
+                await connection.execute(f"LISTEN {CHANNEL}")
+            except BaseException:
+                _drop(connection)
+                raise
+            finally:
+                late.cancel()
+            if self._closed:
+                _drop(connection)
+            else:
+                self._connection, self._fresh = connection, True
 
 
 class _Connector:
@@ -208,6 +231,11 @@ def begin(mode: str, *, tenant: TenantUid | None = None, idle_timeout: int = IDL
     if tenant is not None:
         settings["app.current_tenant_id"] = f"'{tenant}'"  # a UUID's text: hexadecimal digits and hyphens
     return f"{mode}; SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
+
+
+def _drop(connection: psycopg.AsyncConnection[Any]) -> None:
+    _shut_down(connection)
+    connection.pgconn.finish()
 
 
 def _shut_down(driver: Any) -> None:

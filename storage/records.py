@@ -77,8 +77,7 @@ async def _write(session: Session, table: Table, rows: Sequence[tuple[Mapping[st
 
 
 def _whole(session: Session, table: Table, row: Mapping[str, Value], came_from: int) -> dict[str, Value]:
-    if session.tenant not in {None, row["tenant_id"]}:
-        raise RuntimeError("a transaction of one tenant cannot write another's record")
+    require_own(session, row["tenant_id"])
     for name, value in row.items():
         _check(name, value)
     revision = came_from + 1
@@ -86,6 +85,12 @@ def _whole(session: Session, table: Table, row: Mapping[str, Value], came_from: 
     if whole.keys() != set(table.columns.keys()):
         raise RuntimeError(f"a record of {table.name} is written whole or not at all")
     return whole
+
+
+def require_own(session: Session, tenant: Value) -> None:
+    """Refuse to write what belongs to another tenant than the transaction's."""
+    if session.tenant not in {None, tenant}:
+        raise RuntimeError("a transaction of one tenant cannot write another's record")
 
 
 def _mac(table: Table, row: Mapping[str, Value], revision: int) -> bytes:

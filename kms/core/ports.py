@@ -141,15 +141,23 @@ class DueWork(Protocol):
     """Shares due work between nodes: what one has claimed, no other gets until the claim is over."""
 
     async def claim_keys(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[tuple[Tenant, Key]]:
-        """Claim at most *limit* keys that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK."""
+        """Claim at most *limit* keys (1,000) that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK.
+
+        Raises:
+            CorruptRecord: nothing is due but damaged records; among others, they are left out.
+        """
         ...
 
     async def claim_tenants(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[Tenant]:
-        """Claim at most *limit* tenants whose KEK versions are due."""
+        """Claim at most *limit* tenants (1,000) whose KEK versions are due, the longest due first.
+
+        Raises:
+            CorruptRecord: as claim_keys().
+        """
         ...
 
     async def release(self, node: UUID, subjects: Sequence[KeyUid | TenantUid]) -> None:
-        """Give claims back; the subjects may be claimed again at once where they are still due."""
+        """Give claims back, at most 1,000; the subjects may be claimed again at once where they are still due."""
         ...
 
 
@@ -181,7 +189,7 @@ class Nodes(Protocol):
         ...
 
     async def join(self, node: Node) -> None:
-        """Enter a node, before it serves; where the database is not shared, all others have gone."""
+        """Enter a node, or replace what is entered of it; where the database is not shared, all others have gone."""
         ...
 
     async def epochs(self) -> tuple[int, Mapping[TenantUid, TenantEpoch]]:

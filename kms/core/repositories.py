@@ -151,7 +151,7 @@ class KeyVersionRepository(Protocol):
     async def list_wrapped_by(
         self, tenant: TenantUid, kek_version: int, after: tuple[KeyUid, int] | None, limit: int
     ) -> list[KeyVersion]:
-        """Return at most *limit* versions, not destroyed, that this KEK version wraps.
+        """Return at most *limit* versions, not destroyed, that one KEK version wraps.
 
         Ordered by key and number, from those beyond *after*.
         """
@@ -229,19 +229,24 @@ class PlaceRepository(Protocol):
         """Remove a place and its counts.
 
         Raises:
-            Conflict: the stored revision is another.
+            Conflict: the stored revision is another; nothing of the transaction is committed then.
         """
         ...
 
-    async def counts(self, tenant: TenantUid, key: KeyUid, versions: Sequence[int] | None = None) -> list[PlaceCount]:
-        """Return the counts of a key, of all places, for these versions (at most 1,000) or for all."""
+    async def counts(
+        self, tenant: TenantUid, key: KeyUid, versions: Sequence[int] | None = None, *, place: str | None = None
+    ) -> list[PlaceCount]:
+        """Return the counts of a key, of all places or one, for these versions (at most 1,000) or for all.
+
+        Ordered by version and place.
+        """
         ...
 
     async def put_counts(self, counts: Sequence[PlaceCount]) -> None:
         """Store counts: revision 0 for new ones, the others over the revision that they came from.
 
         Raises:
-            Conflict: a stored revision is another.
+            Conflict: a stored revision is another; nothing of the transaction is committed then.
         """
         ...
 

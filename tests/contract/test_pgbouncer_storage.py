@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -13,7 +14,9 @@ import psycopg
 import pytest
 
 from storage.postgresql import open_postgresql
-from tests.contract.storage import StorageContract, with_kek
+from tests.contract.storage import PATIENCE, StorageContract, with_kek
+from tests.contract.storage_records import RecordsContract
+from tests.contract.storage_sharing import SharingContract
 
 MISSING = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
 DEADLINE = 15.0
@@ -59,7 +62,7 @@ def pgbouncer(own_postgresql_server):
 
 
 @pytest.mark.postgresql
-class TestPgbouncerStorage(StorageContract):
+class TestPgbouncerStorage(StorageContract, RecordsContract, SharingContract):
     @pytest.fixture
     async def opener(self, pgbouncer, postgresql_url):
         with psycopg.connect(postgresql_url) as connection:
@@ -77,6 +80,19 @@ class TestPgbouncerStorage(StorageContract):
     @pytest.fixture
     async def storage(self, opener):
         return await opener()
+
+    async def test_waiting_for_changes_ends_in_time_and_disturbs_nobody(self, storage, opener):
+        """A pooler keeps no connection for one client: signals may be lost, or wake somebody who need not look."""
+        tenant, _ = await with_kek(storage)
+        other = await opener()
+        async with other.changes() as signal:
+            for number in range(1, 4):
+                waiting = asyncio.create_task(signal.wait(0.3))
+                async with storage.transaction(tenant.uid, write=True) as work:
+                    await work.epochs.revoked(tenant.uid)
+                async with asyncio.timeout(PATIENCE):
+                    await waiting
+                assert (await other.epochs())[0] == number
 
     async def test_what_is_told_for_one_transaction_does_not_reach_other_clients(self, storage, opener):
         other = await opener()

@@ -1,6 +1,7 @@
 import asyncio
 import signal
 import sys
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -9,6 +10,9 @@ from kms.core.errors import StorageUnavailable
 from kms.core.ports import Counter
 from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
+from tests.contract.storage_records import RecordsContract
+from tests.contract.storage_sharing import HELD, NODE, OTHER, SECOND, SharingContract, uids, with_due_keys
+from tests.keyrings import NOW
 
 HOLD = """
 import asyncio, sys
@@ -42,6 +46,28 @@ async def main():
 asyncio.run(main())
 """
 
+CLAIM = """
+import asyncio, sys, uuid
+from datetime import datetime, timedelta
+from storage.postgresql import open_postgresql
+
+async def main():
+    storage = await open_postgresql(sys.argv[1])
+    now = datetime.fromisoformat(sys.argv[2])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    node = uuid.uuid4()
+    while claimed := await storage.claim_keys(node, now, now + timedelta(minutes=1), 5):
+        print(*(key.uid for _, key in claimed), flush=True)
+    print("done", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
 
 async def process(script, *arguments):
     return await asyncio.create_subprocess_exec(
@@ -55,7 +81,7 @@ async def process(script, *arguments):
 
 
 @pytest.mark.postgresql
-class TestPostgresqlStorage(StorageContract):
+class TestPostgresqlStorage(StorageContract, RecordsContract, SharingContract):
     @pytest.fixture
     async def opener(self, postgresql_url):
         opened = []
@@ -123,6 +149,102 @@ class TestPostgresqlStorage(StorageContract):
             blocks = [int((await reserver.communicate())[0]) for reserver in reservers]
         assert sum(blocks) == 1000 // 7
         assert await storage.reserved([Counter(tenant.uid, tenant.kek, 1)]) == [994]
+
+    async def test_two_processes_share_what_is_due_and_a_killed_ones_share_is_free_in_time(
+        self, storage, postgresql_url
+    ):
+        tenant, _ = await with_kek(storage)
+        keys = await with_due_keys(storage, tenant, *[NOW] * 200)
+        claimers = [await process(CLAIM, postgresql_url, NOW.isoformat()) for _ in range(2)]
+        shares: list[set[str]] = []
+        async with asyncio.timeout(PATIENCE):
+            for claimer in claimers:
+                assert await claimer.stdout.readline() == b"ready\n"
+            for claimer in claimers:
+                claimer.stdin.write(b"go\n")
+            for claimer in claimers:
+                shares.append(set())
+                while (line := await claimer.stdout.readline()) != b"done\n":
+                    shares[-1].update(line.decode().split())
+            for claimer in claimers:
+                claimer.kill()
+                await claimer.wait()
+                claimer._transport.close()
+        assert not shares[0] & shares[1]
+        assert shares[0] | shares[1] == {str(key.uid) for key in keys}
+        over = NOW + timedelta(minutes=1)
+        assert await storage.claim_keys(OTHER, over - timedelta(microseconds=1), over, 1000) == []
+        assert len(await storage.claim_keys(OTHER, over, over + timedelta(minutes=1), 1000)) == 200
+
+    async def test_a_claim_does_not_wait_for_keys_that_somebody_is_changing(self, storage, opener):
+        tenant, _ = await with_kek(storage)
+        busy, free = await with_due_keys(storage, tenant, NOW - SECOND, NOW)
+        other = await opener()
+        async with storage.transaction(tenant.uid, write=True) as work:
+            await work.keys.replace(busy)
+            assert uids(await other.claim_keys(NODE, NOW, HELD, 10)) == [free.uid]
+        assert uids(await other.claim_keys(NODE, NOW, HELD, 10)) == [busy.uid]
+
+    async def test_of_two_that_have_found_the_same_key_free_one_gets_it(self, storage, postgresql_url):
+        tenant, _ = await with_kek(storage)
+        [key, other] = await with_due_keys(storage, tenant, NOW, NOW)
+        claim = "INSERT INTO security_internal.claims VALUES (%s, %s, %s, %s)"
+        with psycopg.connect(postgresql_url) as first, psycopg.connect(postgresql_url, autocommit=True) as watching:
+            first.execute(claim, (tenant.uid, key.uid, OTHER, HELD))
+            second = asyncio.create_task(storage.claim_keys(NODE, NOW, HELD, 10))
+            async with asyncio.timeout(PATIENCE):
+                while not watching.execute(WAITING).fetchone()[0]:  # noqa: ASYNC110  a server has no event
+                    await asyncio.sleep(0.01)
+            first.commit()
+            assert uids(await second) == [other.uid]
+
+    async def test_a_revocation_wakes_whoever_waits_for_changes_and_other_changes_do_not(self, storage, opener):
+        tenant, _ = await with_kek(storage)
+        other = await opener()
+        async with other.changes() as signal:
+            await signal.wait(PATIENCE)  # listens now
+            async with storage.transaction(tenant.uid, write=True) as work:
+                await work.epochs.changed(tenant.uid)
+            waiting = asyncio.create_task(signal.wait(4 * PATIENCE))
+            done, _ = await asyncio.wait({waiting}, timeout=0.2)
+            assert not done
+            async with storage.transaction(tenant.uid, write=True) as work:
+                await work.epochs.revoked(tenant.uid)
+                done, _ = await asyncio.wait({waiting}, timeout=0.2)
+                assert not done  # not before the commit
+            async with asyncio.timeout(PATIENCE):
+                await waiting
+            # What comes while nobody waits is not missed either.
+            async with storage.transaction(tenant.uid, write=True) as work:
+                await work.epochs.revoked(tenant.uid)
+            async with asyncio.timeout(PATIENCE):
+                await signal.wait(4 * PATIENCE)
+            assert (await other.epochs())[0] == 2
+
+    async def test_a_lost_connection_for_changes_is_made_again_and_none_is_left_at_the_end(
+        self, storage, opener, postgresql_url
+    ):
+        tenant, _ = await with_kek(storage)
+        other = await opener()
+        listening = "pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        with psycopg.connect(postgresql_url, autocommit=True) as connection:
+            async with other.changes() as signal:
+                await signal.wait(PATIENCE)
+                waiting = asyncio.create_task(signal.wait(0.5))
+                await asyncio.sleep(0)
+                assert connection.execute(f"SELECT pg_terminate_backend(pid), {listening}").fetchall()
+                async with asyncio.timeout(PATIENCE):
+                    await waiting
+                    await signal.wait(4 * PATIENCE)  # made again: it looks at once
+                    waiting = asyncio.create_task(signal.wait(4 * PATIENCE))
+                    async with storage.transaction(tenant.uid, write=True) as work:
+                        await work.epochs.revoked(tenant.uid)
+                    await waiting
+                assert len(connection.execute(f"SELECT {listening}").fetchall()) == 1
+            async with asyncio.timeout(PATIENCE):
+                while connection.execute(f"SELECT {listening}").fetchall():  # noqa: ASYNC110  a server has no event
+                    await asyncio.sleep(0.02)
+        assert not other._line.tasks.running
 
     async def test_the_tenant_is_told_for_one_transaction_only(self, storage):
         asked = "SELECT coalesce(current_setting('app.current_tenant_id', true), '')"

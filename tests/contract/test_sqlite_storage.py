@@ -1,15 +1,26 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
 from storage.migrate import upgrade
 from storage.sqlite import open_sqlite
 from tests.contract.storage import StorageContract
+from tests.contract.storage_records import RecordsContract
+from tests.contract.storage_sharing import SharingContract
 
 
-class TestSqliteStorage(StorageContract):
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory):
+    path = tmp_path_factory.mktemp("migrated") / "kms.db"
+    upgrade(path)
+    return path
+
+
+class TestSqliteStorage(StorageContract, RecordsContract, SharingContract):
     @pytest.fixture
-    async def opener(self, tmp_path):
-        path = tmp_path / "kms.db"
-        upgrade(path)
+    async def opener(self, tmp_path, migrated):
+        path = Path(shutil.copy2(migrated, tmp_path))
         opened = []
 
         async def open_again():

@@ -10,15 +10,16 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from kms.core.census import Uses
 from kms.core.errors import StorageUnavailable
-from kms.core.ports import Counter, HealthStatus
+from kms.core.ports import Counter, HealthStatus, Node
 from storage.breaker import PAUSE
 from storage.errors import CannotOpen, DatabaseMissing
 from storage.migrate import require_current, upgrade
 from storage.postgresql import begin, open_postgresql
 from storage.session import BOUND, GRACE
-from tests.contract.storage import with_kek
-from tests.keyrings import new_key
+from tests.contract.storage import with_kek, with_key
+from tests.keyrings import NOW, new_count, new_key, new_place
 from tests.postgresql_server import Databases
 
 pytestmark = pytest.mark.postgresql
@@ -182,6 +183,101 @@ async def test_a_server_that_freezes_at_any_step_is_given_up_in_time(storage, po
     await recovered(storage)
     async with asyncio.timeout(PATIENCE), storage.exclusive("kek"):
         assert storage._line.breaker.closed
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda storage, uid: storage.claim_keys(uid, NOW, NOW, 10),
+        lambda storage, uid: storage.claim_tenants(uid, NOW, NOW, 10),
+        lambda storage, uid: storage.release(uid, [uid]),
+        lambda storage, uid: storage.add_uses({Counter(uid, uid, 1): Uses(NOW)}),
+        lambda storage, uid: storage.uses([Counter(uid, uid, 1)]),
+        lambda storage, uid: storage.join(Node(uid, "node", NOW, NOW, 0)),
+        lambda storage, uid: storage.acknowledge(uid, 1, NOW),
+        lambda storage, _: storage.epochs(),
+        lambda storage, _: storage.nodes(),
+        lambda storage, _: storage.last_seen(),
+        lambda storage, uid: storage.leave(uid),
+    ],
+    ids=lambda call: call.__code__.co_names[0],
+)
+async def test_no_operation_waits_for_a_frozen_server(storage, postgresql_server, call):
+    storage._line = replace(storage._line, bound=0.3)
+    await storage.check()
+    postgresql_server.freeze()
+    message, _ = await refused_in_time(call(storage, uuid.uuid4()))
+    assert message == "the database did not answer in time"
+    postgresql_server.thaw()
+    await recovered(storage)
+
+
+async def test_what_writes_inside_a_transaction_does_not_wait_for_a_frozen_server(storage, postgresql_server):
+    storage._line = replace(storage._line, bound=0.3)
+    tenant, _ = await with_kek(storage)
+    key = await with_key(storage, tenant)
+
+    async def put_counts(work):
+        await work.places.put_counts([new_count(new_place(key), number) for number in range(1, 1000)])
+
+    async def revoke(work):
+        await work.epochs.revoked(tenant.uid)
+
+    for then in (put_counts, revoke):
+        await refused_in_time(in_transaction(storage, postgresql_server.freeze, then))
+        postgresql_server.thaw()
+        await recovered(storage)
+    assert await storage.epochs() == (0, {})
+
+
+@pytest.mark.parametrize("listening", [False, True])
+async def test_waiting_for_changes_ends_in_time_on_a_frozen_server(storage, postgresql_server, listening):
+    async with storage.changes() as signal:
+        if listening:
+            await signal.wait(PATIENCE)
+        postgresql_server.freeze()
+        for _ in range(3):
+            started = time.monotonic()
+            await signal.wait(0.5)
+            assert 0.45 < time.monotonic() - started < IN_TIME
+        # Whoever gives up waiting is not held either.
+        waiting = asyncio.create_task(signal.wait(PATIENCE))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        started = time.monotonic()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert time.monotonic() - started < 1.0
+    postgresql_server.thaw()
+    await recovered(storage)
+
+
+async def test_a_signal_that_freezes_while_it_begins_to_listen_comes_back(storage, postgresql_server, monkeypatch):
+    tenant, _ = await with_kek(storage)
+    connect = storage._connector.apart
+
+    async def connect_and_freeze():
+        connection = await connect()
+        postgresql_server.freeze()
+        return connection
+
+    monkeypatch.setattr(storage._connector, "apart", connect_and_freeze)
+    async with storage.changes() as signal:
+        started = time.monotonic()
+        await signal.wait(0.3)
+        assert time.monotonic() - started < 1.0
+        async with asyncio.timeout(IN_TIME):
+            while storage._line.tasks.running:  # LISTEN is given up in the bound
+                await asyncio.wait(storage._line.tasks.running)
+        postgresql_server.thaw()
+        monkeypatch.undo()
+        async with asyncio.timeout(PATIENCE):
+            await signal.wait(4 * PATIENCE)  # listens
+            waiting = asyncio.create_task(signal.wait(4 * PATIENCE))
+            async with storage.transaction(tenant.uid, write=True) as work:
+                await work.epochs.revoked(tenant.uid)
+            await waiting
+    await recovered(storage)
 
 
 async def test_a_caller_who_leaves_a_frozen_server_is_not_held_and_its_place_comes_back(storage, postgresql_server):
