@@ -23,7 +23,6 @@ FAILPOINTS: Final = frozenset(
         "lifecycle.committed",
         "update_policy.before_commit",
         "update_policy.committed",
-        "replan.before_commit",
         "rotate_kek.intent_stored",
         "create_kek.in_token",
         "create_kek.before_commit",

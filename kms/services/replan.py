@@ -9,7 +9,6 @@ from kms.core.names import PolicyName
 from kms.core.operations import Operation
 from kms.core.ports import Storage
 from kms.core.rotation import Lineage, planned
-from kms.failpoints import reach
 from kms.services.lineages import policies_of
 from kms.services.operations import Batch
 
@@ -56,5 +55,4 @@ class Replan:
                     changed = True
             if changed:
                 await work.epochs.changed(tenant)
-            reach("replan.before_commit")
         return Batch(keys[-1].slug if keys else operation.cursor, len(keys), len(keys) < BATCH)

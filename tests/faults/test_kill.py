@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+import grpc
 import pytest
+from google.protobuf.message import Message
 from kms_client import Client
 from kms_client.formats import errors
 
 from kms.core.suites import Purpose
 from kms.failpoints import FAILPOINTS
+from kms.v1 import keys_pb2, keys_pb2_grpc, policies_pb2, policies_pb2_grpc
 from tests.daemon import Daemon, Installation, wait_for_service
 
 KEY = "tenants/acme/keys/k1"
@@ -47,6 +52,40 @@ def encrypt(operator: Client, client: Client) -> object:
     return client.encrypt(KEY, b"more", context=CONTEXT)
 
 
+_numbers = itertools.count(1)
+
+
+def revoke_replaced_version(operator: Client, client: Client) -> object:
+    """Of a key of its own, which goes on encrypting."""
+    del operator
+    name = client.create_key("tenants/acme", f"revoked-{next(_numbers)}", purpose=Purpose.ENCRYPT).name
+    client.rotate_key(name)
+    request = keys_pb2.RevokeKeyVersionRequest(name=f"{name}/versions/1", reason="leaked")
+    return raw(keys_pb2_grpc.KeyServiceStub(channel_of(client)).RevokeKeyVersion, request)
+
+
+def update_policy(operator: Client, client: Client) -> object:
+    del operator
+    policies = policies_pb2_grpc.PolicyServiceStub(channel_of(client))
+    request = policies_pb2.CreatePolicyRequest(parent="tenants/acme", policy_id=f"policy-{next(_numbers)}")
+    made = raw(policies.CreatePolicy, request)
+    change = policies_pb2.UpdatePolicyRequest(policy=made, update_mask={"paths": ["*"]})
+    return raw(policies.UpdatePolicy, change)
+
+
+def channel_of(client: Client) -> grpc.Channel:
+    assert client._channel is not None
+    return client._channel
+
+
+def raw(method: Callable[..., Any], request: Message) -> Any:
+    """Make a call that the SDK has no method for, with the SDK's error where the daemon has gone."""
+    try:
+        return method(request, timeout=20)
+    except grpc.RpcError as error:
+        raise errors.Unavailable(str(error)) from error
+
+
 # Every failpoint, with the call that passes it. A step of making a KEK is passed by two calls.
 STEPS: list[tuple[str, Act]] = [
     ("create_tenant.intent_stored", create_tenant),
@@ -63,6 +102,10 @@ STEPS: list[tuple[str, Act]] = [
     ("create_kek.in_token", rotate_kek),
     ("create_kek.before_commit", rotate_kek),
     ("create_kek.committed", rotate_kek),
+    ("lifecycle.before_commit", revoke_replaced_version),
+    ("lifecycle.committed", revoke_replaced_version),
+    ("update_policy.before_commit", update_policy),
+    ("update_policy.committed", update_policy),
     ("counters.reserved", encrypt),
     ("counters.reserved", rotate_key),
 ]
