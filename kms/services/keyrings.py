@@ -74,9 +74,9 @@ class Ring:
     key: Key
     policy: Policy = DEFAULT
     uses: frozenset[Use] = frozenset()  # what its state allows
-    generation: Generation = field(default_factory=Generation)
-    changes: int = 0
-    stops: int = 0
+    generation: Generation = field(default_factory=Generation, compare=False)
+    changes: int = field(default=0, compare=False)
+    stops: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,10 +221,8 @@ class Membership:
     def _apply(self, epochs: Mapping[TenantUid, TenantEpoch]) -> None:
         # Unequal, not greater: a database that was restored has gone back.
         known = self._applied
-        changed = {tenant for tenant, epoch in epochs.items() if epoch != known.get(tenant)}
-        stopped = {
-            tenant for tenant in changed if tenant not in known or epochs[tenant].revoked != known[tenant].revoked
-        }
+        changed = {tenant for tenant, epoch in epochs.items() if epoch != known.get(tenant, _NEVER)}
+        stopped = {tenant for tenant in changed if epochs[tenant].revoked != known.get(tenant, _NEVER).revoked}
         gone = known.keys() - epochs.keys()
         if stopped or gone:
             self._holdings.stop(stopped | gone)
@@ -279,6 +277,7 @@ class Membership:
                 stops[uid] = NodeStop(stops[uid].name, StopState.ACKNOWLEDGED, after)
 
 
+_NEVER: Final = TenantEpoch(0, 0)
 _UNHEARD: Final = NodeStop("", StopState.WAITING)
 
 

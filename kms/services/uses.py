@@ -96,6 +96,8 @@ class UseRecorder:
         self._soon.clear()
         now = self._now()
         self._gather(_next_minute(now))
+        self._held.clear()  # those whose versions are forgotten go now
+        self._held.extend(self._marks.values())
         self._logged = {counter: at for counter, at in self._logged.items() if at <= now < at + MINUTE}
         while self._waiting:
             batch = dict(islice(self._waiting.items(), AT_ONCE))
@@ -125,9 +127,6 @@ class UseRecorder:
             if at not in ((None, None), marks.written_until):
                 marks.written_until = at
                 self._merge(marks.counter, Uses(*at))
-        # Only now may those go whose versions are forgotten.
-        self._held.clear()
-        self._held.extend(self._marks.values())
 
     def _merge(self, counter: Counter, seen: Uses) -> None:
         waiting = self._waiting.get(counter)

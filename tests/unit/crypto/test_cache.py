@@ -287,3 +287,24 @@ async def test_a_sweep_forgets_what_nobody_asks_for(cache: DekCache[str, str], c
 def test_a_cache_without_room_or_time_is_refused(clock: Clock, capacity: int, lifetime: float):
     with pytest.raises(ValueError, match="must be positive"):
         DekCache(capacity, lifetime, clock)
+
+
+@pytest.mark.parametrize(("lifetime", "lives"), [(10.0, 10.0), (60.0, 60.0), (1e9, 60.0)])
+async def test_an_entry_may_live_shorter_than_the_others_and_never_longer(
+    cache: DekCache[str, str], clock: Clock, lifetime: float, lives: float
+):
+    await cache.get("a", give("a"), lifetime)
+    await cache.get("b", give("b"))
+    clock.now += lives - 0.001
+    assert cache.peek("a") == "a"
+    clock.now += 0.001
+    assert cache.peek("a") is None
+    assert (cache.peek("b") == "b") is (lives < 60.0)
+
+
+async def test_a_sweep_forgets_what_lives_shorter(cache: DekCache[str, str], clock: Clock):
+    await cache.get("a", give("a"), 10.0)
+    await cache.get("b", give("b"))
+    clock.now += 10.0
+    cache.sweep()
+    assert len(cache) == 1
