@@ -14,6 +14,8 @@ from pydantic_core import PydanticUndefined
 from kms.core.ports import HealthStatus, PartHealth
 from kms.kmsd.main import ExitCode
 from kms.metrics import Metrics
+from kms.services import due_keys, rotation
+from kms.services.due_keys import ScheduleCounts
 from kms.settings import Secret, Settings
 
 PAGE = Path(__file__).parents[2] / "docs/operations.md"
@@ -71,6 +73,7 @@ def test_every_metric_is_listed_with_its_type_and_labels():
     metrics.watch_cache("dek", Cache())
     metrics.watch_health(lambda: {"token": PartHealth(HealthStatus.HEALTHY)})
     metrics.watch_token(lambda: {"unwrap": 1}, lambda: 0)
+    metrics.watch_schedule(ScheduleCounts())
     metrics.values_processed("/kms.v1.CryptoService/Encrypt", 1)
     there = {}
     for family in text_string_to_metric_families(metrics.render().decode()):
@@ -81,6 +84,14 @@ def test_every_metric_is_listed_with_its_type_and_labels():
         name.strip("`"): (kind, set(filter(None, labels.split(", ")))) for name, kind, labels, _ in rows("metric")
     }
     assert listed == there
+
+
+def test_every_event_of_the_scheduler_is_listed_with_its_level():
+    said = set()
+    for module in (due_keys, rotation):
+        said |= set(re.findall(r'_log\.(\w+)\(\s*"([a-z_.]+)"', Path(str(module.__file__)).read_text()))
+    said.remove(("exception", "schedule.failed"))  # a mistake of ours, with its trace
+    assert {(level, name.strip("`")) for name, level, _ in rows("event")} == said
 
 
 def test_every_exit_code_is_listed():
