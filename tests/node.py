@@ -158,9 +158,9 @@ class Node:
             clock=self.clock,
         )
         self.keks = Keks(self.storage, self.vault, self.usage, self.operations, KekPolicy(), self.wall)
-        self.tenants = Tenants(self.storage, self.keks, now)
-        self.rotator = Rotator(self.storage, self.wrapping, now)
-        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.usage, now)
+        self.tenants = Tenants(self.storage, self.keks, self.wall)
+        self.rotator = Rotator(self.storage, self.wrapping, self.wall)
+        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.usage, self.wall)
         self.fields = Fields(self.keyrings, 10_000)
         self.data_keys = DataKeys(self.keyrings, self.vault)
 
