@@ -1,4 +1,4 @@
-"""The one way in which records are written, and how stored ones become values again."""
+"""The one place where records are written, and how stored ones become values again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Executable, Row, Table, and_
+from sqlalchemy import Executable, Row, Table, and_, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kms.core.errors import CorruptRecord, KmsError, invalid
@@ -38,6 +38,47 @@ async def store(
     Raises:
         InvalidRequest: a text cannot be stored: NUL or a lone surrogate.
     """
+    whole = _whole(session, table, row, came_from)
+    if await session.change(_statement(session, table, whole, came_from)) != 1:
+        raise otherwise
+    return came_from + 1
+
+
+async def store_unchanged(session: Session, table: Table, rows: Sequence[tuple[Mapping[str, Value], int]]) -> int:
+    """Write records over the revisions that they came from, but for those whose stored revision is another.
+
+    Returns how many were written; the rest is as it was. All of them have been stored before.
+
+    Raises:
+        InvalidRequest: as store().
+    """
+    if not rows:
+        return 0
+    identity = list(table.primary_key.columns)
+    own = {column.name for column in identity}
+    statement = (
+        table.update()
+        .where(*(column == bindparam(f"its_{column.name}") for column in identity))
+        .where(table.c.revision == bindparam("came_from"))
+        .values({column.name: bindparam(f"new_{column.name}") for column in table.c if column.name not in own})
+    )
+    return await session.change(
+        statement,
+        [
+            {("its_" if name in own else "new_") + name: value for name, value in whole.items()}
+            | {"came_from": came_from}
+            for row, came_from in rows
+            for whole in (_whole(session, table, row, came_from),)
+        ],
+    )
+
+
+def _whole(session: Session, table: Table, row: Mapping[str, Value], came_from: int) -> Mapping[str, Value]:
+    """Return a row with the next revision and the MAC of all that.
+
+    Raises:
+        InvalidRequest: a value cannot be stored.
+    """
     if session.tenant not in {None, row["tenant_id"]}:
         raise RuntimeError("a transaction of one tenant cannot write another's record")
     for name, value in row.items():
@@ -46,9 +87,7 @@ async def store(
     whole = {**row, "revision": revision, "mac": _mac(table, row, revision)}
     if whole.keys() != set(table.columns.keys()):
         raise RuntimeError(f"a record of {table.name} is written whole or not at all")
-    if await session.change(_statement(session, table, whole, came_from)) != 1:
-        raise otherwise
-    return revision
+    return whole
 
 
 def _statement(session: Session, table: Table, whole: Mapping[str, Value], came_from: int) -> Executable:

@@ -9,7 +9,7 @@ rolls back and gives the connection back, waits for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -93,13 +93,13 @@ class Session:
         """Execute a statement and return its rows, all of them."""
         return await self._on_connection(lambda connection: _fetched(connection.execute(statement)))
 
-    async def change(self, statement: Executable) -> int:
-        """Execute a statement that writes; returns the number of rows it changed."""
+    async def change(self, statement: Executable, each: Sequence[Mapping[str, Any]] | None = None) -> int:
+        """Execute a statement that writes, once or once with *each* of these parameters; returns how many rows it changed."""
         if not self.write:
             raise RuntimeError("a transaction that was begun for reading cannot write")
         options = {"preserve_rowcount": True}  # which SQLAlchemy forgets for an INSERT otherwise
         return await self._on_connection(
-            lambda connection: _counted(connection.execute(statement, execution_options=options))
+            lambda connection: _counted(connection.execute(statement, each, execution_options=options))
         )
 
     async def raw(self, statement: str, bound: float | None = None) -> Sequence[Row[Any]]:
