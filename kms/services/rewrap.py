@@ -99,7 +99,7 @@ class Rewrap:
         cursor = Cursor.parse(operation.cursor)
         load = await self._load(operation, cursor)
         if load.old is None:
-            return _end_of_pass(load, cursor)
+            return _end_of_pass(operation, load, cursor)
         # 1. The token, outside any transaction.
         changed, corrupt = await self._rewrapped(load, load.old)
         reach("rewrap.in_token")
@@ -167,9 +167,10 @@ class Rewrap:
         self._size = max(SMALLEST_BATCH, min(int(TOKEN_TIME / max(min(self._costs), 1e-9)), LARGEST_BATCH))
 
 
-def _end_of_pass(load: _Load, cursor: Cursor) -> Batch:
+def _end_of_pass(operation: Operation, load: _Load, cursor: Cursor) -> Batch:
     if load.remaining == 0:
-        return Batch("", 0, finished=True)
+        # Nothing is left of what was counted when it began, though a crash may have kept a batch out of the count.
+        return Batch("", max(operation.total - operation.done, 0), finished=True)
     if load.remaining <= cursor.corrupt:
         why = f"{load.remaining} DEKs of {load.tenant.name} do not unwrap and stay under their older KEK versions"
         return Batch("", 0, finished=True, error=f"{why}; the log names them (key_version.corrupt)")

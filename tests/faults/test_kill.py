@@ -15,6 +15,7 @@ from kms_client.formats import errors
 from kms.core.suites import Purpose
 from kms.failpoints import FAILPOINTS
 from tests.daemon import Daemon, Installation, wait_for_service
+from tests.faults.test_kill_keks import HERE as KEKS
 
 KEY = "tenants/acme/keys/k1"
 CONTEXT = {"table": "t", "column": "c"}
@@ -159,7 +160,7 @@ def test_an_intent_is_carried_through_at_the_next_start_and_only_once(history: H
 
 
 def test_every_failpoint_is_passed_by_a_test() -> None:
-    assert {name for name, _ in STEPS} | AT_START == FAILPOINTS
+    assert {name for name, _ in STEPS} | AT_START | KEKS == FAILPOINTS
 
 
 def test_counts_are_never_lost_in_a_kill(history: History) -> None:
