@@ -13,7 +13,7 @@ from kms.core.keyring import KeyVersion
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyUid, TenantUid
 
-from .records import Value, read, read_one, store
+from .records import Value, read, read_one, store, store_unchanged
 from .session import Session
 from .tables import key_versions as v
 from .types import Int64, Uid
@@ -112,21 +112,33 @@ class KeyVersions:
         otherwise = Conflict(f"version {version.version} of the key was changed in between")
         return await self._store(version, version.revision, otherwise)
 
+    async def replace_unchanged(self, versions: Sequence[KeyVersion]) -> int:
+        """Store changed versions over the revisions that they came from, but for those whose stored revision is another.
+
+        Returns how many were stored.
+        """
+        return await store_unchanged(self._session, v, [(row_of(version), version.revision) for version in versions])
+
     async def _store(self, version: KeyVersion, came_from: int, otherwise: KmsError) -> KeyVersion:
-        row: dict[str, Value] = {
-            "tenant_id": version.tenant,
-            "key_uid": version.key,
-            "version": version.version,
-            "wrapped": version.wrapped,
-            "kek_version": version.kek_version,
-            "created_at": version.created_at,
-            "created_by": version.created_by,
-            "status": version.state.value,
-            "status_at": version.state_at,
-            "status_before": None if version.state_before is None else version.state_before.value,
-            "status_reason": version.state_reason,
-            "stopped_at": version.stopped_at,
-            "waits_until": version.until,
-            "scheduled_for": version.due_at,
-        }
-        return replace(version, revision=await store(self._session, v, row, came_from, otherwise=otherwise))
+        revision = await store(self._session, v, row_of(version), came_from, otherwise=otherwise)
+        return replace(version, revision=revision)
+
+
+def row_of(version: KeyVersion) -> dict[str, Value]:
+    """Return all columns of a version but its revision and MAC."""
+    return {
+        "tenant_id": version.tenant,
+        "key_uid": version.key,
+        "version": version.version,
+        "wrapped": version.wrapped,
+        "kek_version": version.kek_version,
+        "created_at": version.created_at,
+        "created_by": version.created_by,
+        "status": version.state.value,
+        "status_at": version.state_at,
+        "status_before": None if version.state_before is None else version.state_before.value,
+        "status_reason": version.state_reason,
+        "stopped_at": version.stopped_at,
+        "waits_until": version.until,
+        "scheduled_for": version.due_at,
+    }

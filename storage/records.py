@@ -1,4 +1,4 @@
-"""The one way in which records are written, and how stored ones become values again."""
+"""The one place where records are written, and how stored ones become values again."""
 
 from __future__ import annotations
 
@@ -58,6 +58,17 @@ async def store_all(
             if await _write(session, table, part) != len(part):
                 session.spoil(otherwise)
                 raise otherwise
+
+
+async def store_unchanged(session: Session, table: Table, rows: Sequence[tuple[Mapping[str, Value], int]]) -> int:
+    """Write stored records over the revisions that they came from, but for those whose stored revision is another.
+
+    Returns how many were written; the rest is as it was.
+
+    Raises:
+        InvalidRequest: as store().
+    """
+    return sum([await _write(session, table, rows[start : start + AT_ONCE]) for start in range(0, len(rows), AT_ONCE)])
 
 
 async def _write(session: Session, table: Table, rows: Sequence[tuple[Mapping[str, Value], int]]) -> int:

@@ -117,6 +117,20 @@ class Installation:
         finally:
             os.umask(umask)
 
+    def move_to_postgresql(self, url: str) -> tuple[Path, Path]:
+        """Let it use this database; returns the configurations of two nodes, the first of which is `config`."""
+        (self.directory / "secrets" / "database-url").write_text(url)
+        sqlite = 'kind = "sqlite"\npath = "data/kms.db"\n'
+        text = self.config.read_text()
+        assert sqlite in text
+        text = text.replace(sqlite, 'kind = "postgresql"\nurl = { file = "secrets/database-url" }\n')
+        self.config.write_text(text)
+        second = self.directory / "second.toml"
+        (self.directory / "data2").mkdir()
+        text = text.replace(f":{self.port}", f":{free_port()}").replace("run/kmsd.sock", "run/second.sock")
+        second.write_text(text.replace('data_directory = "data"', 'data_directory = "data2"'))
+        return self.config, second
+
     def kmsd(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run([*KMSD, *arguments], capture_output=True, text=True, timeout=60, check=False)
         if check and done.returncode != 0:

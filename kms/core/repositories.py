@@ -169,6 +169,13 @@ class KeyVersionRepository(Protocol):
         """
         ...
 
+    async def replace_unchanged(self, versions: Sequence[KeyVersion]) -> int:
+        """Store changed versions over the revisions that they came from, but for those whose stored revision is another.
+
+        Returns how many were stored. At most 1,000 at once.
+        """
+        ...
+
     async def add(self, version: KeyVersion) -> KeyVersion:
         """Store a new version with revision 1 and return it so.
 

@@ -14,12 +14,12 @@ from typing import Final, Protocol, assert_never
 
 import structlog
 
-from kms.core.errors import Conflict, KmsError, NotFound
+from kms.core.errors import Conflict, CorruptRecord, KmsError, NotFound
 from kms.core.keyring import Kek, KekState, Tenant
 from kms.core.names import Principal, TenantName, TenantUid
 from kms.core.operations import Operation, OperationEvent, OperationKind, OperationState
 from kms.core.policy import NEVER
-from kms.core.ports import Counter, KekDestroyer, KekVault, Storage
+from kms.core.ports import Counter, CreatedKek, KekDestroyer, KekVault, Storage
 from kms.core.rotation import (
     DestroyKek,
     KekAction,
@@ -50,6 +50,7 @@ SOON: Final = timedelta(minutes=1)
 LONGEST_LOOK: Final = timedelta(days=1)
 # A re-wrap that has failed is tried again after this time.
 REWRAP_AGAIN: Final = timedelta(hours=1)
+MOST_TRIES: Final = 5  # of a change of a tenant that collides with another
 
 
 class KekKeeper(KekVault, KekDestroyer, Protocol):
@@ -154,22 +155,35 @@ class Keks:
                 return current, pending
             created = await self._vault.create_kek(pending.uid, version)
             reach("create_kek.in_token")
-            async with self._storage.transaction(tenant.uid, write=True) as work:
-                kek = await work.keks.replace(
-                    replace(
-                        pending,
-                        state=KekState.ACTIVE,
-                        mechanism=created.mechanism,
-                        canary=created.canary,
-                        hsm_key_id=created.hsm_key_id,
-                    )
-                )
-                # Due now: what older versions wrap is to be re-wrapped.
-                current = await work.tenants.replace(replace(current.with_primary_kek(version), due_at=self._now()))
-                reach("create_kek.before_commit")
+            current, kek = await self._store_outcome(pending, created)
             reach("create_kek.committed")
         _log.info("kek.activated", tenant=tenant.slug, version=version)
         return current, kek
+
+    async def _store_outcome(self, pending: Kek, created: CreatedKek) -> tuple[Tenant, Kek]:
+        made = replace(
+            pending,
+            state=KekState.ACTIVE,
+            mechanism=created.mechanism,
+            canary=created.canary,
+            hsm_key_id=created.hsm_key_id,
+        )
+        for attempt in range(1, MOST_TRIES + 1):
+            try:
+                async with self._storage.transaction(pending.tenant, write=True) as work:
+                    tenant = await work.tenants.by_uid(pending.tenant)
+                    if tenant is None:
+                        raise CorruptRecord(f"tenant {pending.tenant} is not there")
+                    kek = await work.keks.replace(made)
+                    # Due now: what older versions wrap is to be re-wrapped.
+                    tenant = tenant.with_primary_kek(kek.version)
+                    tenant = await work.tenants.replace(replace(tenant, due_at=self._now()))
+                    reach("create_kek.before_commit")
+                    return tenant, kek
+            except Conflict:  # when to look at it next may be planned at the same moment
+                if attempt == MOST_TRIES:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     async def settle(self) -> int:
         """Carry through every intent that a crash left without an outcome; returns how many were.
@@ -196,13 +210,13 @@ class Keks:
     async def look(self, tenant: Tenant, *, may_destroy: bool = True) -> None:
         """Do what is due with a tenant's KEK versions, and plan the next look."""
         # What these do decides what else is due.
-        first = [a for a in await self._due(tenant.uid, may_destroy) if isinstance(a, RotateKek | RestoreKek)]
-        again = [await self._carry_out(action) for action in first]
-        rest = [a for a in await self._due(tenant.uid, may_destroy) if not isinstance(a, RotateKek | RestoreKek)]
-        again += [await self._carry_out(action) for action in rest]
-        await self._plan(tenant.uid, again=any(again))
+        _, due = await self._due(tenant.uid, may_destroy)
+        again = [await self._carry_out(action) for action in due if isinstance(action, RotateKek | RestoreKek)]
+        tenant, due = await self._due(tenant.uid, may_destroy)
+        again += [await self._carry_out(action) for action in due if not isinstance(action, RotateKek | RestoreKek)]
+        await self._plan(tenant, again=any(again))
 
-    async def _due(self, tenant_uid: TenantUid, may_destroy: bool) -> list[KekAction]:
+    async def _due(self, tenant_uid: TenantUid, may_destroy: bool) -> tuple[Tenant, list[KekAction]]:
         async with self._storage.transaction(tenant_uid) as work:
             lineage = await kek_lineage_of(work, tenant_uid)
         actions = due_keks(self._now(), lineage, self._policy, may_destroy=may_destroy)
@@ -211,7 +225,7 @@ class Keks:
         rotation = RotateKek(tenant, tenant.primary_kek)
         if wraps >= WRAP_ROTATE and rotation not in actions:
             actions.insert(0, rotation)
-        return actions
+        return tenant, actions
 
     async def _carry_out(self, action: KekAction) -> bool:
         """Do one thing that is due; returns whether to look again soon, because it is under way or has failed."""
@@ -270,19 +284,19 @@ class Keks:
             await self._operations.change(tenant, last.uid, OperationEvent.RESUME)
         return True
 
-    async def _plan(self, tenant_uid: TenantUid, *, again: bool) -> None:
-        """Store when to look at the tenant next, unless its KEK has been rotated meanwhile."""
+    async def _plan(self, tenant: Tenant, *, again: bool) -> None:
+        """Store when to look next at a tenant as it was when what is due was found."""
         now = self._now()
-        async with self._storage.transaction(tenant_uid) as work:
-            lineage = await kek_lineage_of(work, tenant_uid)
+        async with self._storage.transaction(tenant.uid) as work:
+            lineage = await kek_lineage_of(work, tenant.uid)
         times = [now + (SOON if again else LONGEST_LOOK)]
         if (due := next_due_kek(lineage, self._policy)) is not None:
             times.append(max(due, now + SOON))
         try:
-            async with self._storage.transaction(tenant_uid, write=True) as work:
-                await work.tenants.replace(replace(lineage.tenant, due_at=min(times)))
-        except Conflict:
-            _log.info("kek.planned_elsewhere", tenant=lineage.tenant.slug)
+            async with self._storage.transaction(tenant.uid, write=True) as work:
+                await work.tenants.replace(replace(tenant, due_at=min(times)))
+        except Conflict:  # its KEK has been rotated meanwhile, so that it is due again; or another node has planned
+            _log.info("kek.changed_meanwhile", tenant=tenant.slug)
 
     async def list_statuses(
         self, caller: Principal, name: TenantName, after: int, limit: int

@@ -8,6 +8,7 @@ which nothing is left but that.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -15,7 +16,7 @@ from uuid import UUID
 
 import structlog
 
-from kms.core.errors import Conflict, CorruptRecord
+from kms.core.errors import CorruptRecord
 from kms.core.keyring import Kek, Key, KeyVersion, Tenant
 from kms.core.names import KeyUid
 from kms.core.operations import Operation
@@ -33,6 +34,7 @@ LARGEST_BATCH: Final = 256  # DEKs, as many as the vault takes
 SMALLEST_BATCH: Final = 16
 # For so long, in seconds, an interactive call may have to wait for the token because of a batch.
 TOKEN_TIME: Final = 0.02
+REMEMBERED: Final = 8  # batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,14 @@ class Rewrap:
         self._wrapping = wrapping
         self._clock = clock
         self._size = LARGEST_BATCH
+        self._costs: deque[float] = deque(maxlen=REMEMBERED)  # seconds for one DEK in the token
 
     async def batch(self, operation: Operation) -> Batch:
         """Bring the next DEKs under the primary KEK version."""
         cursor = Cursor.parse(operation.cursor)
         load = await self._load(operation, cursor)
         if load.old is None:
-            return _end_of_pass(load, cursor)
+            return _end_of_pass(operation, load, cursor)
         # 1. The token, outside any transaction.
         changed, corrupt = await self._rewrapped(load, load.old)
         reach("rewrap.in_token")
@@ -151,29 +154,23 @@ class Rewrap:
         return changed, len(items) - len(changed)
 
     async def _store(self, load: _Load, changed: Sequence[KeyVersion]) -> int:
-        done = 0
         async with self._storage.transaction(load.tenant.uid, write=True) as work:
-            for version in changed:
-                try:
-                    await work.key_versions.replace(version)
-                except Conflict:  # somebody else has changed it: the next pass meets it again
-                    continue
-                done += 1
+            # What somebody else has changed meanwhile is met again by the next pass.
+            done = await work.key_versions.replace_unchanged(changed)
             await hold_kek(work, load.tenant, load.new.version)
             reach("rewrap.before_commit")
         return done
 
     def _fit(self, seconds: float, items: int) -> None:
-        """Make the next batch smaller where this one has kept the token for too long, or larger again."""
-        if seconds > TOKEN_TIME:
-            self._size = max(items // 2, SMALLEST_BATCH)
-        elif seconds < TOKEN_TIME / 2:
-            self._size = min(self._size * 2, LARGEST_BATCH)
+        """Choose the size of the next batch by the quickest of the last ones: what else is done only adds to a time."""
+        self._costs.append(seconds / items)
+        self._size = max(SMALLEST_BATCH, min(int(TOKEN_TIME / max(min(self._costs), 1e-9)), LARGEST_BATCH))
 
 
-def _end_of_pass(load: _Load, cursor: Cursor) -> Batch:
+def _end_of_pass(operation: Operation, load: _Load, cursor: Cursor) -> Batch:
     if load.remaining == 0:
-        return Batch("", 0, finished=True)
+        # Nothing is left of what was counted when it began, though a crash may have kept a batch out of the count.
+        return Batch("", max(operation.total - operation.done, 0), finished=True)
     if load.remaining <= cursor.corrupt:
         why = f"{load.remaining} DEKs of {load.tenant.name} do not unwrap and stay under their older KEK versions"
         return Batch("", 0, finished=True, error=f"{why}; the log names them (key_version.corrupt)")

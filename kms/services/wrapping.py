@@ -84,6 +84,8 @@ class DekWrapping:
         if wrapped.kek != tenant.kek or wrapped.kek_version != version.kek_version:
             raise CorruptRecord(f"{key.name(tenant).version(version.version)} is wrapped by another KEK than it says")
         kek = await self._kek(tenant, wrapped.kek_version)
+        if kek.state not in _UNWRAPS:
+            raise CorruptRecord(f"{tenant.name.kek(kek.version)} is {kek.state}: what it wraps cannot be had any more")
         length = RULES[key.suite].dek_length
         bound = binding(key.place(version.version), kek.uid, kek.version, wrapped.mechanism, length)
         dek = await self._vault.unwrap(kek, version.wrapped, bound)
@@ -96,6 +98,4 @@ class DekWrapping:
             kek = await work.keks.get(tenant.uid, version)
         if kek is None or kek.uid != tenant.kek:
             raise CorruptRecord(f"{tenant.name.kek(version)} is not there")
-        if kek.state not in _UNWRAPS:
-            raise CorruptRecord(f"{tenant.name.kek(version)} is {kek.state}: what it wraps cannot be had any more")
         return kek

@@ -16,7 +16,7 @@ from kms_client.formats import errors
 from kms_client.formats.ciphertext import Header
 
 from kms.core.suites import Purpose
-from tests.daemon import Daemon, Installation, free_port, wait_until
+from tests.daemon import Daemon, Installation, wait_until
 from tests.postgresql_server import PostgresqlServer
 from tests.secret_search import deks, forms, found, halves
 
@@ -48,18 +48,7 @@ class Nodes:
 
 @pytest.fixture
 def nodes(installation: Installation, postgresql_url: str) -> Iterator[Nodes]:
-    directory = installation.directory
-    (directory / "secrets" / "database-url").write_text(postgresql_url)
-    sqlite = 'kind = "sqlite"\npath = "data/kms.db"\n'
-    text = installation.config.read_text()
-    assert sqlite in text
-    text = text.replace(sqlite, 'kind = "postgresql"\nurl = { file = "secrets/database-url" }\n')
-    installation.config.write_text(text)
-    second = directory / "second.toml"
-    (directory / "data2").mkdir()
-    text = text.replace(f":{installation.port}", f":{free_port()}").replace("run/kmsd.sock", "run/second.sock")
-    second.write_text(text.replace('data_directory = "data"', 'data_directory = "data2"'))
-    return Nodes(installation, (installation.config, second), {})
+    return Nodes(installation, installation.move_to_postgresql(postgresql_url), {})
 
 
 def both(*acts: Callable[[], object]) -> list[object]:

@@ -31,7 +31,7 @@ KEY_DESTRUCTION = (
     "destroy_key.before_commit",
     "destroy_key.committed",
 )
-KILLED_AT = frozenset((*RETIREMENT, *SCHEDULING, *DESTRUCTION, *KEY_DESTRUCTION))
+PASSES = frozenset((*RETIREMENT, *SCHEDULING, *DESTRUCTION, *KEY_DESTRUCTION))
 
 
 @dataclass

@@ -96,6 +96,21 @@ async def begin(node: Operations, tenant: Tenant, total: int = 30, target: str =
     return await node.start(tenant, KIND, target, "scheduler", total)
 
 
+async def is_ended(storage: Storage, operation: Operation) -> bool:
+    return (await read(storage, operation)).state is not OperationState.RUNNING
+
+
+async def has_begun(storage: Storage, operation: Operation) -> bool:
+    return (await read(storage, operation)).done > 0
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Look again and again; for what another task does without telling."""
+    async with asyncio.timeout(60):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def finish(node: Operations) -> None:
     async with asyncio.timeout(20):
         while await node.step():
@@ -178,9 +193,8 @@ async def test_two_running_nodes_never_carry_on_one_operation_at_once_and_do_eac
     begun = [await begin(nodes[0], tenant, 50, f"tenants/acme/keys/k{index}") for index in range(8)]
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(node.run()) for node in nodes]
-        async with asyncio.timeout(60):
-            while any([(await read(storage, operation)).state is OperationState.RUNNING for operation in begun]):
-                await asyncio.sleep(0.05)
+        for operation in begun:
+            await until(lambda operation=operation: is_ended(storage, operation))
         for task in running:
             task.cancel()
     assert runner.most_inside == 1
@@ -219,10 +233,8 @@ async def test_a_cancellation_wins_over_progress_made_at_the_same_moment(made, t
     task = asyncio.create_task(finish(node))
     other = made(Counting())
     with structlog.testing.capture_logs():
-        async with asyncio.timeout(20):
-            while not (await read(storage, operation)).done:
-                await asyncio.sleep(0)
-            _, stopped = await other.cancel(OPERATOR, named(tenant, operation))
+        await until(lambda: has_begun(storage, operation))
+        _, stopped = await other.cancel(OPERATOR, named(tenant, operation))
         await task
     assert stopped.state is OperationState.CANCELLED
     assert await read(storage, operation) == stopped
@@ -490,9 +502,11 @@ class TestWaiting:
         node = made(Counting())
         operation = await begin(node, tenant)
         waiting = [asyncio.create_task(node.wait(OPERATOR, named(tenant, operation), 20, "")) for _ in range(3)]
-        async with asyncio.timeout(5):
-            while len(node._waiting.get(operation.uid, ())) < 3:
-                await asyncio.sleep(0.01)
+
+        async def all_wait() -> bool:
+            return len(node._waiting.get(operation.uid, ())) == 3
+
+        await until(all_wait)
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
@@ -518,7 +532,7 @@ async def test_a_running_node_works_at_most_half_of_the_time_and_is_woken(storag
     monkeypatch.setattr(module.asyncio, "sleep", sleep)
     started = asyncio.get_running_loop().time()
     operation = await begin(node, tenant)
-    while (await read(storage, operation)).state is OperationState.RUNNING:
+    while not await is_ended(storage, operation):
         await real(0.01)
     assert asyncio.get_running_loop().time() - started < LOOK_INTERVAL
     running.cancel()
@@ -539,14 +553,15 @@ async def test_a_database_that_is_away_delays_a_running_node_only(storage, tenan
 
     node._storage = Sometimes()
     with structlog.testing.capture_logs() as log:
+
+        async def delayed() -> bool:
+            return any(line["event"] == "operations.delayed" for line in log)
+
         running = asyncio.create_task(node.run())
-        async with asyncio.timeout(20):
-            while not any(line["event"] == "operations.delayed" for line in log):
-                await asyncio.sleep(0.01)
-            down = False
-            node.wake()
-            while (await read(storage, operation)).state is OperationState.RUNNING:
-                await asyncio.sleep(0.01)
+        await until(delayed)
+        down = False
+        node.wake()
+        await until(lambda: is_ended(storage, operation))
         running.cancel()
         await asyncio.wait({running})
 
