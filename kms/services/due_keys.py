@@ -9,7 +9,7 @@ from collections import Counter as Tally
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol
 
 import structlog
 
@@ -34,7 +34,7 @@ from kms.core.rotation import (
 from kms.core.suites import Purpose
 from kms.failpoints import reach
 from kms.services.lineages import lineage_of
-from kms.services.rotating import Rotator
+from kms.services.rotating import Rotated, Rotator
 
 _log = structlog.get_logger(__name__)
 
@@ -97,30 +97,33 @@ class DueKeys:
             CorruptRecord: somebody has to look.
         """
         now = self._now()
-        current: Key | None = key
         tried: set[int | None] = set()  # destructions; what is left of them afterwards is for later
         for _ in range(MOST_STEPS):
-            if current is None:
-                return True
             async with self._storage.transaction(tenant.uid) as work:
-                lineage = await lineage_of(work, current)
-            actions = due(now, [lineage], may_destroy=may_destroy and self._destruction is not None)
-            action = next((action for action in actions if _destroyed(action) not in tried), None)
+                lineage = await lineage_of(work, key)
+                actions = due(now, [lineage], may_destroy=may_destroy and self._destruction is not None)
+                action = next((action for action in actions if _destroyed(action) not in tried), None)
+                # In the same transaction, since most of what is due is a rotation.
+                rotates = isinstance(action, Rotate)
+                primary = await work.key_versions.get(tenant.uid, key.uid, key.primary_version) if rotates else None
             try:
                 if action is None:
                     await self._plan(lineage, now)
                     return True
-                if isinstance(action, DestroyVersion | DestroyKey):
+                if isinstance(action, Rotate):
+                    rotated = await self._rotator.replace(tenant, lineage, primary, SCHEDULER, slot=action.slot)
+                    key = self._rotated(tenant, rotated, "schedule")
+                elif isinstance(action, DestroyVersion | DestroyKey):
                     tried.add(_destroyed(action))
                     await self._destroy(tenant, action)
-                    changed = None
+                    tenant, key = await self._read(tenant, key)
                 else:
-                    changed = await self._change(tenant, lineage, action, now)
+                    key = await self._change(tenant, lineage, action, now)
             except (Conflict, WrongKeyState):  # somebody else has done it, or something else
-                changed = None
-            if changed is not None and (changed.due_at is None or changed.due_at > now):
-                return True
-            current = changed or await self._read(key)
+                tenant, key = await self._read(tenant, key)
+            else:
+                if key.due_at is None or key.due_at > now:
+                    return True
         return False
 
     async def rotate_used(self, tenant: Tenant, counter: Counter) -> None:
@@ -136,33 +139,27 @@ class DueKeys:
             return
         if key.purpose is Purpose.DETERMINISTIC:
             return  # equal values would no longer have equal ciphertexts
-        await self._rotate(tenant, key, "count", None)
+        self._rotated(tenant, await self._rotator.rotate(tenant, key, SCHEDULER), "count")
 
-    async def _read(self, key: Key) -> Key | None:
-        async with self._storage.transaction(key.tenant) as work:
-            return await work.keys.by_uid(key.tenant, key.uid)
+    async def _read(self, tenant: Tenant, key: Key) -> tuple[Tenant, Key]:
+        """Return both as they are now: a tenant may have another primary KEK version."""
+        async with self._storage.transaction(tenant.uid) as work:
+            return await work.tenants.by_uid(tenant.uid) or tenant, await work.keys.by_uid(tenant.uid, key.uid) or key
 
-    async def _change(
-        self, tenant: Tenant, lineage: Lineage, action: Rotate | FinishRotation | Reanchor, now: datetime
-    ) -> Key:
-        """Carry out one action; returns the key as it then is."""
-        if isinstance(action, Rotate):
-            return await self._rotate(tenant, lineage.key, "schedule", action.slot)
-        if isinstance(action, FinishRotation):
-            return await self._finish(tenant, lineage, action, now)
-        if isinstance(action, Reanchor):
-            key = await self._store(planned(replace(lineage, key=replace(lineage.key, scheduled_from=now))))
-            _log.warning("schedule.reanchored", key=str(key.name(tenant)), was_from=str(action.key.scheduled_from))
-            return key
-        assert_never(action)
-
-    async def _rotate(self, tenant: Tenant, key: Key, cause: str, slot: datetime | None) -> Key:
-        rotated = await self._rotator.rotate(tenant, key, SCHEDULER, slot=slot)
-        name = key.name(tenant)
+    def _rotated(self, tenant: Tenant, rotated: Rotated, cause: str) -> Key:
+        name = rotated.key.name(tenant)
         self._forget(name)
         self.counts.rotations[cause] += 1
         _log.info("schedule.rotated", key=str(name), version=rotated.key.primary_version, cause=cause)
         return rotated.key
+
+    async def _change(self, tenant: Tenant, lineage: Lineage, action: FinishRotation | Reanchor, now: datetime) -> Key:
+        """Carry out what needs no token; returns the key as it then is."""
+        if isinstance(action, FinishRotation):
+            return await self._finish(tenant, lineage, action, now)
+        key = await self._store(planned(replace(lineage, key=replace(lineage.key, scheduled_from=now))))
+        _log.warning("schedule.reanchored", key=str(key.name(tenant)), was_from=str(action.key.scheduled_from))
+        return key
 
     async def _finish(self, tenant: Tenant, lineage: Lineage, action: FinishRotation, now: datetime) -> Key:
         key, archived = finished(lineage, action.versions, now)

@@ -10,7 +10,7 @@ from kms.core.errors import CorruptRecord
 from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.lifecycle import KeyState
 from kms.core.ports import Storage
-from kms.core.rotation import rotated
+from kms.core.rotation import Lineage, rotated
 from kms.failpoints import reach
 from kms.services.lineages import lineage_of
 from kms.services.wrapping import DekWrapping, hold_kek
@@ -44,10 +44,28 @@ class Rotator:
             WrongKeyState: the key's state does not allow that.
             Conflict: the key has changed since, or the slot has its version already.
         """
-        now = self._now()
         async with self._storage.transaction(tenant.uid) as work:
             lineage = await lineage_of(work, key)
             primary = await work.key_versions.get(tenant.uid, key.uid, key.primary_version)
+        return await self.replace(tenant, lineage, primary, by, slot=slot, revoked_for=revoked_for)
+
+    async def replace(
+        self,
+        tenant: Tenant,
+        lineage: Lineage,
+        primary: KeyVersion | None,
+        by: str,
+        *,
+        slot: datetime | None = None,
+        revoked_for: str = "",
+    ) -> Rotated:
+        """As rotate(), of a key that has been read together with its primary version.
+
+        Raises:
+            WrongKeyState, Conflict: as rotate().
+            CorruptRecord: the primary version is not there.
+        """
+        now, key = self._now(), lineage.key
         if primary is None:
             raise CorruptRecord(f"{key.name(tenant).version(key.primary_version)} is not there")
         changed, replaced = rotated(lineage, primary, now, slot or now, revoked_for)
