@@ -261,6 +261,8 @@ async def serve(settings: Settings) -> None:
         )
         metrics.watch_health(lambda: health.latest)
 
+        if not parts.storage.shared:
+            await parts.storage.leave_all()  # this process owns the directory: every other one is dead
         # Intents that a crash left without an outcome come first: nobody may see a half-made tenant or KEK.
         settled = await services.keks.settle()
         await services.membership.look()

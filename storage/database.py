@@ -151,10 +151,8 @@ class Database(Storage):
         """Whether other nodes may use this database."""
 
     async def join(self, node: Node) -> None:
-        """Enter a node, or replace what is entered of it; where the database is not shared, all others have gone."""
+        """Enter a node, before it serves; what is entered of it already is replaced."""
         async with self._session(None, write=True) as session:
-            if not self.shared:
-                await epochs.leave_all(session)
             await epochs.join(session, node)
 
     async def epochs(self) -> tuple[int, Mapping[TenantUid, TenantEpoch]]:
@@ -176,6 +174,11 @@ class Database(Storage):
         """Strike out a node that no longer serves."""
         async with self._session(None, write=True) as session:
             await epochs.leave(session, node)
+
+    async def leave_all(self) -> None:
+        """Strike out all nodes and end their claims: where the database is not shared, whoever starts is alone."""
+        async with self._session(None, write=True) as session:
+            await epochs.leave_all(session)
 
     async def last_seen(self) -> datetime | None:
         """Return when any node was last seen, struck out or not; None for a new installation."""

@@ -199,7 +199,9 @@ class Node:
         self.woken += 1
 
     async def tenant(self, slug: str) -> Principal:
-        """Create a tenant; returns one of its principals."""
+        """Create a tenant; returns one of its principals. The first time this also joins the nodes of the database."""
+        if not self.membership.valid():
+            await self.membership.look()
         await self.tenants.create(OPERATOR, slug, "")
         return Principal(slug, "app")
 

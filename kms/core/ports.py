@@ -189,7 +189,7 @@ class Nodes(Protocol):
         ...
 
     async def join(self, node: Node) -> None:
-        """Enter a node, or replace what is entered of it; where the database is not shared, all others have gone."""
+        """Enter a node, before it serves; what is entered of it already is replaced."""
         ...
 
     async def epochs(self) -> tuple[int, Mapping[TenantUid, TenantEpoch]]:
@@ -206,6 +206,10 @@ class Nodes(Protocol):
 
     async def leave(self, node: UUID) -> None:
         """Strike out a node that no longer serves."""
+        ...
+
+    async def leave_all(self) -> None:
+        """Strike out all nodes and end their claims: where the database is not shared, whoever starts is alone."""
         ...
 
     async def last_seen(self) -> datetime | None:

@@ -26,6 +26,7 @@ from kms.services.statuses import KeyStatus, VersionStatus
 from kms.v1 import keys_pb2 as pb
 from kms.v1 import operations_pb2, policies_pb2
 
+_KEK_LEAVING: Final = frozenset({KekState.DESTRUCTION_SCHEDULED, KekState.DESTROYING})
 _KEK_STATES: Final = MappingProxyType(
     {
         KekState.ACTIVE: pb.KEK_ACTIVE,
@@ -150,7 +151,7 @@ def kek_message(tenant: Tenant, status: KekStatus) -> pb.Kek:
         wrapped_key_versions=status.wrapped_key_versions,
         wraps_reserved=status.wraps_reserved,
         state=_KEK_STATES[kek.state],
-        destroy_time=timestamp(kek.destroy_at),
+        destroy_time=timestamp(kek.destroy_at) if kek.state in _KEK_LEAVING else None,
         next_rotation_time=timestamp(status.next_rotation_at),
     )
 

@@ -15,7 +15,7 @@ from kms.core.errors import CannotDecrypt, FailedPrecondition, VersionExhausted,
 from kms.core.keyring import ERASED
 from kms.core.lifecycle import KeyState, Use, key_allows, spoken, version_allows
 from kms.core.names import KeyName, Principal
-from kms.core.policy import SMALLEST_LIMIT, Overrides
+from kms.core.policy import SMALLEST_LIMIT
 from kms.core.ports import Counter
 from kms.core.suites import Purpose
 from tests.node import RESCUER, Node, now
@@ -284,7 +284,7 @@ async def test_uses_of_versions_are_seen(node, acme, name):
 
 
 async def test_a_deks_life_in_memory_is_that_of_its_policy_where_that_is_shorter(node, acme, name):
-    await node.keys.update(acme, name, "", {"overrides": Overrides(cache_lifetime=timedelta(seconds=20))})
+    await node.keys.update(acme, name, "", {}, {"cache_lifetime": timedelta(seconds=20)})
     await node.fields.encrypt(acme, name, b"x", PAIRS)
     before = node.vault.operations["unwrap"]
     node.clock.now += 19.9
@@ -299,7 +299,7 @@ async def test_a_policys_limit_holds_also_for_a_version_in_memory(node, acme, na
     await node.fields.encrypt(acme, name, b"x", PAIRS)
     key = (await node.ring(acme, name)).key
     reserved = (await node.storage.reserved([Counter(key.tenant, key.uid, 1)]))[0]
-    await node.keys.update(acme, name, "", {"overrides": Overrides(encryption_limit=SMALLEST_LIMIT)})
+    await node.keys.update(acme, name, "", {}, {"encryption_limit": SMALLEST_LIMIT})
     assert reserved > SMALLEST_LIMIT
     with pytest.raises(VersionExhausted):
         await node.fields.encrypt_batch(acme, name, [b"x"] * 5_000, PAIRS, None)
