@@ -108,8 +108,8 @@ async def test_a_database_that_went_back_is_believed_and_what_was_held_dropped(d
     member = Member(Shared(database))
     await member.look()
     member.held.stopped.clear()
-    hostile.change("UPDATE tenant_epochs SET revoked = 0 WHERE tenant_id = :uid", uid=str(one.uid))
-    hostile.change("DELETE FROM tenant_epochs WHERE tenant_id = :uid", uid=str(two.uid))
+    hostile.change("UPDATE epochs SET revoked = 0 WHERE tenant_id = :uid", uid=str(one.uid))
+    hostile.change("DELETE FROM epochs WHERE tenant_id = :uid", uid=str(two.uid))
     await member.look()
     assert member.held.stopped == [{one.uid, two.uid}]
 
