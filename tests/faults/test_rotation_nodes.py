@@ -6,7 +6,6 @@ decrypts. A node that starts again has its clock a little further ahead, so that
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import random
 import re
@@ -178,7 +177,7 @@ async def make_keys(cluster: Cluster, count: int) -> None:
             keys = [
                 new_key(tenant.uid, f"k{index:04}", now) for index in range(first, min(first + MADE_AT_ONCE, count))
             ]
-            versions = await asyncio.gather(*(rotator.new_version(tenant, key, "tests", now) for key in keys))
+            versions = [await rotator.new_version(tenant, key, "tests", now) for key in keys]
             async with parts.storage.transaction(tenant.uid, write=True) as work:
                 for key, version in zip(keys, versions, strict=True):
                     await work.keys.add(planned(await lineage_of(work, key)))
