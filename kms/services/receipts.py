@@ -27,7 +27,8 @@ class Receipts:
     async def public_key(self) -> bytes:
         """Return the key that verifies receipts, as DER SubjectPublicKeyInfo; the first call of all makes it."""
         if not self._public_key:
-            async with self._storage.exclusive("kek"):
+            # A lock of its own: the receipt of a KEK is made by whoever holds that of the KEKs.
+            async with self._storage.exclusive("signing key"):
                 self._public_key = await self._signer.public_key()
         return self._public_key
 
