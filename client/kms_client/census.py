@@ -18,8 +18,8 @@ from uuid import UUID
 from .formats.ciphertext import FORMAT, HEADER_LENGTH, TEXT_PREFIX
 from .formats.errors import invalid
 
-# What one report may name; a key has fewer versions, but a column may hold anything.
-MOST_VERSIONS: Final = 10_000
+# What one report may name; a column may hold anything.
+MOST_VERSIONS: Final = 2_000
 
 Dialect = Literal["postgresql", "sqlite"]
 
@@ -120,10 +120,13 @@ def count_query(dialect: Dialect, table: str | tuple[str, str], column: str) -> 
         ValueError: another dialect.
     """
     if dialect == "postgresql":
-        literal, stored = r"'\x{}'::bytea", "{}"
+        # A literal with a backslash would mean something else where standard_conforming_strings is off.
+        literal, stored = "decode('{}', 'hex')", "{0}"
     elif dialect == "sqlite":
-        # SQLite's columns have no fixed type: text is looked at as its bytes.
-        literal, stored = "X'{}'", "CAST({} AS BLOB)"
+        # SQLite's columns have no fixed type: text is looked at as its bytes, which may be those of UTF-16.
+        literal = "X'{}'"
+        text_form = f"substr({{0}}, 1, {len(TEXT_PREFIX)}) = '{TEXT_PREFIX}'"
+        stored = f"CASE WHEN {text_form} THEN X'{_BYTES_PREFIX.hex()}' ELSE CAST({{0}} AS BLOB) END"
     else:
         raise ValueError(f"the dialect must be postgresql or sqlite, not {dialect!r}")
     names = (table,) if isinstance(table, str) else table
