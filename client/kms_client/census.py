@@ -18,8 +18,8 @@ from uuid import UUID
 from .formats.ciphertext import FORMAT, HEADER_LENGTH, TEXT_PREFIX
 from .formats.errors import invalid
 
-# What one report may name; a key has fewer versions, but a column may hold anything.
-MOST_VERSIONS: Final = 10_000
+# What one report may name; a column may hold anything.
+MOST_VERSIONS: Final = 2_000
 
 Dialect = Literal["postgresql", "sqlite"]
 
@@ -112,18 +112,21 @@ def count_query(dialect: Dialect, table: str | tuple[str, str], column: str) -> 
     """Return the SQL that counts the ciphertexts of a binary column by key and version; read_counts() reads its rows.
 
     *table* is a name or a schema and a name; a dot inside of a name is part of it. The query reads the whole table once
-    and has a row for each key and version, `key_uid` (16 bytes), `version` (4 bytes, big-endian) and `ciphertexts`, and
-    one for all that is no ciphertext, whose key_uid is NULL. The text form is not counted, but noticed: use Tally.
+    and has a row for each key, version and suite, `key_uid` (16 bytes), `version` (4 bytes, big-endian) and `ciphertexts`,
+    and one for all that is no ciphertext, whose key_uid is NULL. The text form is not counted, but noticed: use Tally.
 
     Raises:
         InvalidRequest: an identifier is empty, holds NUL, or has more than 63 bytes for PostgreSQL.
         ValueError: another dialect.
     """
     if dialect == "postgresql":
-        literal, stored = r"'\x{}'::bytea", "{}"
+        # A literal with a backslash would mean something else where standard_conforming_strings is off.
+        literal, stored = "decode('{}', 'hex')", "{0}"
     elif dialect == "sqlite":
-        # SQLite's columns have no fixed type: text is looked at as its bytes.
-        literal, stored = "X'{}'", "CAST({} AS BLOB)"
+        # SQLite's columns have no fixed type: text is looked at as its bytes, which may be those of UTF-16.
+        literal = "X'{}'"
+        text_form = f"substr({{0}}, 1, {len(TEXT_PREFIX)}) = '{TEXT_PREFIX}'"
+        stored = f"CASE WHEN {text_form} THEN X'{_BYTES_PREFIX.hex()}' ELSE CAST({{0}} AS BLOB) END"
     else:
         raise ValueError(f"the dialect must be postgresql or sqlite, not {dialect!r}")
     names = (table,) if isinstance(table, str) else table
@@ -132,10 +135,16 @@ def count_query(dialect: Dialect, table: str | tuple[str, str], column: str) -> 
     value = stored.format(f"t.{_quoted(column, dialect)}")
     is_header = f"substr(v, 1, 1) = {literal.format(f'{FORMAT:02x}')} AND length(v) >= {HEADER_LENGTH}"
     is_text = f"substr(v, 1, {len(_BYTES_PREFIX)}) = {literal.format(_BYTES_PREFIX.hex())}"
+    head = (
+        f"CASE WHEN {is_header} THEN substr(v, 1, {HEADER_LENGTH})"
+        f" WHEN {is_text} THEN substr(v, 1, {len(_BYTES_PREFIX)}) END"
+    )
+    # Each row is grouped by one value, and only what comes of that is taken apart: a third faster in SQLite.
     return (
-        f"SELECT CASE WHEN {is_header} THEN substr(v, 3, 16) WHEN {is_text} THEN substr(v, 1, {len(_BYTES_PREFIX)}) END"  # noqa: S608 - names are quoted
-        f" AS key_uid, CASE WHEN {is_header} THEN substr(v, 19, 4) END AS version, count(*) AS ciphertexts"
-        f" FROM (SELECT {value} AS v FROM {source} AS t) AS stored WHERE v IS NOT NULL GROUP BY 1, 2"
+        f"SELECT CASE WHEN length(head) = {HEADER_LENGTH} THEN substr(head, 3, 16) ELSE head END AS key_uid,"  # noqa: S608 - names are quoted
+        f" CASE WHEN length(head) = {HEADER_LENGTH} THEN substr(head, 19, 4) END AS version, ciphertexts"
+        f" FROM (SELECT {head} AS head, count(*) AS ciphertexts"
+        f" FROM (SELECT {value} AS v FROM {source} AS t) AS stored WHERE v IS NOT NULL GROUP BY 1) AS heads"
     )
 
 

@@ -64,6 +64,7 @@ class Census:
         Raises:
             AlreadyExists: the key has a place of that slug.
             FailedPrecondition: it has as many as it may have.
+            Conflict: the key was changed meanwhile.
         """
         status = await self._keys.get(caller, name)
         tenant, key = status.tenant, status.key
@@ -73,6 +74,8 @@ class Census:
                 raise AlreadyExists(f"{name}/places/{wish.slug} exists")
             if len(there) >= MOST_PLACES:
                 raise FailedPrecondition(f"{name} has {MOST_PLACES} places, which is the limit")
+            # The key, too: whoever has decided by its places at this moment, or adds another, finds another revision.
+            await work.keys.replace(key)
             place = await work.places.add(
                 Place(
                     tenant=tenant.uid,
@@ -123,8 +126,11 @@ class Census:
         """
         status = await self._keys.get(caller, name.parent)
         tenant, key = status.tenant, status.key
-        if counted_at > self._now() + REPORT_SLACK:
+        now = self._now()
+        if counted_at > now + REPORT_SLACK:
             raise invalid("count_time", "must not be in the future")
+        # Whose clock is ahead has not counted later than now.
+        counted_at = min(counted_at, now)
         if len(reported) > MOST_COUNTS:
             raise invalid("counts", f"must have at most {MOST_COUNTS} entries, has {len(reported)}")
         if beyond := [version for version in reported if version > key.primary_version]:

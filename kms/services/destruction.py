@@ -209,6 +209,9 @@ class Destruction:
         async with self._storage.transaction(tenant.uid, write=True) as work:
             await work.keys.replace(planned(await lineage_of(work, key), destroyed))
             await work.key_versions.replace(destroyed)
+            # Signing takes its time, in which somebody may have found some.
+            if any(count.count for count in await work.places.counts(tenant.uid, key.uid, [version.version])):
+                raise FailedPrecondition(f"values of {name} have been counted at this moment")
             await work.receipts.add(receipt)
             await work.epochs.revoked(tenant.uid)
             reach("destroy_version.before_commit")

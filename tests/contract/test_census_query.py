@@ -45,6 +45,22 @@ def test_postgresql_counts_what_the_tally_counts(customers):
     assert sum(row[2] for row in rows) == len(values)
 
 
+def test_a_column_of_headers_that_the_database_keeps_says_the_same(customers):
+    customers.execute(
+        'ALTER TABLE "c.r""m"."customers; --" '
+        'ADD COLUMN header bytea GENERATED ALWAYS AS (substr("the ""iban""", 1, 22)) STORED'
+    )
+    fill(customers, [ciphertext(1), ciphertext(2), ciphertext(2, OTHER), b"plain text", None])
+    whole, headers = (
+        customers.execute(count_query("postgresql", TABLE, column)).fetchall() for column in (COLUMN, "header")
+    )
+    assert sorted(whole, key=repr) == sorted(headers, key=repr)
+    assert read_counts(headers, KEY) == {1: 1, 2: 1}
+    fill(customers, [to_text(ciphertext(1)).encode()])
+    with pytest.raises(InvalidRequest, match="count them with Tally"):
+        read_counts(customers.execute(count_query("postgresql", TABLE, "header")).fetchall(), KEY)
+
+
 def test_the_text_form_is_noticed_or_refused_instead_of_counted_as_none(customers):
     fill(customers, [to_text(ciphertext(1)).encode()])
     rows = customers.execute(count_query("postgresql", TABLE, COLUMN)).fetchall()
@@ -52,3 +68,13 @@ def test_the_text_form_is_noticed_or_refused_instead_of_counted_as_none(customer
         read_counts(rows, KEY)
     with pytest.raises(psycopg.errors.UndefinedFunction):
         customers.execute(count_query("postgresql", TABLE, "note"))
+
+
+def test_no_setting_of_the_server_changes_what_the_query_counts(customers):
+    fill(customers, [ciphertext(1), ciphertext(2)])
+    customers.execute("SET standard_conforming_strings = off")
+    query = count_query("postgresql", TABLE, COLUMN)
+    assert read_counts(customers.execute(query).fetchall(), KEY) == {1: 1, 2: 1}
+    fill(customers, [to_text(ciphertext(1)).encode()])
+    with pytest.raises(InvalidRequest, match="count them with Tally"):
+        read_counts(customers.execute(query).fetchall(), KEY)

@@ -7,6 +7,8 @@ import pytest
 from kms_client import Header, InvalidRequest, Suite, Tally, count_query, read_counts, to_text
 from kms_client.census import MOST_VERSIONS
 
+from kms.services.census import MOST_COUNTS
+
 KEY = uuid.UUID("11111111-2222-4333-8444-555555555555")
 OTHER = uuid.UUID("99999999-2222-4333-8444-555555555555")
 
@@ -62,9 +64,9 @@ def test_null_is_for_the_caller_to_leave_out(value):
 def test_a_column_of_forged_versions_fills_no_memory():
     made = tally(*(ciphertext(version) for version in range(1, MOST_VERSIONS + 1)))
     made.add(ciphertext(MOST_VERSIONS))
-    with pytest.raises(InvalidRequest, match="at most 10000 versions"):
+    with pytest.raises(InvalidRequest, match=f"at most {MOST_VERSIONS} versions"):
         made.add(ciphertext(MOST_VERSIONS + 1))
-    assert len(made.counts) == MOST_VERSIONS
+    assert len(made.counts) == MOST_VERSIONS == MOST_COUNTS  # what a tally holds can be reported
 
 
 @pytest.mark.parametrize("uid", ["", "payroll", "tenants/acme/keys/payroll"])
@@ -110,6 +112,18 @@ def test_the_query_notices_the_text_form_instead_of_counting_none(database, form
     fill(database, [ciphertext(1), form(to_text(ciphertext(1)))])
     rows = database.execute(count_query("sqlite", TABLE, COLUMN)).fetchall()
     with pytest.raises(InvalidRequest, match="1 values are ciphertexts in text form: count them with Tally"):
+        read_counts(rows, KEY)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_the_query_notices_the_text_form_in_a_database_of_another_encoding(encoding):
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute(f"PRAGMA encoding = '{encoding}'")
+        connection.execute("CREATE TABLE customers (iban)")
+        connection.executemany("INSERT INTO customers VALUES (?)", [(ciphertext(1),), (to_text(ciphertext(1)),)])
+        rows = connection.execute(count_query("sqlite", "customers", "iban")).fetchall()
+    connection.close()
+    with pytest.raises(InvalidRequest, match="1 values are ciphertexts in text form"):
         read_counts(rows, KEY)
 
 

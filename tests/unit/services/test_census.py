@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from kms.core.census import MOST_PLACES, REPORT_SLACK, PlaceKind
-from kms.core.errors import AlreadyExists, FailedPrecondition, InvalidRequest, NotFound
+from kms.core.errors import AlreadyExists, Conflict, FailedPrecondition, InvalidRequest, NotFound
 from kms.core.names import PlaceName, Principal
 from kms.services.census import MOST_COUNTS, NewPlace
 from kms.services.statuses import version_statuses
@@ -89,6 +89,24 @@ async def test_a_count_is_not_of_the_future_and_names_versions_that_there_are(li
     with pytest.raises(InvalidRequest, match=f"at most {MOST_COUNTS}"):
         await life.census.report(life.caller, place, life.time, dict.fromkeys(range(1, MOST_COUNTS + 2), 1))
     assert await counts(life) == {}
+
+
+async def test_a_clock_that_is_ahead_does_not_make_a_count_later_than_its_report(life: Lifespan) -> None:
+    await life.key()
+    place = await life.declare()
+    places = await life.census.report(life.caller, place, life.time + REPORT_SLACK, {1: 1})
+    assert [place.counted_at for place in places.places] == [life.time]
+    await life.census.report(life.caller, place, life.time, {1: 2})  # it holds up no later one
+    assert await counts(life) == {1: 2}
+
+
+async def test_a_new_place_is_a_change_of_its_key(life: Lifespan) -> None:
+    await life.key()
+    status = await life.keys.get(life.caller, life.name)
+    await life.declare(complete=False)
+    with pytest.raises(Conflict):  # a decision by the places that there were before, about to be stored
+        async with life.storage.transaction(status.tenant.uid, write=True) as work:
+            await work.keys.replace(status.key)
 
 
 async def test_a_place_that_is_removed_takes_the_declaration_with_it(life: Lifespan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,7 @@ from kms.core.lifecycle import KeyEvent, KeyState
 from kms.core.names import KeyName, KeyVersionName, Principal
 from kms.core.operations import Operation, OperationKind, OperationState
 from kms.core.policy import DEFAULT_WAITING, Overrides
-from kms.core.ports import Counter
+from kms.core.ports import Counter, Signer
 from kms.core.receipts import Receipt, signed_bytes
 from tests.lifespan import HORIZON, PLACE, Lifespan
 
@@ -171,6 +172,37 @@ async def test_a_count_in_quarantine_that_finds_something_holds_the_destruction(
     await life.count(v1=1)
     with pytest.raises(FailedPrecondition, match="still protects 1 values"):
         await destroy(life, 1)
+
+
+class CountedMeanwhile:
+    """A signer that has somebody count while it signs."""
+
+    def __init__(self, signer: Signer, count: Callable[[], Awaitable[None]]) -> None:
+        self._signer = signer
+        self._count = count
+
+    async def public_key(self) -> bytes:
+        return await self._signer.public_key()
+
+    async def sign(self, message: bytes) -> bytes:
+        signature = await self._signer.sign(message)
+        await self._count()
+        return signature
+
+
+async def test_a_count_while_the_receipt_is_signed_holds_the_destruction(life: Lifespan) -> None:
+    await life.key()
+    await life.encrypt()
+    await life.rotate()
+    await life.declare()
+    await life.count()
+    await life.destruction.retire_version(life.caller, life.version_name(1))
+    life.pass_time(days=31)
+    life.receipts._signer = CountedMeanwhile(life.receipts._signer, lambda: life.count(v1=1))
+    with pytest.raises(FailedPrecondition, match="counted at this moment"):
+        await destroy(life, 1)
+    assert (await life.version(1)).state is KeyState.DESTRUCTION_SCHEDULED
+    assert await receipts(life) == []
 
 
 async def test_what_has_changed_since_it_was_read_is_not_destroyed(life: Lifespan) -> None:
