@@ -21,6 +21,7 @@ import pytest
 
 from kms.core.census import Uses
 from kms.core.keyring import Kek, Tenant
+from kms.core.lease import ENDLESS
 from kms.core.names import KekUid, KeyName, Principal, TenantName, TenantUid
 from kms.core.operations import OperationKind
 from kms.core.ports import Counter, CreatedKek, KekVault, Storage
@@ -154,6 +155,7 @@ class Node:
     clock: Clock = field(default_factory=Clock)
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     uid: UUID = field(default_factory=uuid4)
+    leased: bool = True  # until its membership first looks; False: as a node that has heard nothing yet
 
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
@@ -164,6 +166,8 @@ class Node:
         self.keyrings = Keyrings(
             self.storage, self.wrapping, self.usage, self.rings, self.versions, self.uses, self.clock
         )
+        if self.leased:
+            self.keyrings.lease = ENDLESS
         self.membership = Membership(self.storage, self.keyrings, DEADLINE, "node", self.wall, self.clock)
         self.operations = Operations(
             self.storage,
@@ -199,9 +203,7 @@ class Node:
         self.woken += 1
 
     async def tenant(self, slug: str) -> Principal:
-        """Create a tenant; returns one of its principals. The first time this also joins the nodes of the database."""
-        if not self.membership.valid():
-            await self.membership.look()
+        """Create a tenant; returns one of its principals."""
         await self.tenants.create(OPERATOR, slug, "")
         return Principal(slug, "app")
 
