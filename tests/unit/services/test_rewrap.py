@@ -19,7 +19,7 @@ from kms.core.operations import Operation, OperationKind, OperationState
 from kms.core.ports import Counter, Storage
 from kms.core.suites import WRAP_STOP, Purpose
 from kms.core.wrapping import WrappedDek
-from kms.services.rewrap import LARGEST_BATCH, SMALLEST_BATCH, Cursor, Rewrap
+from kms.services.rewrap import LARGEST_BATCH, REMEMBERED, SMALLEST_BATCH, Cursor, Rewrap
 from tests.node import OPERATOR, Clock, Node
 
 pytestmark = pytest.mark.softhsm
@@ -362,11 +362,19 @@ async def test_a_batch_becomes_smaller_while_the_token_is_slow_and_larger_again(
     await story.grow(1)
     clock = Clock()
     runner = small(story, LARGEST_BATCH, clock)
-    sizes = []
-    for seconds in (0.03, 0.03, 0.03, 0.03, 0.03, 0.03, 0.015, 0.001, 0.001):
-        runner._fit(seconds, runner._size)
-        sizes.append(runner._size)
-    assert sizes == [128, 64, 32, SMALLEST_BATCH, SMALLEST_BATCH, SMALLEST_BATCH, SMALLEST_BATCH, 32, 64]
+
+    def sizes(*milliseconds: float) -> list[int]:
+        """After batches of 100 DEKs that kept the token for so long."""
+        found = []
+        for time in milliseconds:
+            runner._fit(time / 1000, 100)
+            found.append(runner._size)
+        return found
+
+    assert sizes(20, 40, 10) == [100, 100, 200]  # the quickest tells what the token can do
+    assert sizes(*[50] * REMEMBERED)[-1] == 40  # until it is forgotten
+    assert sizes(*[500] * REMEMBERED)[-1] == SMALLEST_BATCH
+    assert sizes(1) == [LARGEST_BATCH]
 
     async def slow() -> None:
         clock.now += 1.0
@@ -374,6 +382,7 @@ async def test_a_batch_becomes_smaller_while_the_token_is_slow_and_larger_again(
     runner._size = LARGEST_BATCH
     story.meddling.meanwhile = slow
     await story.node.keks.rotate(OPERATOR, ACME, 1)
+    runner._costs.clear()
     await story.run()
     assert runner._size == SMALLEST_BATCH
 
