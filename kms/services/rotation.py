@@ -40,8 +40,8 @@ T = TypeVar("T")
 class KekWork(Protocol):
     """Carries out what is due with a tenant's KEK versions, and plans the tenant."""
 
-    async def look(self, tenant: Tenant) -> None:
-        """Do all that is due now."""
+    async def look(self, tenant: Tenant, *, may_destroy: bool) -> None:
+        """Do all that is due now; nothing is destroyed without *may_destroy*."""
         ...
 
 
@@ -187,7 +187,7 @@ class Rotation:
 
     async def _look_at_keks(self, tenant: Tenant) -> bool:
         if self._keks is not None:
-            await self._keks.look(tenant)
+            await self._keks.look(tenant, may_destroy=self._may_destroy())
         return True
 
     async def _at_once(self, items: Sequence[T], work: Callable[[T], Awaitable[bool]]) -> list[T]:

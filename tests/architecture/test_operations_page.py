@@ -74,6 +74,7 @@ def test_every_metric_is_listed_with_its_type_and_labels():
     metrics.watch_health(lambda: {"token": PartHealth(HealthStatus.HEALTHY)})
     metrics.watch_token(lambda: {"unwrap": 1}, lambda: 0)
     metrics.watch_schedule(ScheduleCounts())
+    metrics.watch_lease(lambda: 1.0, lambda: 1)
     metrics.values_processed("/kms.v1.CryptoService/Encrypt", 1)
     there = {}
     for family in text_string_to_metric_families(metrics.render().decode()):

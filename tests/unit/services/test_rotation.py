@@ -546,7 +546,7 @@ class LookedAt:
         self.seen: list[str] = []
         self.failing: set[str] = set()
 
-    async def look(self, tenant: Tenant) -> None:
+    async def look(self, tenant: Tenant, *, may_destroy: bool) -> None:
         self.seen.append(tenant.slug)
         if tenant.slug in self.failing:
             raise VersionExhausted(tenant.slug)

@@ -302,7 +302,7 @@ async def test_a_node_without_a_lease_answers_nothing_that_needs_a_key_and_comes
 
 
 async def test_a_node_of_a_shared_database_answers_nothing_before_it_has_heard(node, acme, name):
-    fresh = Node(Shared(node.storage), node.vault, node.clock)
+    fresh = Node(Shared(node.storage), node.vault, node.clock, leased=False)
     with pytest.raises(StorageUnavailable):
         await fresh.fields.encrypt(acme, name, b"x", PAIRS)
     await fresh.membership.look()
