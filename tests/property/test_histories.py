@@ -1,0 +1,272 @@
+"""Random histories of every command against a model: states, primaries, decryptability and counters agree after each step.
+
+The commands, the model and the comparison are in tests/histories; here is what is drawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from storage.database import Database
+from storage.postgresql import open_postgresql
+from storage.sqlite import open_sqlite
+from tests.histories import model as m
+from tests.histories.history import History
+from tests.histories.management import POLICIES
+from tests.histories.steps import THEIRS, Statistics
+from tests.histories.use import CONTEXTS, OWN
+from tests.histories.world import Installation
+from tests.softhsm_token import Token
+
+pytestmark = [pytest.mark.softhsm]
+
+SLUGS = ("k0", "k1", "k2")
+nodes = st.integers(0, 1)
+slugs = st.sampled_from(SLUGS)
+targets = st.sampled_from(["k0"] * 6 + ["k1"] * 4 + ["k2", THEIRS])
+rarely = st.sampled_from([False] * 7 + [True])
+mostly = rarely.map(lambda rare: not rare)
+stores = st.sampled_from(m.STORES)
+contexts = st.sampled_from([*range(len(CONTEXTS) - 1)] * 3 + [len(CONTEXTS) - 1])
+numbers = st.sampled_from([0, -1, -1, -1, -2, -2, 1, 2, 9])
+ages = st.integers(0, 40)
+purposes = st.sampled_from(["ENCRYPT", "ENCRYPT", "DETERMINISTIC", "DATA_KEY"])
+policies = st.sampled_from(["", *POLICIES])
+steps = st.sampled_from(["activate", "suspend", "resume", "resume", "archive", "revoke"])
+addressed = st.sampled_from([OWN] * 6 + [*SLUGS, THEIRS])
+twists = st.sampled_from([""] * 6 + ["cut", "altered", "context"])
+periods = st.sampled_from(
+    [m.MINUTE, 2 * m.MINUTE, 11 * m.MINUTE, m.HOUR, 5 * m.HOUR, m.DAY, 3 * m.DAY, 8 * m.DAY, 12 * m.DAY, 40 * m.DAY]
+)
+RULES: dict[str, st.SearchStrategy[Any]] = {
+    "rotation": st.sampled_from([m.HOUR, 5 * m.HOUR, 7 * m.DAY]),
+    "encryption_limit": st.sampled_from([1_000, 1_000, 4_000]),
+    "quarantine": st.sampled_from([7 * m.DAY, 20 * m.DAY]),
+    "grace": st.sampled_from([m.MINUTE, m.HOUR]),
+    "cache_lifetime": st.sampled_from([m.MINUTE]),
+    "automatic_retirement": st.booleans(),
+}
+rules = st.fixed_dictionaries({}, optional=RULES)
+never = st.just(0 * m.DAY)  # only a policy says so
+policy_rules = st.fixed_dictionaries({}, optional=RULES | {"rotation": never | RULES["rotation"]})
+overrides = st.fixed_dictionaries({}, optional={name: st.none() | drawn for name, drawn in RULES.items()})
+
+
+class Machine(RuleBasedStateMachine):
+    """Draws a history."""
+
+    def __init__(self, installation: Installation, runner: asyncio.Runner, statistics: Statistics) -> None:
+        super().__init__()
+        self.history = History(installation, runner.run, statistics)
+        self.whole = False  # whether the last command and the comparison after it have passed
+
+    @initialize(purpose=purposes, large=st.booleans(), rules=rules, declared=mostly)
+    def begin(self, purpose: str, large: bool, rules: dict[str, Any], declared: bool) -> None:
+        # There is something to act on from the first command.
+        for slug in ("k0", "k1"):
+            self.history.create_key(0, slug, purpose, large_nonce=large, pending=False, policy="", rules=rules)
+            if declared:
+                self.history.declare_place(0, slug, m.STORES[0])
+                self.history.declare_complete(0, slug, complete=True)
+            purpose, rules = "ENCRYPT", {}
+
+    @invariant()
+    def agrees(self) -> None:
+        self.whole = False
+        self.history.compare()
+        self.whole = True
+
+    def teardown(self) -> None:
+        if self.whole:
+            self.history.end()
+
+    # Staff.
+
+    @rule(node=nodes, slug=slugs, purpose=purposes, large=st.booleans(), pending=rarely, policy=policies, rules=rules)
+    def create_key(
+        self, node: int, slug: str, purpose: str, large: bool, pending: bool, policy: str, rules: dict[str, Any]
+    ) -> None:
+        self.history.create_key(node, slug, purpose, large_nonce=large, pending=pending, policy=policy, rules=rules)
+
+    @rule(node=nodes, command=steps, key=targets, stale=rarely)
+    def step(self, node: int, command: str, key: str, stale: bool) -> None:
+        self.history.step(node, command, key, stale=stale)
+
+    @rule(node=nodes, key=targets, stale=rarely)
+    def rotate_key(self, node: int, key: str, stale: bool) -> None:
+        self.history.rotate_key(node, key, stale=stale)
+
+    @rule(node=nodes, key=targets, number=numbers, stale=rarely)
+    def revoke_version(self, node: int, key: str, number: int, stale: bool) -> None:
+        self.history.revoke_version(node, key, number, stale=stale)
+
+    @rule(node=nodes, key=targets, policy=st.none() | policies, rules=overrides, stale=rarely)
+    def update_key(self, node: int, key: str, policy: str | None, rules: dict[str, Any], stale: bool) -> None:
+        self.history.update_key(node, key, policy, rules, stale=stale)
+
+    @rule(node=nodes, slug=st.sampled_from(POLICIES), rules=policy_rules, create=st.booleans(), stale=rarely)
+    def change_policy(self, node: int, slug: str, rules: dict[str, Any], create: bool, stale: bool) -> None:
+        if create:
+            self.history.create_policy(node, slug, rules)
+        else:
+            self.history.update_policy(node, slug, rules, stale=stale)
+
+    @rule(node=nodes, stale=rarely)
+    def rotate_kek(self, node: int, stale: bool) -> None:
+        self.history.rotate_kek(node, stale=stale)
+
+    @rule(node=nodes)
+    def rotate_all(self, node: int) -> None:
+        self.history.rotate_all(node)
+
+    @rule(node=nodes, key=targets, store=stores, kind=st.sampled_from(["place", "place", "complete", "not", "delete"]))
+    def declare(self, node: int, key: str, store: str, kind: str) -> None:
+        match kind:
+            case "place":
+                self.history.declare_place(node, key, store)
+            case "delete":
+                self.history.delete_place(node, key, store)
+            case _:
+                self.history.declare_complete(node, key, complete=kind == "complete")
+
+    @rule(node=nodes, key=targets, store=stores, ago=st.sampled_from([0, 0, 0, 1, 2, 5, -1, -2]))
+    def report(self, node: int, key: str, store: str, ago: int) -> None:
+        self.history.report(node, key, store, ago)
+
+    @rule(node=nodes, key=slugs)
+    def report_everywhere(self, node: int, key: str) -> None:
+        self.history.report_everywhere(node, key)
+
+    @rule(node=nodes, key=targets, number=numbers)
+    def retire_version(self, node: int, key: str, number: int) -> None:
+        self.history.retire_version(node, key, number)
+
+    @rule(node=nodes, key=targets)
+    def retire_all_versions(self, node: int, key: str) -> None:
+        for number in self.history.retirable(key):
+            self.history.retire_version(node, key, number)
+
+    @rule(node=nodes, key=targets, number=numbers)
+    def cancel_retirement(self, node: int, key: str, number: int) -> None:
+        self.history.cancel_retirement(node, key, number)
+
+    @rule(node=nodes, key=targets, days=st.sampled_from([None, 10, 11, 8]), stale=rarely)
+    def schedule_key(self, node: int, key: str, days: int | None, stale: bool) -> None:
+        self.history.schedule_key(node, key, days, stale=stale)
+
+    @rule(node=nodes, key=targets, stale=rarely)
+    def cancel_key(self, node: int, key: str, stale: bool) -> None:
+        self.history.cancel_key(node, key, stale=stale)
+
+    # Applications.
+
+    @rule(node=nodes, key=targets, store=stores, context=contexts, count=st.sampled_from([0, 0, 0, 1, 3]), hears=mostly)
+    def encrypt(self, node: int, key: str, store: str, context: int, count: int, hears: bool) -> None:
+        self.history.encrypt(node, key, store, context, count, hears=hears)
+
+    @rule(node=nodes, key=targets, store=stores, count=st.sampled_from([100, 400, 700, 1_500]), hears=mostly)
+    def encrypt_many(self, node: int, key: str, store: str, count: int, hears: bool) -> None:
+        self.history.encrypt(node, key, store, 0, count, hears=hears)
+
+    @rule(node=nodes, key=targets, store=stores, context=contexts, hears=mostly)
+    def generate_data_key(self, node: int, key: str, store: str, context: int, hears: bool) -> None:
+        self.history.generate_data_key(node, key, store, context, hears=hears)
+
+    @rule(node=nodes, age=ages, addressed=addressed, twist=twists, data_key=st.none() | st.booleans(), hears=mostly)
+    def decrypt(self, node: int, age: int, addressed: str, twist: str, data_key: bool | None, hears: bool) -> None:
+        self.history.decrypt(node, age, addressed, twist, data_key=data_key, hears=hears)
+
+    @rule(
+        node=nodes,
+        age=ages,
+        addressed=addressed,
+        destination=st.sampled_from(["", "", *SLUGS]),
+        twist=twists,
+        rescuer=st.booleans(),
+        hears=mostly,
+    )
+    def reencrypt(
+        self, node: int, age: int, addressed: str, destination: str, twist: str, rescuer: bool, hears: bool
+    ) -> None:
+        self.history.reencrypt(node, age, addressed, destination, twist, rescuer=rescuer, hears=hears)
+
+    @rule(node=nodes, key=targets, rescuer=st.booleans())
+    def migrate(self, node: int, key: str, rescuer: bool) -> None:
+        self.history.migrate(node, key, rescuer=rescuer)
+
+    @rule(key=slugs, version=st.integers(0, 3))
+    def delete_values(self, key: str, version: int) -> None:
+        self.history.delete_values(key, version)
+
+    # Time.
+
+    @rule(period=periods)
+    def wait(self, period: timedelta) -> None:
+        self.history.wait(period)
+
+    @rule(node=nodes, period=periods)
+    def wait_and_work(self, node: int, period: timedelta) -> None:
+        self.history.wait(period)
+        self.history.carry_out(node, operations=True)
+
+    @rule(node=nodes, operations=mostly)
+    def carry_out(self, node: int, operations: bool) -> None:
+        self.history.carry_out(node, operations=operations)
+
+    @rule(node=nodes)
+    def restart(self, node: int) -> None:
+        self.history.restart(node)
+
+
+def live(installation: Installation, runner: asyncio.Runner, examples: int, commands: int) -> Statistics:
+    """Live so many histories of so many commands each."""
+    statistics = Statistics()
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    chosen = settings(max_examples=examples, stateful_step_count=commands, deadline=None, suppress_health_check=checks)
+    run_state_machine_as_test(lambda: Machine(installation, runner, statistics), settings=chosen)
+    print(statistics)
+    return statistics
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """The loop on which all histories of a test run, one after the other."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield runner
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def installation(request: pytest.FixtureRequest, runner: asyncio.Runner, shared_token: Token) -> Iterator[Installation]:
+    """A database of the test's own, and a token."""
+    if request.param == "sqlite":
+        where: Path | str = request.getfixturevalue("hostile").path
+        storage: Database = runner.run(open_sqlite(where))
+    else:
+        where = request.getfixturevalue("postgresql_url")
+        storage = runner.run(open_postgresql(where, 8))
+    vault = shared_token.vault()
+    runner.run(vault.start())
+    yield Installation(storage, vault, where)
+    runner.run(vault.stop())
+    runner.run(storage.close())
+
+
+def test_random_histories_agree_with_the_model(installation: Installation, runner: asyncio.Runner) -> None:
+    live(installation, runner, 30, 30)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(8 * 3600)
+def test_thousands_of_random_histories_agree_with_the_model(installation: Installation, runner: asyncio.Runner) -> None:
+    live(installation, runner, int(os.environ.get("KMS_TEST_HISTORIES", "3000")), 40)
