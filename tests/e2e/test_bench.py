@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from kms_client import Client
 
-from bench import h2load, load
+from bench import census, h2load, load
 from bench.rounds import WrongResult
 from bench.workload import SHARED, Workload, check_ciphertexts, check_encrypted, check_plaintexts
 from tests.daemon import Service
@@ -64,6 +65,35 @@ def test_the_same_work_is_measured_by_openbao():
     assert ratio(done.stdout, "OpenBao, batches of 249 (its default limit)") > 0
     assert ratio(done.stdout, "OpenBao, batches of 10,000 (limit raised)") > 0
     assert len(re.findall(r"^  (?:met   |missed)  .* aim at least 3$", done.stdout, re.MULTILINE)) == 4
+
+
+@pytest.mark.postgresql
+@pytest.mark.skipif(not census.POSTGRESQL.is_dir(), reason="PostgreSQL's server is not installed (Debian: postgresql)")
+def test_counting_is_measured_beside_a_bare_scan_on_both_databases():
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.census", "2000", "--rounds", "2"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for variant in (census.SCAN, census.QUERY, census.HEADERS, census.NUMBERS, census.TALLY):
+        assert len(re.findall(rf"^  {variant} +[\d,]+ +[\d,.]+ +[\d.]+ +[\d.]+$", done.stdout, re.MULTILINE)) == 2
+
+
+def test_a_count_that_is_not_what_was_stored_is_noticed():
+    def rows(query: str) -> census.Rows:
+        return [(3, 3 * census.LENGTH)] if query == census.BARE else [(1, 2)]
+
+    column = census.Column("sqlite", uuid4(), {1: 3}, rows, lambda: iter(()))
+    with pytest.raises(WrongResult, match="instead of"):
+        column.check(dict(rows(census.BY_VERSION)))
+    with pytest.raises(WrongResult, match="the scan answers"):
+        column.check_scan([(3, 2 * census.LENGTH)])
+    column.check({1: 3})
+    column.check_scan(rows(census.BARE))
 
 
 def test_without_its_load_generator_it_says_what_to_install():

@@ -5,14 +5,20 @@ It never overwrites one. What a release wrote, every later one has to read, so a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from kms.core.ciphertext import to_text
 from kms.core.names import KekUid, KeyUid, TenantUid
+from kms.core.receipts import JsonValue, body_of, signed_bytes
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import DekPlace, WrapMechanism, WrappedDek, binding, kw_bind_input
 from kms.crypto.aead import cipher_for
@@ -123,6 +129,49 @@ def wraps() -> list[dict[str, Any]]:
     return cases
 
 
+def receipts() -> list[dict[str, Any]]:
+    """Sign a receipt of each act with a key that is then forgotten: signatures differ from run to run."""
+    key = generate_private_key(SECP256R1())
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    common: dict[str, JsonValue] = {
+        "format": 1,
+        "tenant_uid": TENANTS[0],
+        "destroyed_at": "2026-04-02T03:04:05.678901Z",
+        "scheduled_at": "2026-03-01T12:30:00.000000Z",
+        "backup_horizon_seconds": 2_592_000,
+        "signing_key_sha256": hashlib.sha256(public).hexdigest(),
+        "uid": KEYS[0],
+    }
+    name = "tenants/acme/keys/payroll"
+    version: dict[str, JsonValue] = {
+        "act": "key version destroyed",
+        "subject": f"{name}/versions/3",
+        "version": 3,
+        "purpose": "ENCRYPT",
+        "suite": "AES_256_GCM",
+        "created_at": "2026-01-01T00:00:00.000000Z",
+        "reason": "retired by tenants/acme/principals/officer",
+        "kek_version": 2,
+        "encryptions_reserved": 4096,
+        "uses_refused": 0,
+        "places_complete_since": "2026-01-01T00:00:00.000000Z",
+        "places_declared_by": "tenants/acme/principals/officer",
+    }
+    ended: dict[str, JsonValue] = {
+        "act": "key destroyed",
+        "subject": name,
+        "versions": 12,
+        "reason": 'Vertrag "Löhne 2025" beendet',
+    }
+    cases = []
+    for fields in ({**common, **version}, {**common, **ended}):
+        body = body_of(fields)
+        signature = key.sign(signed_bytes(body), ECDSA(SHA256()))
+        case = {"subject": fields["subject"], "body": body, "signed": signed_bytes(body).hex()}
+        cases.append({**case, "signature": signature.hex(), "public_key": public.hex()})
+    return cases
+
+
 def main(folder: Path) -> None:
     """Write every file; the first that exists stops it before anything is written."""
     files = {name: ("Decrypting each ciphertext gives its plaintext.", ciphertexts(s)) for s, name in FILES.items()}
@@ -131,6 +180,10 @@ def main(folder: Path) -> None:
     texts = [{"bytes": data.hex(), "text": to_text(data)} for data in TEXTS]
     files["texts.json"] = ("The text form of bytes.", texts)
     files["wraps.json"] = ("What the wrap of a DEK is bound to, and its blob.", wraps())
+    files["receipts.json"] = (
+        "Receipts of destruction, what is signed of each, and the key that verifies it.",
+        receipts(),
+    )
     for name in files:
         if (folder / name).exists():
             raise FileExistsError(f"{name} exists; golden files are never rewritten")

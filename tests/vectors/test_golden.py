@@ -6,15 +6,19 @@ import hashlib
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from kms_client import DestructionReceipt, verify_receipt
 
 from kms.core.ciphertext import Header, from_text, to_text
 from kms.core.errors import CannotDecrypt
 from kms.core.names import KekUid, KeyUid, TenantUid
+from kms.core.receipts import body_of, signed_bytes
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import DekPlace, WrapMechanism, WrappedDek, binding, kw_bind_input
 from kms.crypto.aead import cipher_for
@@ -26,6 +30,7 @@ DIGESTS = {
     "aes-siv.json": "fc0a50a94580caee9110cab2a4ca64df9125b6b2694768072473a0677abc81a9",
     "contexts.json": "f006a53442c99ebc205775af3017406a6613039f47e36ad201619e2f770e1f42",
     "headers.json": "1ae7985db2bd43c2edb047e62be35cd325d24b88215630de27b22646c946ab0f",
+    "receipts.json": "ceba7859b241402364c56175c1cd26c8dfeb6f4d6efbf5e159a3fb26b30cee68",
     "texts.json": "a8320f186597ba7713bf83e16fd172b45d2e14bdba64bfff81d84bc3b20d5356",
     "wraps.json": "0831fc9b4779ed2fe3d46fbc3c4694726809977c233bd1858c6849d4a341d953",
     "xaes-256-gcm.json": "70267b2b3d9cf23e817e15aabc0e4d9a75505cebea3f5b9fb2cc17a06a926ab6",
@@ -48,6 +53,7 @@ def test_the_files_hold_as_many_cases_as_were_made():
         "aes-siv.json": 5,
         "contexts.json": 9,
         "headers.json": 3,
+        "receipts.json": 2,
         "texts.json": 6,
         "wraps.json": 3,
         "xaes-256-gcm.json": 5,
@@ -94,6 +100,17 @@ def test_a_golden_header(case: dict[str, Any]):
     header = header_of(case)
     assert header.encode().hex() == case["header"]
     assert Header.parse(bytes.fromhex(case["header"]) + bytes(100)) == header
+
+
+@pytest.mark.parametrize("case", read("receipts.json"), ids=lambda case: case["subject"])
+def test_a_golden_receipt(case: dict[str, Any]):
+    key = load_der_public_key(bytes.fromhex(case["public_key"]))
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    receipt = DestructionReceipt(case["subject"], case["body"], bytes.fromhex(case["signature"]), datetime.now(UTC))
+    fields = verify_receipt(receipt, pem)
+    assert body_of(fields) == case["body"]
+    assert signed_bytes(case["body"]).hex() == case["signed"]
+    assert fields["signing_key_sha256"] == hashlib.sha256(bytes.fromhex(case["public_key"])).hexdigest()
 
 
 @pytest.mark.parametrize("case", read("texts.json"), ids=lambda case: f"{len(case['bytes']) // 2} bytes")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from kms.core.lifecycle import KeyEvent
+from kms.core.operations import OperationState
 from kms.core.suites import RULES, Suite
+from tests.lifespan import Lifespan
 from tests.vectors.golden_format import FOLDER, context_of, read
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text(encoding="utf-8")
@@ -94,3 +100,65 @@ def test_the_table_of_suites_says_what_the_code_does(suite: Suite):
 
 def test_the_page_names_every_golden_file():
     assert [path.name for path in FOLDER.iterdir() if f"`{path.name}`" not in PAGE] == []
+
+
+def fields_of(act: str) -> set[str]:
+    """Return the names that the page lists for a receipt of this act."""
+    common = PAGE.partition("In all receipts stand:")[2].partition("Beside them")[0]
+    return {
+        *re.findall(r"^\| `(\w+)` \|", common, re.MULTILINE),
+        *re.findall(rf"^\| {act} \| `(\w+)` \|", PAGE, re.MULTILINE),
+    }
+
+
+@pytest.mark.parametrize("case", read("receipts.json"), ids=lambda case: case["subject"])
+def test_the_page_lists_the_fields_of_the_golden_receipts(case: dict[str, str]):
+    fields = json.loads(case["body"])
+    assert set(fields) == fields_of(fields["act"])
+    assert f"`{fields['act']}`" in PAGE
+
+
+@pytest.mark.softhsm
+async def test_the_page_lists_the_fields_of_a_version_that_is_destroyed(life: Lifespan):
+    await life.key()
+    await life.rotate()
+    await life.destruction.retire_version(life.caller, life.version_name(1))
+    life.pass_time(days=31)
+    ring = await life.ring()
+    await life.destruction.destroy_version(ring.tenant, ring.key, await life.version(1))
+    assert await destroyed(life) == fields_of("key version destroyed")
+
+
+@pytest.mark.softhsm
+async def test_the_page_lists_the_fields_of_a_key_that_is_destroyed(life: Lifespan):
+    await life.key()
+    await life.end_use(KeyEvent.ARCHIVE)
+    life.pass_time(minutes=2)
+    await life.destruction.schedule_key(life.caller, life.name, "", "contract ended", None)
+    life.pass_time(days=31)
+    ring = await life.ring()
+    await life.destruction.destroy_key(ring.tenant, ring.key)
+    async with life.storage.transaction(ring.tenant.uid) as work:
+        operation = await work.operations.find(ring.tenant.uid, "destroy_key", str(life.name), OperationState.RUNNING)
+    assert operation is not None
+    while not (await life.erasure.batch(operation)).finished:
+        pass
+    assert await destroyed(life) == fields_of("key destroyed")
+
+
+async def destroyed(life: Lifespan) -> set[str]:
+    """Return the names in the only receipt that there is."""
+    [receipt] = await life.receipts.list_below(life.caller, life.name, "", 10)
+    return set(json.loads(receipt.body))
+
+
+@pytest.mark.parametrize("case", read("receipts.json"), ids=lambda case: case["subject"])
+def test_a_receipt_is_verified_by_the_command_of_the_page(case: dict[str, str], tmp_path: Path):
+    (command,) = re.findall(r"^    (\{ printf .*)$", PAGE, re.MULTILINE)
+    key = load_der_public_key(bytes.fromhex(case["public_key"]))
+    (tmp_path / "signing-key.pem").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (tmp_path / "receipt.sig").write_bytes(bytes.fromhex(case["signature"]))
+    for body, verdict in ((case["body"], "Verified OK"), (case["body"] + " ", "Verification failure")):
+        (tmp_path / "body").write_text(body, encoding="utf-8")
+        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.stdout.splitlines()[0] == verdict
