@@ -140,11 +140,8 @@ class Census:
             # A count that a clock made which has gone back since, tells nothing and holds up nobody.
             if place.counted_at is not None and counted_at < place.counted_at <= self._now() + REPORT_SLACK:
                 raise FailedPrecondition(f"{name} has a newer count")
-            stored = {
-                count.version: count
-                for count in await work.places.counts(tenant.uid, key.uid)
-                if count.place == place.slug
-            }
+            counts = await work.places.counts(tenant.uid, key.uid, place=place.slug)
+            stored = {count.version: count for count in counts}
             place = await work.places.replace(replace(place, counted_at=counted_at, reported_by=str(caller)))
             merged = _merged(place, stored, reported, counted_at)
             await work.places.put_counts(merged)
