@@ -77,6 +77,7 @@ class Steps:
             self.hear(index)
         # Nobody's application: what it decrypts is never recorded as a use, so that looking changes nothing.
         self.observer = self._member()
+        self.observed: datetime | None = None  # when it last heard from the database
         self.touched: set[str] = set()
         self._choice = random.Random(0)
 
@@ -140,7 +141,9 @@ class Steps:
             self._compare_versions(self.model.keys[slug], records)
         if self.touched:
             self._compare_keks(self.run(self.installation.kek_records(self.tenant)))
+        if self.touched or self.observed != self.model.now:
             self.run(self.observer.membership.look())
+            self.observed = self.model.now
         self.touched.clear()
         values = self.model.values
         self.decrypt_all([*values[-2:], *self._choice.sample(values[:-2], min(len(values[:-2]), SAMPLE - 2))])
