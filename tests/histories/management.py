@@ -43,8 +43,10 @@ class Management(Steps):
         reasons = {"AlreadyExists"} if slug in self.model.keys else set()
         reasons |= {"InvalidRequest"} if policy and policy not in self.model.policies else set()
         call = self.seated(node).member.keys.create(APPLICATION, TENANT, wish)
-        if self.expect("create key", call, unless(reasons)).error:
+        answer = self.expect("create key", call, unless(reasons))
+        if answer.error:
             return
+        self.uids[slug] = answer.value.key.uid
         now, state = self.model.now, m.PENDING if pending else m.ACTIVE
         key = Key(slug, purpose, state, {1: Version(1, state)}, now, now, policy, dict(rules))
         self.model.keys[slug] = key
@@ -211,7 +213,7 @@ class Management(Steps):
     def _retire_automatically(self, key: Key) -> None:
         if not self.model.rules(key).automatic_retirement:
             return
-        stored = self.run(self.installation.records()).versions[key.slug]
+        stored = self.run(self.installation.records(self.tenant)).versions[key.slug]
         for version in key.versions.values():
             zero = key.zero(version, self.model.now) if version.state in m.RETIRABLE else False
             if zero or (zero is None and stored[version.number].state.value == m.LEAVING):

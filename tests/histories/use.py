@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Coroutine
 from itertools import groupby
 from typing import Any
 
+from kms.core.census import Uses
+from kms.core.ports import Counter
 from tests.histories import model as m
 from tests.histories.management import Management
 from tests.histories.model import Expected, Key, Value, Version, unless
@@ -151,7 +153,7 @@ class Use(Management):
         if value is None:
             return
         if data_key is None:
-            data_key = self.model.keys[value.key].purpose == "DATA_KEY"
+            data_key = self.holds_data_keys(value.key)
         target = value.key if addressed == OWN else addressed
         caller, name = self.named(target)
         seat, views, in_time = self._believed(node, hears=hears)
@@ -176,6 +178,10 @@ class Use(Management):
             assert answer.value.primary in {value.version >= number for number in last}
             self._decrypted(value)
         self._after_use(seat, views, {target}, answer, value)
+
+    def holds_data_keys(self, target: str) -> bool:
+        key = self.model.keys.get(target)
+        return key is not None and key.purpose == "DATA_KEY"
 
     def value(self, index: int) -> Value | None:
         """Return a value by its age, 0 for the newest."""
@@ -337,17 +343,20 @@ class Use(Management):
         for slug in targets & self.model.keys.keys():
             self.touched.add(slug)
             key = self.model.keys[slug]
-            _, found = self.run(self.observer.keys.list_versions(APPLICATION, self.key_name(slug), 0, 1_000))
-            for status in found:
-                version = key.versions[status.version.version]
-                if status.uses.refused > version.refusals:
+            for version, uses in zip(key.versions.values(), self.run(self._uses_of(key)), strict=True):
+                if uses.refused > version.refusals:
                     assert self._leaves(views, slug, version), "a use outside of quarantine was reported"
-                    version.refusals, version.refused = status.uses.refused, self.model.now
-                decrypted = status.uses.last_decrypted_at
+                    version.refusals, version.refused = uses.refused, self.model.now
+                decrypted = uses.last_decrypted_at
                 if moved and answer.error and decrypted is not None and decrypted > self.model.now:
                     version.decrypted = self.model.now  # it was opened before the call failed
         if answer.error == "WrongKeyState" and len(views) == 1:
             self._check_reported(targets, values)
+
+    async def _uses_of(self, key: Key) -> list[Uses]:
+        return await self.installation.storage.uses(
+            [Counter(self.tenant, self.uids[key.slug], number) for number in key.versions]
+        )
 
     @staticmethod
     def _leaves(views: Views, slug: str, version: Version) -> bool:

@@ -13,7 +13,7 @@ import psycopg
 
 from kms.core.clock import ClockWatch
 from kms.core.keyring import Kek, Key, KeyVersion, Tenant
-from kms.core.names import KeyName, Principal, TenantName
+from kms.core.names import KeyName, Principal, TenantName, TenantUid
 from kms.core.operations import OperationKind
 from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
@@ -120,8 +120,9 @@ class Member:
 
     async def carry_out(self, *, operations: bool) -> None:
         """Do all that is due at this moment, and all long work or none."""
-        while await _exhaust(self.rotation.step) | (operations and await _exhaust(self.operations.step)):
-            pass
+        await _exhaust(self.rotation.step)
+        while operations and await _exhaust(self.operations.step):
+            await _exhaust(self.rotation.step)
 
 
 async def _exhaust(step: Callable[[], Awaitable[bool]]) -> bool:
@@ -134,11 +135,17 @@ async def _exhaust(step: Callable[[], Awaitable[bool]]) -> bool:
 
 @dataclass(frozen=True)
 class Records:
-    """A tenant as it is stored."""
+    """A tenant's keys as they are stored."""
 
-    tenant: Tenant
     keys: dict[str, Key]
     versions: dict[str, dict[int, KeyVersion]]
+
+
+@dataclass(frozen=True)
+class KekRecords:
+    """A tenant and its KEK versions as they are stored, and how many DEKs each wraps."""
+
+    tenant: Tenant
     keks: dict[int, Kek]
     wrapped: dict[int, int]
 
@@ -151,27 +158,28 @@ class Installation:
     vault: Pkcs11Vault
     where: Path | str  # a file of SQLite, or a URI of PostgreSQL
 
-    async def founded(self, clocks: Clocks) -> None:
+    async def founded(self, clocks: Clocks) -> TenantUid:
         """Make the tenant, after all that an earlier history has left is gone."""
         self._empty()
-        await Member(self.storage, self.vault, clocks, "founder").tenants.create(OPERATOR, TENANT.tenant, "")
+        founder = Member(self.storage, self.vault, clocks, "founder")
+        return (await founder.tenants.create(OPERATOR, TENANT.tenant, "")).uid
 
-    async def records(self) -> Records:
-        async with self.storage.transaction() as work:
-            tenant = await work.tenants.get(TENANT.tenant)
-            assert tenant is not None
-            uid = tenant.uid
-            keys = await work.keys.list_by_slug(uid, "", 100)
-            versions = {key.slug: await work.key_versions.list_by_version(uid, key.uid, 0, 1_000) for key in keys}
-            keks = await work.keks.list_by_version(uid, 0, 100)
-            wrapped = await work.key_versions.count_by_kek(uid)
+    async def records(self, tenant: TenantUid) -> Records:
+        async with self.storage.transaction(tenant) as work:
+            keys = await work.keys.list_by_slug(tenant, "", 100)
+            versions = {key.slug: await work.key_versions.list_by_version(tenant, key.uid, 0, 1_000) for key in keys}
         return Records(
-            tenant,
             {key.slug: key for key in keys},
             {slug: {version.version: version for version in found} for slug, found in versions.items()},
-            {kek.version: kek for kek in keks},
-            wrapped,
         )
+
+    async def kek_records(self, tenant: TenantUid) -> KekRecords:
+        async with self.storage.transaction(tenant) as work:
+            found = await work.tenants.by_uid(tenant)
+            keks = await work.keks.list_by_version(tenant, 0, 1_000)
+            wrapped = await work.key_versions.count_by_kek(tenant)
+        assert found is not None
+        return KekRecords(found, {kek.version: kek for kek in keks}, wrapped)
 
     def _empty(self) -> None:
         """Delete all rows past the daemon."""

@@ -25,7 +25,7 @@ from tests.histories import model as m
 from tests.histories.history import History
 from tests.histories.management import POLICIES
 from tests.histories.steps import THEIRS, Statistics
-from tests.histories.use import CONTEXTS, OWN
+from tests.histories.use import BAD_CONTEXT, OWN
 from tests.histories.world import Installation
 from tests.softhsm_token import Token
 
@@ -38,14 +38,17 @@ targets = st.sampled_from(["k0"] * 6 + ["k1"] * 4 + ["k2", THEIRS])
 rarely = st.sampled_from([False] * 7 + [True])
 mostly = rarely.map(lambda rare: not rare)
 stores = st.sampled_from(m.STORES)
-contexts = st.sampled_from([*range(len(CONTEXTS) - 1)] * 3 + [len(CONTEXTS) - 1])
-numbers = st.sampled_from([0, -1, -1, -1, -2, -2, 1, 2, 9])
+contexts = st.sampled_from([*range(BAD_CONTEXT)] * 4 + [BAD_CONTEXT])
+numbers = st.sampled_from([0, -1, -1, -1, -2, -2, 1, 2, 9])  # from 1, or counted back from the primary one
 ages = st.integers(0, 40)
 purposes = st.sampled_from(["ENCRYPT", "ENCRYPT", "DETERMINISTIC", "DATA_KEY"])
 policies = st.sampled_from(["", *POLICIES])
-steps = st.sampled_from(["activate", "suspend", "resume", "resume", "archive", "revoke"])
+commands = st.sampled_from(["activate", "suspend", "resume", "resume", "archive", "revoke"])
+places = st.sampled_from(["place", "place", "complete", "not complete", "delete"])
 addressed = st.sampled_from([OWN] * 6 + [*SLUGS, THEIRS])
 twists = st.sampled_from([""] * 6 + ["cut", "altered", "context"])
+fitting = st.sampled_from([None] * 8 + [True, False])  # the method for the key's purpose, or one of the two
+sizes = st.sampled_from([0] * 6 + [1, 3, 3, 400, 700, 1_500])  # 0: one value, by the method for one
 periods = st.sampled_from(
     [m.MINUTE, 2 * m.MINUTE, 11 * m.MINUTE, m.HOUR, 5 * m.HOUR, m.DAY, 3 * m.DAY, 8 * m.DAY, 12 * m.DAY, 40 * m.DAY]
 )
@@ -71,14 +74,16 @@ class Machine(RuleBasedStateMachine):
         self.history = History(installation, runner.run, statistics)
         self.whole = False  # whether the last command and the comparison after it have passed
 
-    @initialize(purpose=purposes, large=st.booleans(), rules=rules, declared=mostly)
-    def begin(self, purpose: str, large: bool, rules: dict[str, Any], declared: bool) -> None:
+    @initialize(purpose=purposes, large=st.booleans(), rules=rules, declared=mostly, values=st.integers(0, 2))
+    def begin(self, purpose: str, large: bool, rules: dict[str, Any], declared: bool, values: int) -> None:
         # There is something to act on from the first command.
         for slug in ("k0", "k1"):
             self.history.create_key(0, slug, purpose, large_nonce=large, pending=False, policy="", rules=rules)
             if declared:
                 self.history.declare_place(0, slug, m.STORES[0])
                 self.history.declare_complete(0, slug, complete=True)
+            for _ in range(values):
+                self.encrypt(0, slug, m.STORES[0], 1, 0, data_key=None, hears=True)
             purpose, rules = "ENCRYPT", {}
 
     @invariant()
@@ -99,8 +104,8 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         self.history.create_key(node, slug, purpose, large_nonce=large, pending=pending, policy=policy, rules=rules)
 
-    @rule(node=nodes, command=steps, key=targets, stale=rarely)
-    def step(self, node: int, command: str, key: str, stale: bool) -> None:
+    @rule(node=nodes, command=commands, key=targets, stale=rarely)
+    def change_state(self, node: int, command: str, key: str, stale: bool) -> None:
         self.history.step(node, command, key, stale=stale)
 
     @rule(node=nodes, key=targets, stale=rarely)
@@ -130,7 +135,7 @@ class Machine(RuleBasedStateMachine):
     def rotate_all(self, node: int) -> None:
         self.history.rotate_all(node)
 
-    @rule(node=nodes, key=targets, store=stores, kind=st.sampled_from(["place", "place", "complete", "not", "delete"]))
+    @rule(node=nodes, key=targets, store=stores, kind=places)
     def declare(self, node: int, key: str, store: str, kind: str) -> None:
         match kind:
             case "place":
@@ -140,22 +145,17 @@ class Machine(RuleBasedStateMachine):
             case _:
                 self.history.declare_complete(node, key, complete=kind == "complete")
 
-    @rule(node=nodes, key=targets, store=stores, ago=st.sampled_from([0, 0, 0, 1, 2, 5, -1, -2]))
-    def report(self, node: int, key: str, store: str, ago: int) -> None:
-        self.history.report(node, key, store, ago)
+    @rule(node=nodes, key=targets, store=stores, ago=st.sampled_from([0, 0, 1, 2, 5, -1, -2]), everywhere=st.booleans())
+    def report(self, node: int, key: str, store: str, ago: int, everywhere: bool) -> None:
+        if everywhere:
+            self.history.report_everywhere(node, key)
+        else:
+            self.history.report(node, key, store, ago)
 
-    @rule(node=nodes, key=slugs)
-    def report_everywhere(self, node: int, key: str) -> None:
-        self.history.report_everywhere(node, key)
-
-    @rule(node=nodes, key=targets, number=numbers)
-    def retire_version(self, node: int, key: str, number: int) -> None:
-        self.history.retire_version(node, key, number)
-
-    @rule(node=nodes, key=targets)
-    def retire_all_versions(self, node: int, key: str) -> None:
-        for number in self.history.retirable(key):
-            self.history.retire_version(node, key, number)
+    @rule(node=nodes, key=targets, number=numbers, all_at_once=st.booleans())
+    def retire_version(self, node: int, key: str, number: int, all_at_once: bool) -> None:
+        for one in self.history.retirable(key) if all_at_once else [number]:
+            self.history.retire_version(node, key, one)
 
     @rule(node=nodes, key=targets, number=numbers)
     def cancel_retirement(self, node: int, key: str, number: int) -> None:
@@ -171,19 +171,18 @@ class Machine(RuleBasedStateMachine):
 
     # Applications.
 
-    @rule(node=nodes, key=targets, store=stores, context=contexts, count=st.sampled_from([0, 0, 0, 1, 3]), hears=mostly)
-    def encrypt(self, node: int, key: str, store: str, context: int, count: int, hears: bool) -> None:
-        self.history.encrypt(node, key, store, context, count, hears=hears)
+    @rule(node=nodes, key=targets, store=stores, context=contexts, count=sizes, data_key=fitting, hears=mostly)
+    def encrypt(
+        self, node: int, key: str, store: str, context: int, count: int, data_key: bool | None, hears: bool
+    ) -> None:
+        if data_key is None:
+            data_key = self.history.holds_data_keys(key)
+        if data_key:
+            self.history.generate_data_key(node, key, store, context, hears=hears)
+        else:
+            self.history.encrypt(node, key, store, context, count, hears=hears)
 
-    @rule(node=nodes, key=targets, store=stores, count=st.sampled_from([100, 400, 700, 1_500]), hears=mostly)
-    def encrypt_many(self, node: int, key: str, store: str, count: int, hears: bool) -> None:
-        self.history.encrypt(node, key, store, 0, count, hears=hears)
-
-    @rule(node=nodes, key=targets, store=stores, context=contexts, hears=mostly)
-    def generate_data_key(self, node: int, key: str, store: str, context: int, hears: bool) -> None:
-        self.history.generate_data_key(node, key, store, context, hears=hears)
-
-    @rule(node=nodes, age=ages, addressed=addressed, twist=twists, data_key=st.none() | st.booleans(), hears=mostly)
+    @rule(node=nodes, age=ages, addressed=addressed, twist=twists, data_key=fitting, hears=mostly)
     def decrypt(self, node: int, age: int, addressed: str, twist: str, data_key: bool | None, hears: bool) -> None:
         self.history.decrypt(node, age, addressed, twist, data_key=data_key, hears=hears)
 
@@ -201,26 +200,22 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         self.history.reencrypt(node, age, addressed, destination, twist, rescuer=rescuer, hears=hears)
 
-    @rule(node=nodes, key=targets, rescuer=st.booleans())
-    def migrate(self, node: int, key: str, rescuer: bool) -> None:
-        self.history.migrate(node, key, rescuer=rescuer)
-
-    @rule(key=slugs, version=st.integers(0, 3))
-    def delete_values(self, key: str, version: int) -> None:
-        self.history.delete_values(key, version)
+    @rule(node=nodes, key=targets, rescuer=st.booleans(), version=st.integers(0, 3), delete=rarely)
+    def migrate(self, node: int, key: str, rescuer: bool, version: int, delete: bool) -> None:
+        if delete:
+            self.history.delete_values(key, version)
+        else:
+            self.history.migrate(node, key, rescuer=rescuer)
 
     # Time.
 
-    @rule(period=periods)
-    def wait(self, period: timedelta) -> None:
+    @rule(node=nodes, period=periods, work=mostly)
+    def wait(self, node: int, period: timedelta, work: bool) -> None:
         self.history.wait(period)
+        if work:
+            self.history.carry_out(node, operations=True)
 
-    @rule(node=nodes, period=periods)
-    def wait_and_work(self, node: int, period: timedelta) -> None:
-        self.history.wait(period)
-        self.history.carry_out(node, operations=True)
-
-    @rule(node=nodes, operations=mostly)
+    @rule(node=nodes, operations=st.booleans())
     def carry_out(self, node: int, operations: bool) -> None:
         self.history.carry_out(node, operations=operations)
 
@@ -229,11 +224,11 @@ class Machine(RuleBasedStateMachine):
         self.history.restart(node)
 
 
-def live(installation: Installation, runner: asyncio.Runner, examples: int, commands: int) -> Statistics:
+def live(installation: Installation, runner: asyncio.Runner, histories: int, commands: int) -> Statistics:
     """Live so many histories of so many commands each."""
     statistics = Statistics()
-    checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    chosen = settings(max_examples=examples, stateful_step_count=commands, deadline=None, suppress_health_check=checks)
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+    chosen = settings(max_examples=histories, stateful_step_count=commands, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(lambda: Machine(installation, runner, statistics), settings=chosen)
     print(statistics)
     return statistics
