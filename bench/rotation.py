@@ -35,7 +35,9 @@ from bench.rounds import Figures, Sample, WrongResult
 from bench.service import kmsd
 from kms.clock import boottime
 from kms.core.clock import ClockWatch
+from kms.core.lease import ENDLESS
 from kms.core.names import KeyName, Principal
+from kms.core.rotation import KekPolicy
 from kms.core.suites import Purpose, Suite
 from kms.crypto.cache import DekCache
 from kms.daemon import Parts, opened_parts
@@ -45,9 +47,11 @@ from kms.services.fields import Fields
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings
 from kms.services.keys import Keys, NewKey
+from kms.services.operations import Operations
 from kms.services.rotating import Rotator
 from kms.services.rotation import AT_ONCE, BATCH, SHARE, Rotation
 from kms.services.tenants import Tenants
+from kms.services.uses import UseRecorder
 from kms.settings import PostgresqlStorage, Secret, Settings, load
 from storage.migrate import upgrade
 from tests.postgresql_server import PostgresqlServer
@@ -149,12 +153,15 @@ class Bench:
         self.wall = Wall()
         self.storage = parts.storage
         self.rotator = Rotator(parts.storage, parts.wrapping, self.wall)
-        keks = Keks(parts.storage, parts.vault, parts.usage, self.wall)
+        operations = Operations(parts.storage, {}, uuid4(), self.wall)
+        keks = Keks(parts.storage, parts.vault, parts.usage, operations, KekPolicy(), self.wall)
         self.tenants = Tenants(parts.storage, keks, self.wall)
         rings, versions = (DekCache[Any, Any](100, 3600.0, time.monotonic) for _ in range(2))
-        keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions)
-        self.keys = Keys(parts.storage, self.tenants, keyrings, self.rotator, parts.usage, self.wall)
-        self.fields = Fields(keyrings, 1)
+        uses = UseRecorder(parts.storage, self.wall)
+        keyrings = Keyrings(parts.storage, parts.wrapping, parts.usage, rings, versions, uses, boottime)
+        keyrings.lease = ENDLESS  # no other node is there
+        self.keys = Keys(parts.storage, self.tenants, keyrings, self.rotator, self.wall)
+        self.fields = Fields(keyrings, 1, "rotation")
 
     async def make(self, count: int) -> str:
         """Make a tenant, *count* keys and one more that stays in memory; returns the PKCS#11 id of its KEK."""

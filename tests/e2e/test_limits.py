@@ -15,6 +15,8 @@ LEFT = 5
 
 
 def test_a_version_refuses_exactly_at_its_limit_and_works_again_after_a_rotation(installation: Installation) -> None:
+    with installation.config.open("a") as config:
+        config.write("\n[rotation]\nenabled = false\n")  # or the key would be rotated before
     daemon = installation.start()
     with installation.tenant("acme") as client:
         client.create_key("tenants/acme", "busy", purpose=Purpose.ENCRYPT)
