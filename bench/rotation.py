@@ -200,7 +200,7 @@ class Bench:
         Raises:
             WrongResult: one was not.
         """
-        _, keys = await self.keys.list_by_slug(CALLER, CACHED.parent, "", count + 2)
+        keys = [status.key for status in await self.keys.list_by_slug(CALLER, CACHED.parent, "", count + 2)]
         if [key.primary_version for key in keys] != [primary] * (count + 1):
             raise WrongResult("a key has not as many versions as it had times to be rotated")
 

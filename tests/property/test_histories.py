@@ -230,7 +230,7 @@ def live(installation: Installation, runner: asyncio.Runner, histories: int, com
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     chosen = settings(max_examples=histories, stateful_step_count=commands, deadline=None, suppress_health_check=slow)
     run_state_machine_as_test(lambda: Machine(installation, runner, statistics), settings=chosen)
-    print(statistics)
+    print(statistics)  # noqa: T201  what has run, for whoever reads the run
     return statistics
 
 
