@@ -77,6 +77,11 @@ class Ring:
     generation: Generation = field(default_factory=Generation, compare=False)
     changes: int = field(default=0, compare=False)
     stops: int = field(default=0, compare=False)
+    # All that the primary version's wrap is bound to: a changed record finds no DEK that was unwrapped for another place.
+    place: DekPlace = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", self.key.place(self.key.primary_version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +181,16 @@ class Keyrings:
             HsmUnavailable, StorageUnavailable, CorruptRecord: it could not be loaded.
         """
         try:
-            return await self._primary(ring)
+            version = await self._load(ring, ring.key.primary_version, Use.ENCRYPT)
         except WrongKeyState:
             fresh = await self._permitted(ring, Use.ENCRYPT, again=True)
             if fresh.key.primary_version == ring.key.primary_version:
                 raise
-        # Another node has put a newer one in its place, of which this node has not heard yet.
-        return await self._primary(fresh)
+            # Another node has put a newer one in its place, of which this node has not heard yet.
+            version = await self._load(fresh, fresh.key.primary_version, Use.ENCRYPT)
+        if version is None:
+            raise CorruptRecord(f"the primary version of {ring.key.name(ring.tenant)} is not there")
+        return version
 
     async def named(self, ring: Ring, header: Header, use: Use, count: int = 1) -> ReadyVersion:
         """Return the version that the header of *count* ciphertexts names.
@@ -298,16 +306,8 @@ class Keyrings:
         self._usage_of(ring, key.primary_version)  # a limit that has changed holds from here on
         return ring
 
-    async def _primary(self, ring: Ring) -> ReadyVersion:
-        number = ring.key.primary_version
-        version = await self._load(ring, number, Use.ENCRYPT)
-        if version is None:
-            raise CorruptRecord(f"{ring.key.name(ring.tenant).version(number)} is not there")
-        return version
-
     async def _load(self, ring: Ring, number: int, use: Use, count: int = 1) -> ReadyVersion | None:
-        # All that the wrap is bound to: a changed record finds no DEK that was unwrapped for another place.
-        place = ring.key.place(number)
+        place = ring.place if number == ring.key.primary_version else ring.key.place(number)
         ready = self._versions.peek(place)
         if ready is None:
             if ring.stops != ring.generation.stops:

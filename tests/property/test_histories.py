@@ -258,7 +258,7 @@ def installation(request: pytest.FixtureRequest, runner: asyncio.Runner, shared_
 
 
 def test_random_histories_agree_with_the_model(installation: Installation, runner: asyncio.Runner) -> None:
-    live(installation, runner, 30, 30)
+    live(installation, runner, 15, 30)
 
 
 @pytest.mark.soak

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 from kms.core.errors import Conflict, InvalidRequest, NotFound
+from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
 from kms.core.suites import Purpose
 from kms.rpc.crypto import CryptoServicer
@@ -235,7 +236,7 @@ async def test_no_answer_of_the_services_shows_values_in_its_repr(node, acme, ke
     made = await node.fields.encrypt(acme, name, secret, ())
     await node.key(acme, "data-key", Purpose.DATA_KEY)
     data_key = await node.data_keys.generate(acme, KeyName("acme", "data-key"), 32, ())
-    ring = await node.ring(acme, name)
+    ring = await node.keyrings.find(acme, name, frozenset({Purpose.ENCRYPT}), Use.ENCRYPT)
     answers = [
         await node.fields.decrypt(acme, name, made.ciphertext, ()),
         await node.fields.decrypt_batch(acme, name, [made.ciphertext], (), None),
