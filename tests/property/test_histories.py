@@ -224,11 +224,19 @@ class Machine(RuleBasedStateMachine):
         self.history.restart(node)
 
 
-def live(installation: Installation, runner: asyncio.Runner, histories: int, commands: int) -> Statistics:
+def live(
+    installation: Installation, runner: asyncio.Runner, histories: int, commands: int, *, derandomize: bool = False
+) -> Statistics:
     """Live so many histories of so many commands each."""
     statistics = Statistics()
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    chosen = settings(max_examples=histories, stateful_step_count=commands, deadline=None, suppress_health_check=slow)
+    chosen = settings(
+        max_examples=histories,
+        stateful_step_count=commands,
+        deadline=None,
+        suppress_health_check=slow,
+        derandomize=derandomize,
+    )
     run_state_machine_as_test(lambda: Machine(installation, runner, statistics), settings=chosen)
     print(statistics)  # noqa: T201  what has run, for whoever reads the run
     return statistics
@@ -257,8 +265,9 @@ def installation(request: pytest.FixtureRequest, runner: asyncio.Runner, shared_
     runner.run(storage.close())
 
 
+@pytest.mark.timeout(300)
 def test_random_histories_agree_with_the_model(installation: Installation, runner: asyncio.Runner) -> None:
-    live(installation, runner, 15, 30)
+    live(installation, runner, 8, 30, derandomize=True)
 
 
 @pytest.mark.soak
