@@ -30,13 +30,16 @@ from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
+from kms.rpc.admission import CallsInFlight
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.crypto import CryptoServicer
+from kms.rpc.gates import Gates
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, check_complete
 from kms.rpc.nodes import NodeServicer
+from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
 from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.server import RpcServer
@@ -241,12 +244,14 @@ async def serve(settings: Settings) -> None:
         stack.callback(tracing.close)
 
         # The edge.
-        calls = Calls(
-            _identities(settings),
-            CallObserver(metrics, tracing),
-            in_flight=limits.calls_in_flight,
-            deadline=limits.call_deadline.total_seconds(),
+        gates = Gates(
+            authenticator=_identities(settings),
+            admission=CallsInFlight(limits.calls_in_flight),
+            authorizer=OpenAuthorizer(),
+            quorum=OpenQuorum(),
+            watch=NoWatch(),
         )
+        calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
         health = HealthMonitor(
             {

@@ -5,74 +5,50 @@ Constraints bear explicit names, since migrations have to find them again.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     BLANK_SCHEMA,
     CheckConstraint,
-    Column,
     ForeignKeyConstraint,
     Index,
     MetaData,
     PrimaryKeyConstraint,
-    Table,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.schema import SchemaItem
 
 from . import node_tables  # noqa: F401  all tables are declared once this module is loaded
-from .schemas import INTERNAL, SECRET, VERSION, metadata
+from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
-
-def _column(name: str, type_: Any, *, nullable: bool = False, default: Any = None) -> Column[Any]:
-    # A default stands only where the release before writes rows without the column.
-    return Column(name, type_, nullable=nullable, server_default=default)
-
-
-def _record(name: str, schema: str, *parts: SchemaItem) -> Table:
-    """Declare a table of records: content and identity from the caller, and what every record carries."""
-    return Table(
-        name,
-        metadata,
-        _column("tenant_id", Uid),
-        *parts,
-        _column("revision", Int64),
-        _column("mac", Bytes),
-        CheckConstraint("revision > 0", name=f"ck_{name}_revision"),
-        schema=schema,
-        sqlite_strict=True,
-    )
-
-
-tenants: Final = _record(
+tenants: Final = record(
     "tenants",
     INTERNAL,
-    _column("slug", Slug),
-    _column("display_name", Words),
-    _column("kek_uid", Uid),
-    _column("primary_kek", Int64),
-    _column("created_at", Timestamp),
-    _column("due_at", Timestamp, nullable=True, default=LongAgo()),
+    column("slug", Slug),
+    column("display_name", Words),
+    column("kek_uid", Uid),
+    column("primary_kek", Int64),
+    column("created_at", Timestamp),
+    column("due_at", Timestamp, nullable=True, default=LongAgo()),
     PrimaryKeyConstraint("tenant_id", name="pk_tenants"),
     UniqueConstraint("slug", name="uq_tenants_slug"),
     CheckConstraint("primary_kek BETWEEN 0 AND 4294967295", name="ck_tenants_primary_kek"),
 )
 Index("ix_tenants_due", tenants.c.due_at)
 
-keks: Final = _record(
+keks: Final = record(
     "keks",
     SECRET,
-    _column("version", Int64),
-    _column("kek_uid", Uid),
-    _column("status", Words),
-    _column("mechanism", Small, nullable=True),
-    _column("canary", Bytes),
-    _column("hsm_key_id", Words),
-    _column("created_at", Timestamp),
-    _column("created_by", Words),
-    _column("destroy_at", Timestamp, nullable=True),
+    column("version", Int64),
+    column("kek_uid", Uid),
+    column("status", Words),
+    column("mechanism", Small, nullable=True),
+    column("canary", Bytes),
+    column("hsm_key_id", Words),
+    column("created_at", Timestamp),
+    column("created_by", Words),
+    column("destroy_at", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", "version", name="pk_keks"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_keks_tenants"),
     CheckConstraint(VERSION, name="ck_keks_version"),
@@ -90,37 +66,37 @@ Index(
     sqlite_where=keks.c.status == "pending",
 )
 
-encryption_keys: Final = _record(
+encryption_keys: Final = record(
     "encryption_keys",
     SECRET,
-    _column("id", Uid),
-    _column("key_id", Slug),
-    _column("display_name", Words),
-    _column("purpose", Small),
-    _column("algorithm", Words),
-    _column("protection_level", Small),
-    _column("status", Words),
-    _column("primary_version", Int64),
-    _column("rotation_interval_hours", Int64, nullable=True),
-    _column("created_at", Timestamp),
-    _column("rotated_at", Timestamp),
-    _column("created_by", Words),
-    _column("labels", Words),  # canonical JSON as text: jsonb does not give back what it got
-    _column("status_at", Timestamp, nullable=True),
-    _column("status_before", Words, nullable=True),
-    _column("status_reason", Words, default=text("''")),
-    _column("policy_id", Slug, nullable=True),
-    _column("encryption_limit", Int64, nullable=True),
-    _column("cache_lifetime_seconds", Int64, nullable=True),
-    _column("quarantine_seconds", Int64, nullable=True),
-    _column("grace_seconds", Int64, nullable=True),
-    _column("automatic_retirement", Small, nullable=True),
-    _column("scheduled_from", Timestamp, nullable=True),
-    _column("due_at", Timestamp, nullable=True, default=LongAgo()),
-    _column("destroy_at", Timestamp, nullable=True),
-    _column("stopped_at", Timestamp, nullable=True),
-    _column("places_complete_at", Timestamp, nullable=True),
-    _column("places_complete_by", Words, default=text("''")),
+    column("id", Uid),
+    column("key_id", Slug),
+    column("display_name", Words),
+    column("purpose", Small),
+    column("algorithm", Words),
+    column("protection_level", Small),
+    column("status", Words),
+    column("primary_version", Int64),
+    column("rotation_interval_hours", Int64, nullable=True),
+    column("created_at", Timestamp),
+    column("rotated_at", Timestamp),
+    column("created_by", Words),
+    column("labels", Words),  # canonical JSON as text: jsonb does not give back what it got
+    column("status_at", Timestamp, nullable=True),
+    column("status_before", Words, nullable=True),
+    column("status_reason", Words, default=text("''")),
+    column("policy_id", Slug, nullable=True),
+    column("encryption_limit", Int64, nullable=True),
+    column("cache_lifetime_seconds", Int64, nullable=True),
+    column("quarantine_seconds", Int64, nullable=True),
+    column("grace_seconds", Int64, nullable=True),
+    column("automatic_retirement", Small, nullable=True),
+    column("scheduled_from", Timestamp, nullable=True),
+    column("due_at", Timestamp, nullable=True, default=LongAgo()),
+    column("destroy_at", Timestamp, nullable=True),
+    column("stopped_at", Timestamp, nullable=True),
+    column("places_complete_at", Timestamp, nullable=True),
+    column("places_complete_by", Words, default=text("''")),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_encryption_keys"),
     UniqueConstraint("tenant_id", "key_id", name="uq_encryption_keys_key_id"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_encryption_keys_tenants"),
@@ -133,22 +109,22 @@ Index("ix_encryption_keys_due", encryption_keys.c.due_at)
 Index("ix_encryption_keys_scheduled_from", encryption_keys.c.scheduled_from)
 Index("ix_encryption_keys_policy", encryption_keys.c.tenant_id, encryption_keys.c.policy_id)
 
-key_versions: Final = _record(
+key_versions: Final = record(
     "key_versions",
     SECRET,
-    _column("key_uid", Uid),
-    _column("version", Int64),
-    _column("wrapped", Bytes),
-    _column("kek_version", Int64),
-    _column("created_at", Timestamp),
-    _column("created_by", Words),
-    _column("status", Words, default=text("'archived'")),
-    _column("status_at", Timestamp, nullable=True),
-    _column("status_before", Words, nullable=True),
-    _column("status_reason", Words, default=text("''")),
-    _column("stopped_at", Timestamp, nullable=True),
-    _column("waits_until", Timestamp, nullable=True),
-    _column("scheduled_for", Timestamp, nullable=True),
+    column("key_uid", Uid),
+    column("version", Int64),
+    column("wrapped", Bytes),
+    column("kek_version", Int64),
+    column("created_at", Timestamp),
+    column("created_by", Words),
+    column("status", Words, default=text("'archived'")),
+    column("status_at", Timestamp, nullable=True),
+    column("status_before", Words, nullable=True),
+    column("status_reason", Words, default=text("''")),
+    column("stopped_at", Timestamp, nullable=True),
+    column("waits_until", Timestamp, nullable=True),
+    column("scheduled_for", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", "key_uid", "version", name="pk_key_versions"),
     ForeignKeyConstraint(
         ["tenant_id", "key_uid"],
@@ -198,35 +174,35 @@ Index(
     sqlite_where=key_versions.c.status == "active",
 )
 
-policies: Final = _record(
+policies: Final = record(
     "policies",
     INTERNAL,
-    _column("policy_id", Slug),
-    _column("version", Int64),
-    _column("rotation_seconds", Int64),
-    _column("encryption_limit", Int64),
-    _column("cache_lifetime_seconds", Int64),
-    _column("quarantine_seconds", Int64),
-    _column("grace_seconds", Int64),
-    _column("automatic_retirement", Small),
-    _column("created_at", Timestamp),
-    _column("created_by", Words),
+    column("policy_id", Slug),
+    column("version", Int64),
+    column("rotation_seconds", Int64),
+    column("encryption_limit", Int64),
+    column("cache_lifetime_seconds", Int64),
+    column("quarantine_seconds", Int64),
+    column("grace_seconds", Int64),
+    column("automatic_retirement", Small),
+    column("created_at", Timestamp),
+    column("created_by", Words),
     PrimaryKeyConstraint("tenant_id", "policy_id", "version", name="pk_policies"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_policies_tenants"),
     CheckConstraint(VERSION, name="ck_policies_version"),
 )
 
-places: Final = _record(
+places: Final = record(
     "places",
     INTERNAL,
-    _column("key_uid", Uid),
-    _column("place_id", Slug),
-    _column("kind", Words),
-    _column("description", Words),
-    _column("created_at", Timestamp),
-    _column("created_by", Words),
-    _column("counted_at", Timestamp, nullable=True),
-    _column("reported_by", Words),
+    column("key_uid", Uid),
+    column("place_id", Slug),
+    column("kind", Words),
+    column("description", Words),
+    column("created_at", Timestamp),
+    column("created_by", Words),
+    column("counted_at", Timestamp, nullable=True),
+    column("reported_by", Words),
     PrimaryKeyConstraint("tenant_id", "key_uid", "place_id", name="pk_places"),
     ForeignKeyConstraint(
         ["tenant_id", "key_uid"],
@@ -235,16 +211,16 @@ places: Final = _record(
     ),
 )
 
-place_counts: Final = _record(
+place_counts: Final = record(
     "place_counts",
     INTERNAL,
-    _column("key_uid", Uid),
-    _column("place_id", Slug),
-    _column("version", Int64),
-    _column("count", Int64),
-    _column("counted_at", Timestamp),
-    _column("previous_count", Int64, nullable=True),
-    _column("previous_at", Timestamp, nullable=True),
+    column("key_uid", Uid),
+    column("place_id", Slug),
+    column("version", Int64),
+    column("count", Int64),
+    column("counted_at", Timestamp),
+    column("previous_count", Int64, nullable=True),
+    column("previous_at", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", "key_uid", "version", "place_id", name="pk_place_counts"),
     ForeignKeyConstraint(
         ["tenant_id", "key_uid", "place_id"],
@@ -255,23 +231,23 @@ place_counts: Final = _record(
     CheckConstraint("count >= 0", name="ck_place_counts_count"),
 )
 
-operations: Final = _record(
+operations: Final = record(
     "operations",
     INTERNAL,
-    _column("id", Uid),
-    _column("kind", Words),
-    _column("target", Words),
-    _column("status", Words),
-    _column("requested_by", Words),
-    _column("created_at", Timestamp),
-    _column("updated_at", Timestamp),
-    _column("resume_after", Words),
-    _column("done", Int64),
-    _column("total", Int64),
-    _column("error", Words),
-    _column("ended_at", Timestamp, nullable=True),
-    _column("node_id", Uid, nullable=True),
-    _column("leased_until", Timestamp, nullable=True),
+    column("id", Uid),
+    column("kind", Words),
+    column("target", Words),
+    column("status", Words),
+    column("requested_by", Words),
+    column("created_at", Timestamp),
+    column("updated_at", Timestamp),
+    column("resume_after", Words),
+    column("done", Int64),
+    column("total", Int64),
+    column("error", Words),
+    column("ended_at", Timestamp, nullable=True),
+    column("node_id", Uid, nullable=True),
+    column("leased_until", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_operations"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_operations_tenants"),
 )
@@ -287,15 +263,15 @@ Index(
     sqlite_where=operations.c.status == "running",
 )
 
-receipts: Final = _record(
+receipts: Final = record(
     "receipts",
     INTERNAL,
-    _column("id", Uid),
-    _column("subject", Slug),
-    _column("key_uid", Uid, nullable=True),
-    _column("body", Words),
-    _column("signature", Bytes),
-    _column("created_at", Timestamp),
+    column("id", Uid),
+    column("subject", Slug),
+    column("key_uid", Uid, nullable=True),
+    column("body", Words),
+    column("signature", Bytes),
+    column("created_at", Timestamp),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_receipts"),
     UniqueConstraint("tenant_id", "subject", name="uq_receipts_subject"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_receipts_tenants"),

@@ -18,9 +18,12 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from kms.core.names import Principal
+from kms.rpc.admission import CallsInFlight
 from kms.rpc.calls import Calls
+from kms.rpc.gates import Gates
 from kms.rpc.identity import Identities
 from kms.rpc.methods import METHODS, SERVICES
+from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
 from kms.rpc.server import RpcServer
 from kms.settings import Limits, Listen, UnixListener
 from kms.v1 import crypto_pb2_grpc
@@ -96,7 +99,10 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
 
         async def start(*, in_flight: int = 256, deadline: float = 20.0) -> Edge:
             answers, observer = Answers(), Observer()
-            calls = Calls(Identities("test", CALLER), observer, in_flight=in_flight, deadline=deadline)
+            gates = Gates(
+                Identities("test", CALLER), CallsInFlight(in_flight), OpenAuthorizer(), OpenQuorum(), NoWatch()
+            )
+            calls = Calls(gates, observer, deadline=deadline)
             handlers = calls.handlers(METHODS, {service.full_name: answers for service in SERVICES})
             path = socket_directory / "kmsd.sock"
             server = RpcServer(handlers, Listen(unix=listener(path)), Limits())

@@ -14,6 +14,9 @@ TenantUid = NewType("TenantUid", UUID)
 KekUid = NewType("KekUid", UUID)
 KeyUid = NewType("KeyUid", UUID)
 
+# Owns the records that belong to no tenant: operators and what they hold.
+INSTALLATION_UID = TenantUid(UUID(int=0))
+
 SLUG_RULE = "must match [a-z][a-z0-9-]{0,61}[a-z0-9]"
 _SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
@@ -127,6 +130,11 @@ class KeyVersionName:
             return cls(KeyName.parse(head, field), int(number))
         except InvalidRequest as error:
             raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def tenant(self) -> str:
+        """The slug of the tenant that owns the key."""
+        return self.key.tenant
 
     def __str__(self) -> str:
         return self.key.version(self.version)

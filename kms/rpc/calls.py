@@ -1,7 +1,7 @@
 """The one wrapper through which every call passes.
 
-In this order: request id, identity, limits, deadline, the work, errors, metrics. Nothing of an unknown exception
-reaches a caller.
+In this order: request id, the gates (kms/rpc/gates.py), deadline, the work, errors, metrics, the watch. Nothing of an
+unknown exception reaches a caller.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ import asyncio
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, LimitExceeded, invalid
+from kms.acting import act_for
+from kms.core.callers import Address, Caller
+from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, invalid
 from kms.core.names import Principal
-from kms.rpc.identity import Identities, check_caller
+from kms.rpc.gates import APPROVAL, Ended, Gates
+from kms.rpc.identity import check_caller
 from kms.rpc.methods import AuditKind, Method
 from kms.rpc.status import code_of, status_of
 
@@ -48,12 +51,10 @@ class CallObserver(Protocol):
 class Calls:
     """Makes gRPC handlers of the servicers' methods."""
 
-    def __init__(self, identities: Identities, observer: CallObserver, *, in_flight: int, deadline: float) -> None:
-        self._identities = identities
+    def __init__(self, gates: Gates, observer: CallObserver, *, deadline: float) -> None:
+        self._gates = gates
         self._observer = observer
-        self._most_in_flight = in_flight
         self._deadline = deadline
-        self._in_flight: Counter[Principal] = Counter()
 
     def handlers(self, methods: tuple[Method, ...], servicers: Mapping[str, Any]) -> list[grpc.GenericRpcHandler]:
         """Return one generic handler for each service; *servicers* are by the service's full name."""
@@ -71,11 +72,11 @@ class Calls:
     def _wrapped(self, method: Method, handler: Handler) -> Callable[[Any, Any], Awaitable[Message]]:
         async def call(request: Any, context: Any) -> Message:
             started = time.perf_counter()
-            request_id = _request_id(context)
+            attempt = _Attempt(method, request, context, _request_id(context))
             error: KmsError
             code = "CANCELLED"
             try:
-                response = await self._answer(method, handler, request, context, request_id)
+                response = await self._answer(handler, attempt)
             except TimeoutError:
                 error = DeadlineExceeded("the call did not finish in time; a change may still take effect")
                 code = code_of(error).name
@@ -83,13 +84,14 @@ class Calls:
                 error = known
                 code = code_of(error).name
             except Exception:  # noqa: BLE001  the last line of defence: logged here, told to nobody
-                _log.exception("call.failed", method=method.full_name, request_id=request_id, caller=self._who(context))
+                _log.exception("call.failed", method=method.full_name, request_id=attempt.id, caller=attempt.who)
                 error = KmsError("internal error")
                 code = code_of(error).name
             else:
                 code = "OK"
                 if method.audit is AuditKind.ADMIN:
-                    _log.info("call.done", method=method.full_name, request_id=request_id, caller=self._who(context))
+                    _log.info("call.done", method=method.full_name, request_id=attempt.id, caller=attempt.who)
+                self._gates.watch.ended(attempt.ended(response, None))
                 return response
             finally:
                 self._observer.call_finished(method.full_name, code, time.perf_counter() - started)
@@ -100,56 +102,73 @@ class Calls:
                 audit=method.audit,
                 code=code,
                 reason=error.reason,
-                request_id=request_id,
-                caller=self._who(context),
+                request_id=attempt.id,
+                caller=attempt.who,
             )
-            status = status_of(error, request_id)
-            trailers = ((STATUS_DETAILS, status.SerializeToString()), (REQUEST_ID, request_id))
+            self._gates.watch.ended(attempt.ended(None, error))
+            status = status_of(error, attempt.id)
+            trailers = ((STATUS_DETAILS, status.SerializeToString()), (REQUEST_ID, attempt.id))
             await context.abort(code_of(error), status.message, trailers)
             raise AssertionError("abort returned")
 
         return call
 
-    async def _answer(self, method: Method, handler: Handler, request: Any, context: Any, request_id: str) -> Message:
-        caller = self._identities.of(context)
-        check_caller(method, caller)
-        self._enter(caller, context)
-        if request is None:
-            raise invalid("request", f"must be a {method.request.full_name} message with valid UTF-8")
-        with self._observer.span(method.full_name, request_id):
-            # gRPC itself ends a call at its caller's deadline; a timer of ours is for those who allow themselves more.
-            remaining = context.time_remaining()
-            if remaining is not None and remaining <= self._deadline:
-                return await handler(request, caller)
-            async with asyncio.timeout(self._deadline):
-                return await handler(request, caller)
+    async def _answer(self, handler: Handler, attempt: _Attempt) -> Message:
+        gates, method, request, context = self._gates, attempt.method, attempt.request, attempt.context
+        attempt.address = gates.authenticator.address_of(context)
+        gates.admission.arrive(attempt.address)
+        attempt.caller = caller = await gates.authenticator.of(context)
+        check_caller(method, caller.principal)
+        act_for(caller.principal)
+        size = 0 if request is None else request.ByteSize()
+        async with gates.admission.turn(method, caller, size, context):
+            if request is None:
+                raise invalid("request", f"must be a {method.request.full_name} message with valid UTF-8")
+            with self._observer.span(method.full_name, attempt.id):
+                # gRPC itself ends a call at its caller's deadline; a timer of ours is for those who allow themselves more.
+                remaining = context.time_remaining()
+                if remaining is not None and remaining <= self._deadline:
+                    return await self._work(handler, attempt, caller)
+                async with asyncio.timeout(self._deadline):
+                    return await self._work(handler, attempt, caller)
 
-    def _who(self, context: Any) -> str:
-        """Name the caller for the log, off the path of calls that succeed without a change."""
-        try:
-            return str(self._identities.of(context))
-        except KmsError:
-            return "unknown"
+    async def _work(self, handler: Handler, attempt: _Attempt, caller: Caller) -> Message:
+        gates, method, request = self._gates, attempt.method, attempt.request
+        await gates.authorizer.check(method, caller, request)
+        if not method.needs_quorum(request):
+            return await handler(request, caller.principal)
+        async with gates.quorum.passage(method, caller, request, _metadata(attempt.context, APPROVAL)):
+            return await handler(request, caller.principal)
 
-    def _enter(self, caller: Principal, context: Any) -> None:
-        if self._in_flight[caller] >= self._most_in_flight:
-            raise LimitExceeded(f"{caller} has {self._most_in_flight} calls in flight, which is the limit")
-        self._in_flight[caller] += 1
 
-        # Given back when the answer has left, not when it is ready: a peer that does not read keeps its calls.
-        def leave(_: object) -> None:
-            self._in_flight[caller] -= 1
-            if not self._in_flight[caller]:
-                del self._in_flight[caller]
+@dataclass(slots=True)
+class _Attempt:
+    """One call, and what is known of who makes it."""
 
-        context.add_done_callback(leave)
+    method: Method
+    request: Any
+    context: Any
+    id: str
+    caller: Caller | None = None
+    address: Address | None = None
+
+    @property
+    def who(self) -> str:
+        """Name the caller for the log."""
+        return "unknown" if self.caller is None else str(self.caller)
+
+    def ended(self, response: Any, error: KmsError | None) -> Ended:
+        return Ended(self.method, self.request, response, self.caller, self.address, error, self.id)
+
+
+def _metadata(context: Any, name: str) -> str:
+    """Return a value of the call's metadata as text; empty where it is not given."""
+    return next((value for key, value in context.invocation_metadata() if key == name and isinstance(value, str)), "")
 
 
 def _request_id(context: Any) -> str:
-    for key, value in context.invocation_metadata():
-        if key == REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            return value
-    return os.urandom(8).hex()
+    given = _metadata(context, REQUEST_ID)
+    return given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
 
 
 def _lenient(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from kms.core.context import Pair
 from kms.core.errors import InvalidRequest, NotSupported, Violation, invalid
-from kms.core.names import PolicyName, TenantName
+from kms.core.names import KeyName, PolicyName, TenantName
 from kms.core.policy import (
     DEFAULT,
     LONGEST_CACHE,
@@ -40,6 +40,7 @@ LONGEST_REASON: Final = 256
 LARGEST_LIMIT: Final = 2**63 - 1  # what the database stores
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+_KEYS_SEGMENT: Final = "/keys/"
 _HOUR: Final = timedelta(hours=1)
 _SECOND: Final = timedelta(seconds=1)
 
@@ -142,6 +143,11 @@ def parse_reason(text: str, field: str = "reason") -> str:
 def parse_waiting(present: bool, period: Duration) -> timedelta | None:
     """Read the waiting period before a destruction; None where it is left to the daemon."""
     return parse_hours(period, "waiting_period", SHORTEST_WAITING, LONGEST_WAITING) if present else None
+
+
+def parse_owner(text: str, field: str) -> KeyName | TenantName:
+    """Read the name of a key, or of a tenant."""
+    return KeyName.parse(text, field) if _KEYS_SEGMENT in text else TenantName.parse(text, field)
 
 
 def parse_policy_of(text: str, parent: TenantName) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Protocol
 
 from kms.core.errors import NotSupported
 from kms.core.names import KeyName, KeyVersionName, Principal, TenantName
 from kms.core.receipts import Receipt
-from kms.rpc.fields import parse_etag, parse_reason, parse_waiting
+from kms.rpc.fields import parse_etag, parse_owner, parse_reason, parse_waiting
 from kms.rpc.messages import (
     key_message,
     operation_message,
@@ -23,8 +23,6 @@ from kms.services.lifecycle import Lifecycle
 from kms.services.statuses import KeyStatus, VersionStatus
 from kms.v1 import keys_pb2 as pb
 from kms.v1 import operations_pb2
-
-_KEYS_SEGMENT: Final = "/keys/"
 
 
 class Destruction(Protocol):
@@ -143,8 +141,7 @@ class KeyLifecycleServicer:
         self, request: pb.ListDestructionReceiptsRequest, caller: Principal
     ) -> pb.ListDestructionReceiptsResponse:
         """List receipts of destruction."""
-        kind = KeyName if _KEYS_SEGMENT in request.parent else TenantName
-        parent, page = kind.parse(request.parent, "parent"), parse_page(request)
+        parent, page = parse_owner(request.parent, "parent"), parse_page(request)
         found = await self._destruction.list_receipts(caller, parent, page.after, page.size + 1)
         receipts, token = cut(found, page, lambda receipt: receipt.subject)
         return pb.ListDestructionReceiptsResponse(receipts=map(receipt_message, receipts), next_page_token=token)

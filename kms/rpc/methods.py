@@ -1,4 +1,7 @@
-"""Every RPC is one row: who may call it, and what kind of event it is. A missing or surplus row stops the start."""
+"""Every RPC is one row: who may call it, about which resource, whether it needs a quorum, and what kind of event it is.
+
+A missing or surplus row stops the start.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,10 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from kms.core.callers import Scope
+from kms.core.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, TenantName
+from kms.rpc.fields import parse_owner
+from kms.rpc.resources import Named, NewTenant, ResourceField
 from kms.v1 import census_pb2, crypto_pb2, keys_pb2, nodes_pb2, operations_pb2, policies_pb2, tenants_pb2
 
 
@@ -28,15 +35,37 @@ class AuditKind(StrEnum):
     DATA = "data"  # uses a key
 
 
+class Quorum(Enum):
+    """Whether a call needs the approval of others; how many approve is the installation's and the tenant's choice."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    FORCED = "when the request's field force is set"
+
+
+_SCOPES: Final = {AuditKind.READ: Scope.READ, AuditKind.DATA: Scope.USE, AuditKind.ADMIN: Scope.MANAGE}
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC."""
+    """One RPC; without *resources* it is about the caller's tenant, or for an operator about the installation."""
 
     service: ServiceDescriptor
     name: str
     permission: str
     callers: Callers
     audit: AuditKind
+    resources: tuple[ResourceField, ...] = ()
+    quorum: Quorum = Quorum.NEVER
+
+    @property
+    def scope(self) -> Scope:
+        """The scope that a credential needs for it."""
+        return _SCOPES[self.audit]
+
+    def needs_quorum(self, request: Any) -> bool:
+        """Whether this request needs the approval of others, where a policy asks for any."""
+        return self.quorum is Quorum.ALWAYS or (self.quorum is Quorum.FORCED and request.force)
 
     @property
     def full_name(self) -> str:
@@ -63,55 +92,124 @@ _OPERATIONS = operations_pb2.DESCRIPTOR.services_by_name["OperationService"]
 _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
 SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES)
 
+_PARENT: Final = Named(TenantName.parse, "parent")
+_KEY: Final = Named(KeyName.parse, "name")
+_DESTINATION: Final = Named(KeyName.parse, "destination", optional=True)
+_VERSION: Final = Named(KeyVersionName.parse, "name")
+_OPERATION: Final = Named(OperationName.parse, "name")
+
 METHODS: Final = (
-    Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN),
-    Method(_TENANTS, "GetTenant", "tenants.get", Callers.ANYONE, AuditKind.READ),
+    Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
+    Method(_TENANTS, "GetTenant", "tenants.get", Callers.ANYONE, AuditKind.READ, (Named(TenantName.parse, "name"),)),
     Method(_TENANTS, "ListTenants", "tenants.list", Callers.OPERATOR, AuditKind.READ),
-    Method(_KEYS, "CreateKey", "keys.create", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "GetKey", "keys.get", Callers.TENANT, AuditKind.READ),
-    Method(_KEYS, "ListKeys", "keys.list", Callers.TENANT, AuditKind.READ),
-    Method(_KEYS, "UpdateKey", "keys.update", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "RotateKey", "keys.rotate", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "RotateKeys", "keys.rotate", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "ActivateKey", "keys.activate", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "SuspendKey", "keys.suspend", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "ResumeKey", "keys.resume", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "ArchiveKey", "keys.archive", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "RevokeKey", "keys.revoke", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "RevokeKeyVersion", "keyVersions.revoke", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "ScheduleKeyDestruction", "keys.destroy", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "CancelKeyDestruction", "keys.restore", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "RetireKeyVersion", "keyVersions.retire", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "CancelKeyVersionRetirement", "keyVersions.restore", Callers.TENANT, AuditKind.ADMIN),
-    Method(_KEYS, "ListDestructionReceipts", "receipts.list", Callers.TENANT, AuditKind.READ),
+    Method(
+        _KEYS,
+        "CreateKey",
+        "keys.create",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(TenantName.parse, "parent", "keys", "key_id"),),
+    ),
+    Method(_KEYS, "GetKey", "keys.get", Callers.TENANT, AuditKind.READ, (_KEY,)),
+    Method(_KEYS, "ListKeys", "keys.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(_KEYS, "UpdateKey", "keys.update", Callers.TENANT, AuditKind.ADMIN, (Named(KeyName.parse, "key.name"),)),
+    Method(_KEYS, "RotateKey", "keys.rotate", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "RotateKeys", "keys.rotate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
+    Method(_KEYS, "ActivateKey", "keys.activate", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "SuspendKey", "keys.suspend", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "ResumeKey", "keys.resume", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "ArchiveKey", "keys.archive", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "RevokeKey", "keys.revoke", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "RevokeKeyVersion", "keyVersions.revoke", Callers.TENANT, AuditKind.ADMIN, (_VERSION,)),
+    Method(_KEYS, "ScheduleKeyDestruction", "keys.destroy", Callers.TENANT, AuditKind.ADMIN, (_KEY,), Quorum.ALWAYS),
+    Method(_KEYS, "CancelKeyDestruction", "keys.restore", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(
+        _KEYS, "RetireKeyVersion", "keyVersions.retire", Callers.TENANT, AuditKind.ADMIN, (_VERSION,), Quorum.FORCED
+    ),
+    Method(_KEYS, "CancelKeyVersionRetirement", "keyVersions.restore", Callers.TENANT, AuditKind.ADMIN, (_VERSION,)),
+    Method(
+        _KEYS,
+        "ListDestructionReceipts",
+        "receipts.list",
+        Callers.TENANT,
+        AuditKind.READ,
+        (Named(parse_owner, "parent"),),
+    ),
     Method(_KEYS, "GetSigningKey", "receipts.verify", Callers.ANYONE, AuditKind.READ),
-    Method(_KEYS, "ListKeyVersions", "keyVersions.list", Callers.TENANT, AuditKind.READ),
-    Method(_KEYS, "ListKeks", "keks.list", Callers.ANYONE, AuditKind.READ),
-    Method(_KEYS, "RotateKek", "keks.rotate", Callers.ANYONE, AuditKind.ADMIN),
-    Method(_CRYPTO, "Encrypt", "keys.encrypt", Callers.TENANT, AuditKind.DATA),
-    Method(_CRYPTO, "Decrypt", "keys.decrypt", Callers.TENANT, AuditKind.DATA),
-    Method(_CRYPTO, "ReEncrypt", "keys.reEncrypt", Callers.TENANT, AuditKind.DATA),
-    Method(_CRYPTO, "EncryptBatch", "keys.encrypt", Callers.TENANT, AuditKind.DATA),
-    Method(_CRYPTO, "DecryptBatch", "keys.decrypt", Callers.TENANT, AuditKind.DATA),
-    Method(_CRYPTO, "ReEncryptBatch", "keys.reEncrypt", Callers.TENANT, AuditKind.DATA),
-    Method(_CRYPTO, "GenerateDataKey", "dataKeys.generate", Callers.TENANT, AuditKind.DATA),
-    Method(_CRYPTO, "DecryptDataKey", "dataKeys.decrypt", Callers.TENANT, AuditKind.DATA),
+    Method(
+        _KEYS, "ListKeyVersions", "keyVersions.list", Callers.TENANT, AuditKind.READ, (Named(KeyName.parse, "parent"),)
+    ),
+    Method(_KEYS, "ListKeks", "keks.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
+    Method(_KEYS, "RotateKek", "keks.rotate", Callers.ANYONE, AuditKind.ADMIN, (_PARENT,)),
+    Method(_CRYPTO, "Encrypt", "keys.encrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
+    Method(_CRYPTO, "Decrypt", "keys.decrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
+    Method(
+        _CRYPTO,
+        "ReEncrypt",
+        "keys.reEncrypt",
+        Callers.TENANT,
+        AuditKind.DATA,
+        (_KEY, _DESTINATION),
+    ),
+    Method(_CRYPTO, "EncryptBatch", "keys.encrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
+    Method(_CRYPTO, "DecryptBatch", "keys.decrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
+    Method(
+        _CRYPTO,
+        "ReEncryptBatch",
+        "keys.reEncrypt",
+        Callers.TENANT,
+        AuditKind.DATA,
+        (_KEY, _DESTINATION),
+    ),
+    Method(_CRYPTO, "GenerateDataKey", "dataKeys.generate", Callers.TENANT, AuditKind.DATA, (_KEY,)),
+    Method(_CRYPTO, "DecryptDataKey", "dataKeys.decrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
     Method(_CRYPTO, "GenerateRandomBytes", "random.generate", Callers.ANYONE, AuditKind.READ),
-    Method(_POLICIES, "CreatePolicy", "policies.create", Callers.TENANT, AuditKind.ADMIN),
-    Method(_POLICIES, "GetPolicy", "policies.get", Callers.TENANT, AuditKind.READ),
-    Method(_POLICIES, "ListPolicies", "policies.list", Callers.TENANT, AuditKind.READ),
-    Method(_POLICIES, "ListPolicyVersions", "policies.list", Callers.TENANT, AuditKind.READ),
-    Method(_POLICIES, "UpdatePolicy", "policies.update", Callers.TENANT, AuditKind.ADMIN),
-    Method(_CENSUS, "CreatePlace", "places.create", Callers.TENANT, AuditKind.ADMIN),
-    Method(_CENSUS, "ListPlaces", "places.list", Callers.TENANT, AuditKind.READ),
-    Method(_CENSUS, "DeletePlace", "places.delete", Callers.TENANT, AuditKind.ADMIN),
-    Method(_CENSUS, "DeclarePlaces", "places.declare", Callers.TENANT, AuditKind.ADMIN),
-    Method(_CENSUS, "ReportCensus", "places.report", Callers.TENANT, AuditKind.ADMIN),
-    Method(_OPERATIONS, "ListOperations", "operations.list", Callers.ANYONE, AuditKind.READ),
-    Method(_OPERATIONS, "GetOperation", "operations.get", Callers.ANYONE, AuditKind.READ),
-    Method(_OPERATIONS, "WaitOperation", "operations.get", Callers.ANYONE, AuditKind.READ),
-    Method(_OPERATIONS, "CancelOperation", "operations.cancel", Callers.ANYONE, AuditKind.ADMIN),
-    Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN),
+    Method(
+        _POLICIES,
+        "CreatePolicy",
+        "policies.create",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(TenantName.parse, "parent", "policies", "policy_id"),),
+    ),
+    Method(_POLICIES, "GetPolicy", "policies.get", Callers.TENANT, AuditKind.READ, (Named(PolicyName.parse, "name"),)),
+    Method(_POLICIES, "ListPolicies", "policies.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(
+        _POLICIES,
+        "ListPolicyVersions",
+        "policies.list",
+        Callers.TENANT,
+        AuditKind.READ,
+        (Named(PolicyName.parse, "parent"),),
+    ),
+    Method(
+        _POLICIES,
+        "UpdatePolicy",
+        "policies.update",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(PolicyName.parse, "policy.name"),),
+        Quorum.ALWAYS,
+    ),
+    Method(
+        _CENSUS,
+        "CreatePlace",
+        "places.create",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(KeyName.parse, "parent", "places", "place_id"),),
+    ),
+    Method(_CENSUS, "ListPlaces", "places.list", Callers.TENANT, AuditKind.READ, (Named(KeyName.parse, "parent"),)),
+    Method(_CENSUS, "DeletePlace", "places.delete", Callers.TENANT, AuditKind.ADMIN, (Named(PlaceName.parse, "name"),)),
+    Method(_CENSUS, "DeclarePlaces", "places.declare", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(
+        _CENSUS, "ReportCensus", "places.report", Callers.TENANT, AuditKind.ADMIN, (Named(PlaceName.parse, "name"),)
+    ),
+    Method(_OPERATIONS, "ListOperations", "operations.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
+    Method(_OPERATIONS, "GetOperation", "operations.get", Callers.ANYONE, AuditKind.READ, (_OPERATION,)),
+    Method(_OPERATIONS, "WaitOperation", "operations.get", Callers.ANYONE, AuditKind.READ, (_OPERATION,)),
+    Method(_OPERATIONS, "CancelOperation", "operations.cancel", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
+    Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),
 )
 

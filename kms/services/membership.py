@@ -11,7 +11,7 @@ Step by step, again and again (docs/revocation-cycle.md):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,7 +79,9 @@ class Membership:
         name: str,
         now: Callable[[], datetime],
         boottime: Callable[[], float],
+        listeners: Sequence[Callable[[AbstractSet[TenantUid]], None]] = (),
     ) -> None:
+        """*listeners* are called with the tenants whose records have changed, before the lease is renewed: step 3."""
         self.uid = uuid4()
         self.name = name
         self.epoch = 0
@@ -88,6 +90,7 @@ class Membership:
         self._deadline = deadline
         self._now = now
         self._boottime = boottime
+        self._listeners = listeners
         self._applied: Mapping[TenantUid, TenantEpoch] = {}
         self._joined = False
         self._told: tuple[int, float] | None = None  # the epoch acknowledged, and when
@@ -133,6 +136,7 @@ class Membership:
     def drop(self, tenant: TenantUid) -> None:
         """Drop all that this node holds of a tenant, at once: after a commit of this node's own that stops something."""
         self._holdings.stop({tenant})
+        self._tell({tenant})
 
     def valid(self) -> bool:
         """Whether the lease holds now."""
@@ -228,7 +232,13 @@ class Membership:
             self._holdings.stop(stopped | gone)
         if changed - stopped:
             self._holdings.reread(changed - stopped)
+        if changed or gone:
+            self._tell(changed | gone)
         self._applied = epochs
+
+    def _tell(self, tenants: AbstractSet[TenantUid]) -> None:
+        for listener in self._listeners:
+            listener(tenants)
 
     async def _join(self, acknowledged: int) -> None:
         now = self._now()

@@ -29,7 +29,8 @@ KEY = """
     INSERT INTO security_secret.encryption_keys (tenant_id, id, key_id, display_name, purpose, algorithm, protection_level,
         status, primary_version, created_at, rotated_at, created_by, labels, scheduled_from, due_at, revision, mac)
     SELECT t.tenant_id, {uid}, 'key-' || n.n, '', 1, 'AES-256-GCM', 1, 'active', 1, t.created_at, t.created_at, 'x', '{{}}',
-        t.created_at, t.created_at + (n.n - {due}) * {minute}, 1, {empty} FROM {numbers}, security_internal.tenants AS t"""
+        t.created_at, t.created_at + (n.n - {due}) * {minute}, 1, {empty}
+    FROM {numbers}, security_internal.tenants AS t WHERE t.slug <> ''"""
 VERSION = """
     INSERT INTO security_secret.key_versions
         (tenant_id, key_uid, version, wrapped, kek_version, created_at, created_by, status, status_at, revision, mac)

@@ -348,8 +348,9 @@ class Use(Management):
                     assert self._leaves(views, slug, version), "a use outside of quarantine was reported"
                     version.refusals, version.refused = uses.refused, self.model.now
                 decrypted = uses.last_decrypted_at
-                if moved and answer.error and decrypted is not None and decrypted > self.model.now:
-                    version.decrypted = self.model.now  # it was opened before the call failed
+                failed = answer.error if moved else answer.error == "StorageUnavailable"
+                if failed and decrypted is not None and decrypted > self.model.now:
+                    version.decrypted = self.model.now  # it was opened before the call failed, as where a lease is over
         if answer.error == "WrongKeyState" and len(views) == 1:
             self._check_reported(targets, values)
 

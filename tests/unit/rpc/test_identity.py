@@ -33,10 +33,14 @@ def identities() -> Identities:
     return Identities("kms.example", LOCAL)
 
 
-def test_a_certificate_names_its_principal(identities):
-    assert identities.of(Connection(auth={"peer_spiffe_id": [APP]})) == Principal("acme", "app")
+async def principal(identities: Identities, connection: Connection) -> Principal:
+    return (await identities.of(connection)).principal
+
+
+async def test_a_certificate_names_its_principal(identities):
+    assert await principal(identities, Connection(auth={"peer_spiffe_id": [APP]})) == Principal("acme", "app")
     operator = b"spiffe://kms.example/operators/root"
-    assert identities.of(Connection(auth={"peer_spiffe_id": [operator]})) == Principal(None, "root")
+    assert await principal(identities, Connection(auth={"peer_spiffe_id": [operator]})) == Principal(None, "root")
 
 
 @pytest.mark.parametrize(
@@ -58,17 +62,17 @@ def test_a_certificate_names_its_principal(identities):
         [b"x" * 100_000],
     ],
 )
-def test_what_names_no_principal_of_the_trust_domain_is_nobody(identities, ids):
+async def test_what_names_no_principal_of_the_trust_domain_is_nobody(identities, ids):
     for _ in range(2):  # also where it has been seen before
         with pytest.raises(Unauthenticated):
-            identities.of(Connection(auth={"peer_spiffe_id": ids} if ids else {}))
+            await identities.of(Connection(auth={"peer_spiffe_id": ids} if ids else {}))
 
 
 @pytest.mark.parametrize("address", ["unix:", "unix:/run/kmsd.sock"])
-def test_the_unix_socket_stands_for_its_principal_whatever_the_peer_claims(identities, address):
-    assert identities.of(Connection(address, {"peer_spiffe_id": [APP]})) == LOCAL
+async def test_the_unix_socket_stands_for_its_principal_whatever_the_peer_claims(identities, address):
+    assert await principal(identities, Connection(address, {"peer_spiffe_id": [APP]})) == LOCAL
 
 
-def test_a_unix_socket_that_stands_for_nobody_lets_nobody_in():
+async def test_a_unix_socket_that_stands_for_nobody_lets_nobody_in():
     with pytest.raises(Unauthenticated):
-        Identities("kms.example", None).of(Connection("unix:", {"peer_spiffe_id": [APP]}))
+        await Identities("kms.example", None).of(Connection("unix:", {"peer_spiffe_id": [APP]}))

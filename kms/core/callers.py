@@ -1,0 +1,53 @@
+"""Who makes a call, and by what it has shown that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from .names import Principal
+
+Address = IPv4Address | IPv6Address
+
+
+class CredentialKind(StrEnum):
+    """By what a caller shows who it is."""
+
+    CERTIFICATE = "certificate"
+    TOKEN = "token"  # noqa: S105  a kind, not a secret
+    SOCKET = "socket"  # whoever may open the Unix socket is the principal that it stands for
+
+
+class Scope(StrEnum):
+    """What a credential may be used for, whatever its principal may do; a token has READ alone unless more is given."""
+
+    READ = "read"  # reads metadata
+    USE = "use"  # uses keys
+    MANAGE = "manage"  # changes resources
+
+
+ALL_SCOPES: Final = frozenset(Scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """By what one caller has shown who it is; *id* is a certificate's SHA-256 in hexadecimal digits or a token's prefix."""
+
+    kind: CredentialKind
+    id: str = ""
+    scopes: frozenset[Scope] = ALL_SCOPES
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a call, from where; *address* is None where the transport has none (a Unix socket)."""
+
+    principal: Principal
+    credential: Credential
+    address: Address | None = None
+    origin: str = ""  # the web origin that a browser's proxy passes on (RFC 6454)
+
+    def __str__(self) -> str:
+        return str(self.principal)

@@ -1,0 +1,117 @@
+"""What every call passes before its work is done, in this order, as Protocols: whoever refuses raises.
+
+1. Authenticator: who calls; at this point also what that caller's credential allows (address, expiry).
+2. Admission: rates, calls in flight, a fair turn among tenants.
+3. Authorizer: may this caller do this to these resources.
+4. QuorumGate: have others approved this very request, where it needs that.
+
+And one that only looks on: the watch, which is told how every call ended.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from kms.core.callers import Address, Caller
+from kms.core.errors import KmsError
+from kms.rpc.methods import Method
+
+APPROVAL: Final = "x-kms-approval"  # metadata: the name of the approval under which a request is made
+
+
+class Authenticator(Protocol):
+    """Reads the identity of a call from its connection and its metadata."""
+
+    async def of(self, context: Any) -> Caller:
+        """Return the caller.
+
+        Raises:
+            Unauthenticated: there is no identity that can be used.
+            Denied: there is one, but not from this address, or it is blocked.
+        """
+        ...
+
+    def address_of(self, context: Any) -> Address | None:
+        """Return where a call comes from, also that of a caller who is not known."""
+        ...
+
+
+class Admission(Protocol):
+    """Bounds what callers ask for at once and in a time."""
+
+    def arrive(self, address: Address | None) -> None:
+        """Count a call that has not shown yet who makes it.
+
+        Raises:
+            LimitExceeded: this address asks for too much, or has been refused too often.
+        """
+        ...
+
+    def turn(self, method: Method, caller: Caller, size: int, context: Any) -> AbstractAsyncContextManager[None]:
+        """Wait for a turn and hold it; *size* is the request's in bytes.
+
+        Raises:
+            LimitExceeded: the caller, its credential or its tenant asks for too much.
+        """
+        ...
+
+
+class Authorizer(Protocol):
+    """Decides who may do what."""
+
+    async def check(self, method: Method, caller: Caller, request: Any) -> None:
+        """Let a call pass.
+
+        Raises:
+            InvalidRequest: a resource's name breaks its rule.
+            NotFound: the resource is another tenant's.
+            Denied: no grant allows it, or one forbids it.
+        """
+        ...
+
+
+class QuorumGate(Protocol):
+    """Holds back dangerous requests until enough others have approved them."""
+
+    def passage(self, method: Method, caller: Caller, request: Any, approval: str) -> AbstractAsyncContextManager[None]:
+        """Surround the work of a request that needs a quorum; *approval* is empty where the caller names none.
+
+        Raises:
+            ApprovalRequired: it has been stored for approval, under the name that the error tells.
+            Denied, FailedPrecondition: the approval is for something else, not given, over or used.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one call ended; *caller* is None where it is not known, *error* where it succeeded."""
+
+    method: Method
+    request: Any
+    response: Any
+    caller: Caller | None
+    address: Address | None
+    error: KmsError | None
+    request_id: str
+
+
+class Watch(Protocol):
+    """Is told how every call ended, at once and without waiting: for security events, and for the audit trail."""
+
+    def ended(self, call: Ended) -> None:
+        """One call has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """All of them."""
+
+    authenticator: Authenticator
+    admission: Admission
+    authorizer: Authorizer
+    quorum: QuorumGate
+    watch: Watch
