@@ -52,7 +52,7 @@ from kms.services.due_keys import SCHEDULER, DueKeys
 from kms.services.fields import Fields
 from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
-from kms.services.keyrings import Keyrings, ReadyVersion, Ring
+from kms.services.keyrings import Keyrings, ReadyVersion
 from kms.services.keys import Keys
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
@@ -61,6 +61,7 @@ from kms.services.policies import Policies
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
 from kms.services.rewrap import Rewrap
+from kms.services.rings import Ring
 from kms.services.rotate_keys import RotateKeys
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
@@ -195,7 +196,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         keys=keys,
         lifecycle=Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now),
         destruction=destruction,
-        policies=Policies(storage, tenants, now, operations.wake),
+        policies=Policies(storage, tenants, now, operations.wake, keyrings.reread),
         census=Census(storage, keys, destruction.retire_automatically, now),
         fields=Fields(keyrings, settings.limits.batch_values, settings.rotation.identity),
         data_keys=DataKeys(keyrings, parts.vault),

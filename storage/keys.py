@@ -122,6 +122,11 @@ class Keys:
         query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.key_id > after)
         return read(await self._session.rows(query.order_by(k.c.key_id).limit(limit)), key)
 
+    async def list_by_policy(self, tenant: TenantUid, policy: str, limit: int) -> list[Key]:
+        """Return the first, by slug, of at most *limit* keys that name the policy."""
+        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.policy_id == policy)
+        return read(await self._session.rows(query.order_by(k.c.key_id).limit(limit)), key)
+
     async def add(self, new: Key) -> Key:
         """Store a new key with revision 1 and return it so.
 

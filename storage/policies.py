@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, func, select
 
+from kms.core.classification import Classification
 from kms.core.errors import Conflict
 from kms.core.names import TenantUid
 from kms.core.policy import NamedPolicy, Policy
@@ -17,6 +18,7 @@ from .session import Session
 from .tables import policies as p
 
 _SECOND: Final = timedelta(seconds=1)
+_COMMA: Final = ","  # no key of a context has one
 _COLUMNS = tuple(column for column in p.c if column.name != "mac")
 
 
@@ -32,6 +34,10 @@ def _policy(row: Row[Any]) -> NamedPolicy:
             quarantine=timedelta(seconds=row.quarantine_seconds),
             grace=timedelta(seconds=row.grace_seconds),
             automatic_retirement=bool(row.automatic_retirement),
+            classification=Classification(row.classification),
+            required_context=tuple(row.required_context.split(_COMMA)) if row.required_context else (),
+            log_data_access=bool(row.log_data_access),
+            approvals=row.approvals,
         ),
         created_at=row.created_at,
         created_by=row.created_by,
@@ -86,6 +92,10 @@ class Policies:
             "quarantine_seconds": units(rules.quarantine, _SECOND),
             "grace_seconds": units(rules.grace, _SECOND),
             "automatic_retirement": int(rules.automatic_retirement),
+            "classification": int(rules.classification),
+            "required_context": _COMMA.join(rules.required_context),
+            "log_data_access": int(rules.log_data_access),
+            "approvals": rules.approvals,
             "created_at": policy.created_at,
             "created_by": policy.created_by,
         }

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from hypothesis import strategies as st
 
 from kms.core.census import Place, PlaceCount, PlaceKind
+from kms.core.classification import Classification
 from kms.core.keyring import ERASED, Kek, KekState, Key, KeyVersion, Tenant
 from kms.core.lifecycle import KEY_TRANSITIONS, VERSION_TRANSITIONS, KeyEvent, KeyState
 from kms.core.names import KekUid, KeyUid, TenantUid
@@ -19,6 +20,8 @@ from kms.core.policy import (
     LONGEST_GRACE,
     LONGEST_QUARANTINE,
     LONGEST_ROTATION,
+    MOST_APPROVALS,
+    MOST_REQUIRED,
     NEVER,
     SHORTEST_CACHE,
     SHORTEST_GRACE,
@@ -186,7 +189,15 @@ _RULES = {
     "grace": lasting(timedelta(seconds=1), SHORTEST_GRACE, LONGEST_GRACE),
     "automatic_retirement": st.booleans(),
 }
-policy_rules = st.builds(Policy, **_RULES)
+context_keys = st.from_regex(r"[a-z][a-z0-9_.-]{0,63}", fullmatch=True).filter(lambda key: not key.startswith("kms."))
+policy_rules = st.builds(
+    Policy,
+    **_RULES,
+    classification=st.sampled_from(Classification),
+    required_context=st.sets(context_keys, max_size=MOST_REQUIRED).map(lambda keys: tuple(sorted(keys))),
+    log_data_access=st.booleans(),
+    approvals=st.integers(0, MOST_APPROVALS),
+)
 _OWN = {**_RULES, "rotation": lasting(timedelta(hours=1), SHORTEST_ROTATION, LONGEST_ROTATION)}
 overrides = st.builds(Overrides, **{name: st.none() | rule for name, rule in _OWN.items()})
 

@@ -36,13 +36,14 @@ from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Fields
 from kms.services.keks import Keks
-from kms.services.keyrings import Keyrings, ReadyVersion, Ring
+from kms.services.keyrings import Keyrings, ReadyVersion
 from kms.services.keys import Keys, NewKey
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import Operations
 from kms.services.policies import Policies
 from kms.services.rewrap import Rewrap
+from kms.services.rings import Ring
 from kms.services.rotating import Rotator
 from kms.services.statuses import KeyStatus
 from kms.services.tenants import Tenants
@@ -184,7 +185,7 @@ class Node:
         self.stops: list[tuple[int, bool]] = []
         self.woken = 0
         self.lifecycle = Lifecycle(self.storage, self.keys, self.rotator, self.drop, self.propagation, self.wall)
-        self.policies = Policies(self.storage, self.tenants, self.wall, self.wake)
+        self.policies = Policies(self.storage, self.tenants, self.wall, self.wake, self.keyrings.reread)
         self.fields = Fields(self.keyrings, 10_000, RESCUER)
         self.data_keys = DataKeys(self.keyrings, self.vault)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
+from .classification import CLASSES, Classification, rule
+from .context import DETERMINISTIC_KEYS
+from .errors import Violation
 from .names import TenantUid
-from .suites import RULES, Purpose, Suite
+from .suites import RULES, ProtectionLevel, Purpose, Suite
 
 NEVER: Final = timedelta(0)
 
@@ -29,6 +33,12 @@ DEFAULT_WAITING: Final = timedelta(days=30)  # before a key is destroyed
 SHORTEST_WAITING: Final = timedelta(days=7)
 LONGEST_WAITING: Final = timedelta(days=3653)
 
+MOST_REQUIRED: Final = 16  # keys of a context
+MOST_APPROVALS: Final = 10
+
+# No step that needs no approval may take one of these from a key.
+_NO_LOWERING: Final = "rule no_lowering"
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -40,9 +50,24 @@ class Policy:
     quarantine: timedelta = SHORTEST_QUARANTINE  # between retirement and destruction of a version
     grace: timedelta = timedelta(minutes=10)  # in which a replaced version may still encrypt
     automatic_retirement: bool = False  # a version whose census is zero goes to quarantine by itself
+    classification: Classification = Classification.INTERNAL
+    # The rest is demanded beyond what the class demands.
+    required_context: tuple[str, ...] = ()  # keys that every context must have, ordered, each once
+    log_data_access: bool = False  # each use of a key is logged on its own
+    approvals: int = 0  # at least so many for dangerous operations
 
 
 DEFAULT: Final = Policy()
+
+# For every tenant, and stored for none: each class as a policy, by its slug.
+BUILT_IN: Final = MappingProxyType(
+    {
+        classification.slug: Policy(
+            classification=classification, cache_lifetime=min(DEFAULT.cache_lifetime, rules.longest_cache)
+        )
+        for classification, rules in CLASSES.items()
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +116,74 @@ def rotate_at(policy: Policy, suite: Suite) -> int | None:
     own = policy.encryption_limit // ROTATE_BEFORE_LIMIT or None
     limits = [limit for limit in (RULES[suite].rotate_at, own) if limit is not None]
     return min(limits) if limits else None
+
+
+def required_context(policy: Policy) -> frozenset[str]:
+    """Return the keys that every context must have: its class's and its own."""
+    return frozenset(CLASSES[policy.classification].required_context).union(policy.required_context)
+
+
+def logs_data_access(policy: Policy) -> bool:
+    """Whether each use of a key is logged on its own: its class says so, or the policy itself."""
+    return CLASSES[policy.classification].log_data_access or policy.log_data_access
+
+
+def least_quorum(policy: Policy) -> int:
+    """Return how many approvals a dangerous operation needs at least, by its class and by itself."""
+    return max(CLASSES[policy.classification].least_approvals, policy.approvals)
+
+
+def policy_violations(policy: Policy) -> tuple[Violation, ...]:
+    """Return which rules of its class a policy breaks, whatever key names it; fields bear their names in the API."""
+    return (*_rotation_violations(policy), *_cache_violations(policy))
+
+
+def violations(policy: Policy, purpose: Purpose, suite: Suite, level: ProtectionLevel) -> tuple[Violation, ...]:
+    """Return which rules of its class a key breaks that lives by *policy*, its own overrides in it."""
+    classification, rules = policy.classification, CLASSES[policy.classification]
+    broken = list(_cache_violations(policy))
+    if purpose is not Purpose.DETERMINISTIC:  # which is rotated by hand only, whatever its class
+        broken += _rotation_violations(policy)
+    for field, chosen, allowed in (
+        ("purpose", purpose, rules.purposes),
+        ("suite", suite, rules.suites),
+        ("protection_level", level, rules.levels),
+    ):
+        if chosen not in allowed:
+            names = " or ".join(choice.name for choice in allowed)
+            broken.append(Violation(field, f"must be {names} ({rule(classification, field)})"))
+    if purpose is Purpose.DETERMINISTIC and not required_context(policy) <= DETERMINISTIC_KEYS:
+        beyond = ", ".join(sorted(required_context(policy) - DETERMINISTIC_KEYS))
+        must = f"must not require {beyond} in the context of a DETERMINISTIC key"
+        broken.append(Violation("policy", f"{must} ({rule(classification, 'required_context')})"))
+    return tuple(broken)
+
+
+def lowered(old: Policy, new: Policy) -> tuple[Violation, ...]:
+    """Return what a key that goes from one policy to another would lose of the protection that its class is for."""
+    lost: list[str] = []
+    if new.classification < old.classification:
+        lost.append(f"must not bring the key from class {old.classification.name} to {new.classification.name}")
+    if missing := required_context(old) - required_context(new):
+        lost.append(f"must still require {', '.join(sorted(missing))} in the context")
+    if logs_data_access(old) and not logs_data_access(new):
+        lost.append("must still log each data access")
+    if least_quorum(new) < least_quorum(old):
+        lost.append(f"must still need {least_quorum(old)} approvals")
+    return tuple(Violation("policy", f"{must} ({_NO_LOWERING})") for must in lost)
+
+
+def _rotation_violations(policy: Policy) -> tuple[Violation, ...]:
+    longest = CLASSES[policy.classification].longest_rotation
+    if longest is None or NEVER < policy.rotation <= longest:
+        return ()
+    must = f"must be at most {longest.days} days, and not never"
+    return (Violation("rotation_period", f"{must} ({rule(policy.classification, 'rotation_period')})"),)
+
+
+def _cache_violations(policy: Policy) -> tuple[Violation, ...]:
+    longest = CLASSES[policy.classification].longest_cache
+    if policy.cache_lifetime <= longest:
+        return ()
+    must = f"must be at most {longest // timedelta(seconds=1)} seconds"
+    return (Violation("cache_lifetime", f"{must} ({rule(policy.classification, 'cache_lifetime')})"),)

@@ -98,6 +98,10 @@ class KeyRepository(Protocol):
         """Return at most *limit* keys with slugs greater than *after*, ordered by slug."""
         ...
 
+    async def list_by_policy(self, tenant: TenantUid, policy: str, limit: int) -> list[Key]:
+        """Return the first, by slug, of at most *limit* keys that name the policy."""
+        ...
+
     async def by_uid(self, tenant: TenantUid, uid: KeyUid) -> Key | None:
         """Return the key."""
         ...

@@ -30,7 +30,7 @@ from kms.core.policy import (
     SMALLEST_LIMIT,
 )
 from kms.core.suites import ProtectionLevel, Purpose, Suite
-from kms.services.fields import Varying
+from kms.services.contexts import Varying
 from kms.v1 import crypto_pb2, keys_pb2, policies_pb2
 
 MOST_LABELS: Final = 32

@@ -13,7 +13,9 @@ from kms.core.errors import invalid
 from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
 from kms.core.ports import KekVault
-from kms.services.fields import Decrypted, context_of
+from kms.services.contexts import context_of
+from kms.services.data_access import log_access
+from kms.services.fields import Decrypted
 from kms.services.keyrings import DATA_KEY_PURPOSES, Grant, Keyrings
 
 DEFAULT_LENGTH: Final = 32  # bytes
@@ -54,6 +56,7 @@ class DataKeys:
         made = DataKey(plaintext, version.cipher.encrypt(version.header, context.encode(), plaintext), version.version)
         version.marks.used = True
         await self._keyrings.confirm([Grant(ring, Use.ENCRYPT, [version.version])])
+        log_access(caller, "generate-data-key", 1, ring)
         return made
 
     async def decrypt(self, caller: Principal, name: KeyName, ciphertext: bytes, pairs: Iterable[Pair]) -> Decrypted:
@@ -69,6 +72,7 @@ class DataKeys:
         plaintext = version.cipher.decrypt(context.encode(), ciphertext)
         version.marks.decrypted = True
         await self._keyrings.confirm([Grant(ring, Use.DECRYPT, [version.version])])
+        log_access(caller, "decrypt-data-key", 1, ring)
         return Decrypted(plaintext, version.version, version.version == ring.key.primary_version)
 
     async def random(self, length: int) -> bytes:

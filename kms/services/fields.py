@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from kms.core.ciphertext import HEADER_LENGTH, Header
-from kms.core.context import DETERMINISTIC_KEYS, Context, Frame, Pair
-from kms.core.errors import CannotDecrypt, InvalidRequest, KmsError, Violation, invalid
+from kms.core.context import Pair
+from kms.core.errors import CannotDecrypt, ClassViolation, InvalidRequest, KmsError, invalid
 from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
-from kms.core.suites import MAX_PLAINTEXT, Purpose
-from kms.services.keyrings import ALL_PURPOSES, FIELD_PURPOSES, Grant, Keyrings, ReadyVersion, Ring, version_in
+from kms.core.suites import MAX_PLAINTEXT
+from kms.services.contexts import Places, Varying, context_of, require_context
+from kms.services.data_access import log_access
+from kms.services.keyrings import ALL_PURPOSES, FIELD_PURPOSES, Grant, Keyrings, ReadyVersion, version_in
+from kms.services.rings import Ring
 
 # Other calls get their turn after so many values: measured as the best of 64 to 1,024 for a lone caller's latency
 # beside full batches, at no cost to the batch.
@@ -38,14 +41,6 @@ class Decrypted:
     primary: bool
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Varying:
-    """The context pair that differs within a batch: one value for each item."""
-
-    key: str
-    values: Sequence[bytes]
-
-
 @dataclass(slots=True, repr=False)
 class Batch:
     """Results parallel to the items, empty where an item failed, the failures by index, and what allowed the results."""
@@ -56,6 +51,11 @@ class Batch:
     changed: int = 0
     grants: list[Grant] = field(default_factory=list)
 
+    @property
+    def succeeded(self) -> int:
+        """How many items did not fail."""
+        return len(self.values) - len(self.failures)
+
 
 def check_plaintext(plaintext: bytes, where: str = "plaintext") -> None:
     """Refuse a value that is too long.
@@ -65,25 +65,6 @@ def check_plaintext(plaintext: bytes, where: str = "plaintext") -> None:
     """
     if len(plaintext) > MAX_PLAINTEXT:
         raise invalid(where, f"must have at most {MAX_PLAINTEXT} bytes, has {len(plaintext)}")
-
-
-def context_of(ring: Ring, pairs: Iterable[Pair]) -> Context:
-    """Check the caller's context for this key and add the tenant.
-
-    Raises:
-        InvalidRequest: a rule of the context is broken, or the key is deterministic and the pair not table or column.
-    """
-    pairs = tuple(pairs)
-    context = Context.of(ring.tenant.uid, pairs)
-    if ring.key.purpose is Purpose.DETERMINISTIC and not context.keys() <= DETERMINISTIC_KEYS:
-        raise InvalidRequest(
-            *(
-                Violation(f"context[{index}].key", "must be table or column for a DETERMINISTIC key")
-                for index, (key, _) in enumerate(pairs)
-                if key not in DETERMINISTIC_KEYS
-            )
-        )
-    return context
 
 
 class Fields:
@@ -107,6 +88,8 @@ class Fields:
         version.marks.used = True
         if not self._keyrings.stands(ring):
             await self._keyrings.confirm([Grant(ring, Use.ENCRYPT, [version.version])])
+        if ring.log_data_access:
+            log_access(caller, "encrypt", 1, ring)
         return Encrypted(ciphertext, version.version)
 
     async def decrypt(self, caller: Principal, name: KeyName, ciphertext: bytes, pairs: Iterable[Pair]) -> Decrypted:
@@ -123,6 +106,8 @@ class Fields:
         version.marks.decrypted = True
         if not self._keyrings.stands(ring):
             await self._keyrings.confirm([Grant(ring, Use.DECRYPT, [version.version])])
+        if ring.log_data_access:
+            log_access(caller, "decrypt", 1, ring)
         return Decrypted(plaintext, version.version, version.version >= ring.key.primary_version)
 
     async def reencrypt(
@@ -142,7 +127,10 @@ class Fields:
         header = Header.parse(ciphertext)
         use = self._reading(caller)
         ring, at_home = (target, True) if header.key == target.key.uid else (source, False)
-        context = context_of(ring, pairs).encode()
+        shared = context_of(target, pairs)
+        if source.required:
+            require_context(source, shared)
+        context = shared.encode()
         version = await self._keyrings.named(ring, header, use)
         plaintext = version.cipher.decrypt(context, ciphertext)
         version.marks.decrypted = True
@@ -155,6 +143,7 @@ class Fields:
             primary.marks.used = True
             grants.append(Grant(target, Use.ENCRYPT, [primary.version]))
         await self._keyrings.confirm(grants)
+        log_access(caller, "re-encrypt", 1, *_distinct(source, target))
         return made
 
     async def encrypt_batch(
@@ -168,7 +157,7 @@ class Fields:
         """Encrypt many values under the primary version."""
         self._check_count("plaintexts", len(plaintexts), varying)
         ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.ENCRYPT)
-        places = _Places(ring, pairs, varying)
+        places = Places(ring, pairs, varying)
         batch = Batch([b""] * len(plaintexts), dict(places.failures))
         if max(map(len, plaintexts)) > MAX_PLAINTEXT:
             _keep_first(batch, plaintexts, lambda index, value: check_plaintext(value, f"plaintexts[{index}]"))
@@ -176,6 +165,7 @@ class Fields:
         batch.version = primary.version
         await self._encrypt_into(batch, places, ring, primary, plaintexts, _remaining(batch))
         await self.confirm(batch)
+        log_access(caller, "encrypt", batch.succeeded, ring)
         return batch
 
     async def decrypt_batch(
@@ -189,11 +179,12 @@ class Fields:
         """Decrypt many values of one key, of any of its versions."""
         self._check_count("ciphertexts", len(ciphertexts), varying)
         ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.DECRYPT, ciphertexts=ciphertexts)
-        places = _Places(ring, pairs, varying)
+        places = Places(ring, pairs, varying)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures))
         for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
             await self._decrypt_into(batch, places, ring, Use.DECRYPT, head, ciphertexts, indexes)
         await self.confirm(batch)
+        log_access(caller, "decrypt", batch.succeeded, ring)
         return batch
 
     async def reencrypt_batch(
@@ -209,7 +200,7 @@ class Fields:
         self._check_count("ciphertexts", len(ciphertexts), varying)
         source, target = await self._route(caller, name, destination, ciphertexts)
         use = self._reading(caller)
-        places = _Places(target, pairs, varying)
+        places = Places(target, pairs, varying, source)
         primary = await self._keyrings.primary(target)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures), primary.version)
         for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
@@ -224,6 +215,7 @@ class Fields:
                 await self._encrypt_into(batch, places, target, primary, batch.values, good)
                 batch.changed += len(good)
         await self.confirm(batch)
+        log_access(caller, "re-encrypt", batch.succeeded, *_distinct(source, target))
         return batch
 
     async def confirm(self, batch: Batch) -> None:
@@ -244,6 +236,9 @@ class Fields:
         """Return the key that values come from and the one that they go to, which may be the same.
 
         Both are found before a byte of a ciphertext is looked at, and again where a header names a newer version.
+
+        Raises:
+            ClassViolation: the values would go to a lower class.
         """
         use = self._reading(caller)
         source = await self._keyrings.find(caller, name, ALL_PURPOSES, use, ciphertexts=ciphertexts)
@@ -252,12 +247,17 @@ class Fields:
         target = await self._keyrings.find(caller, goal, purposes, Use.ENCRYPT)
         if (seen := _newest(ciphertexts, target)) > target.key.primary_version:
             target = await self._keyrings.find(caller, goal, purposes, Use.ENCRYPT, seen=seen)
+        if target.classification < source.classification:
+            raise ClassViolation(
+                f"{name} is of class {source.classification.name} and {goal} of class {target.classification.name}:"
+                " values must not go to a lower class (rule no_lowering)"
+            )
         return source, target
 
     async def _encrypt_into(
         self,
         batch: Batch,
-        places: _Places,
+        places: Places,
         ring: Ring,
         version: ReadyVersion,
         plaintexts: Sequence[bytes],
@@ -280,7 +280,7 @@ class Fields:
     async def _decrypt_into(
         self,
         batch: Batch,
-        places: _Places,
+        places: Places,
         ring: Ring,
         use: Use,
         head: bytes,
@@ -321,23 +321,8 @@ class Fields:
             raise invalid("varying.values", f"must have one value for each of {where}, has {len(varying.values)}")
 
 
-class _Places:
-    """The context of each item of a batch: canonical bytes shared by all, or a frame and a value for each."""
-
-    __slots__ = ("failures", "frame", "shared", "values")
-
-    def __init__(self, ring: Ring, pairs: Iterable[Pair], varying: Varying | None) -> None:
-        context = context_of(ring, pairs)
-        self.shared = context.encode()
-        self.frame: Frame | None = None
-        self.values: Sequence[bytes] = ()
-        self.failures: Mapping[int, KmsError] = {}
-        if varying is not None:
-            if ring.key.purpose is Purpose.DETERMINISTIC:
-                raise invalid("varying", "must be absent for a DETERMINISTIC key")
-            self.frame = context.around(varying.key)
-            self.values = varying.values
-            self.failures = self.frame.failures(varying.values)
+def _distinct(source: Ring, target: Ring) -> tuple[Ring, ...]:
+    return (source,) if source.key.uid == target.key.uid else (source, target)
 
 
 def _why(header: Header, ciphertext: bytes, index: int) -> KmsError:

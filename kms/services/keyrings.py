@@ -20,8 +20,10 @@ from weakref import WeakValueDictionary
 import structlog
 
 from kms.core.ciphertext import HEADER_LENGTH, Header
+from kms.core.classification import Classification
 from kms.core.errors import (
     CannotDecrypt,
+    ClassViolation,
     Conflict,
     CorruptRecord,
     NotFound,
@@ -29,11 +31,10 @@ from kms.core.errors import (
     WrongKeyState,
     WrongPurpose,
 )
-from kms.core.keyring import Key, Tenant
 from kms.core.lease import ENDLESS, OVER, Lease
 from kms.core.lifecycle import KeyState, Use, key_allows, spoken, version_allows
 from kms.core.names import KeyName, Principal, TenantUid
-from kms.core.policy import DEFAULT, Policy, rotate_at, stop_at
+from kms.core.policy import rotate_at, stop_at
 from kms.core.ports import Counter, Storage
 from kms.core.suites import Purpose
 from kms.core.wrapping import DekPlace
@@ -41,6 +42,7 @@ from kms.crypto.aead import FieldCipher, cipher_for
 from kms.crypto.cache import DekCache
 from kms.services.counting import UsageCounter, UsageCounters
 from kms.services.lineages import policy_of
+from kms.services.rings import Generation, Ring
 from kms.services.uses import Marks, UseRecorder
 from kms.services.wrapping import DekWrapping
 
@@ -54,34 +56,6 @@ NO_WORD: Final = (
     "no word from the database for longer than cache.revocation_deadline allows: this node neither encrypts nor decrypts"
     " until it has heard again"
 )
-
-
-class Generation:
-    """How often this node has heard of changes of a tenant, and of stops of its keys among them."""
-
-    __slots__ = ("__weakref__", "changes", "stops")
-
-    def __init__(self) -> None:
-        self.changes = 0
-        self.stops = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """A key and its tenant as last read, with what holds for it; *changes* and *stops* are of before the read."""
-
-    tenant: Tenant
-    key: Key
-    policy: Policy = DEFAULT
-    uses: frozenset[Use] = frozenset()  # what its state allows
-    generation: Generation = field(default_factory=Generation, compare=False)
-    changes: int = field(default=0, compare=False)
-    stops: int = field(default=0, compare=False)
-    # All that the primary version's wrap is bound to: a changed record finds no DEK that was unwrapped for another place.
-    place: DekPlace = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "place", self.key.place(self.key.primary_version))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +135,7 @@ class Keyrings:
             NotFound: no such key, or another tenant's: what is stored makes no difference to the second answer.
             WrongPurpose: the key is for something else.
             WrongKeyState: its state does not allow the use.
+            ClassViolation: it breaks a rule of its class.
         """
         if caller.tenant != name.tenant:
             raise NotFound(str(name))
@@ -172,6 +147,20 @@ class Keyrings:
         if use not in ring.uses:
             self._refuse_key(ring, use, ciphertexts)
         return ring
+
+    async def classification_of(self, name: KeyName) -> Classification | None:
+        """Return the class of a key, whoever asks; None where there is no such key. The token is not asked.
+
+        Raises:
+            StorageUnavailable, CorruptRecord: the record could not be read.
+        """
+        ring = self._rings.peek(name)
+        if ring is None or ring.changes != ring.generation.changes:
+            try:
+                ring = await self._look_up(name)
+            except NotFound:
+                return None
+        return ring.classification
 
     async def primary(self, ring: Ring) -> ReadyVersion:
         """Return the version that encrypts.
@@ -363,6 +352,9 @@ class Keyrings:
 
     def _refuse_key(self, ring: Ring, use: Use, ciphertexts: Sequence[bytes]) -> NoReturn:
         key = ring.key
+        if key_allows(key.state, use):
+            told = "; ".join(f"{violation.field} {violation.rule}" for violation in ring.broken)
+            raise ClassViolation(f"{key.name(ring.tenant)} breaks its class {ring.classification.name}: {told}")
         if key.state is KeyState.DESTRUCTION_SCHEDULED:
             named = Tally(number for c in ciphertexts if 0 < (number := version_in(c)) <= key.primary_version)
             for number, count in (named or {key.primary_version: 1}).items():

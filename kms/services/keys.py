@@ -8,19 +8,29 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
-from kms.core.errors import AlreadyExists, Conflict, NotFound, NotSupported, invalid
+from kms.core.classification import require_available
+from kms.core.errors import (
+    AlreadyExists,
+    ClassViolation,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    NotSupported,
+    Violation,
+    invalid,
+)
 from kms.core.keyring import Key, Tenant
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName, KeyUid, Principal, TenantName
 from kms.core.operations import Operation, OperationKind
-from kms.core.policy import Overrides
+from kms.core.policy import Overrides, effective, lowered, violations
 from kms.core.ports import Storage
 from kms.core.repositories import UnitOfWork
 from kms.core.rotation import planned
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.failpoints import reach
 from kms.services.keyrings import Keyrings
-from kms.services.lineages import lineage_of, policies_of
+from kms.services.lineages import find_policy, lineage_of, policies_of
 from kms.services.rotating import Rotator
 from kms.services.statuses import KeyStatus, VersionStatus, key_status, version_statuses
 from kms.services.tenants import Tenants
@@ -75,13 +85,10 @@ class Keys:
 
         Raises:
             AlreadyExists: the slug is taken.
-            InvalidRequest: there is no such policy.
+            InvalidRequest: there is no such policy, or the key would break a rule of its class.
+            NotSupported: the policy's class is of a later release.
         """
         tenant = await self._tenants.get(caller, parent)
-        async with self._storage.transaction(tenant.uid) as work:
-            if await work.keys.get(tenant.uid, wish.slug) is not None:
-                raise AlreadyExists(f"{KeyName(tenant.slug, wish.slug)} exists")
-            await _require_policy(work, tenant, wish.policy)
         now = self._now()
         state = KeyState.PENDING if wish.pending else KeyState.ACTIVE
         key = Key(
@@ -103,9 +110,14 @@ class Keys:
             overrides=wish.overrides,
             labels=wish.labels,
         )
+        async with self._storage.transaction(tenant.uid) as work:
+            if await work.keys.get(tenant.uid, wish.slug) is not None:
+                raise AlreadyExists(f"{KeyName(tenant.slug, wish.slug)} exists")
+            await _require_class(work, key)
         version = await self._rotator.new_version(tenant, key, str(caller), now, state=state)
         reach("create_key.dek_wrapped")
         async with self._storage.transaction(tenant.uid, write=True) as work:
+            await _require_class(work, key)  # again: the policy may have changed while the token worked
             key = await work.keys.add(planned(await lineage_of(work, key)))
             await work.key_versions.add(version)
             await hold_kek(work, tenant, version.kek_version)
@@ -157,13 +169,16 @@ class Keys:
 
         Raises:
             Conflict: the key has changed since *etag* (where given), or while this call ran.
-            InvalidRequest: there is no such policy.
+            InvalidRequest: there is no such policy, or the key would break a rule of its class.
+            ClassViolation: the policy would lower the class of the key, or what its policy demands beyond that.
+            NotSupported: the policy's class is of a later release.
         """
         tenant = await self.owner(caller, name)
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await current_key(work, tenant, name, etag)
-            await _require_policy(work, tenant, changes.get("policy", ""))
             changed = replace(key, **changes, overrides=replace(key.overrides, **overrides))
+            if (changed.policy, changed.overrides) != (key.policy, key.overrides):
+                await _require_class(work, changed, key)
             changed = await work.keys.replace(planned(await lineage_of(work, changed)))
             status = await key_status(work, tenant, changed)
             await work.epochs.changed(tenant.uid)
@@ -225,6 +240,21 @@ async def current_key(work: UnitOfWork, tenant: Tenant, name: KeyName, etag: str
     return key
 
 
-async def _require_policy(work: UnitOfWork, tenant: Tenant, slug: str) -> None:
-    if slug and await work.policies.get(tenant.uid, slug) is None:
+async def _require_class(work: UnitOfWork, key: Key, before: Key | None = None) -> None:
+    """Refuse a key whose policy is not there, that breaks a rule of its class, or that loses protection that it had.
+
+    Raises:
+        InvalidRequest, ClassViolation, NotSupported: as Keys.update().
+    """
+    found = await find_policy(work, key.tenant, key.policy)
+    if found is None:
         raise invalid("key.policy", "must name a policy that exists")
+    policy, _ = found
+    require_available(policy.classification)
+    if before is not None and before.policy != key.policy:
+        old = await find_policy(work, before.tenant, before.policy)
+        if old is not None and (lost := lowered(old[0], policy)):
+            raise ClassViolation("; ".join(f"key.{violation.field}: {violation.rule}" for violation in lost))
+    broken = violations(effective(policy, key.overrides, key.purpose), key.purpose, key.suite, key.level)
+    if broken:
+        raise InvalidRequest(*(Violation(f"key.{violation.field}", violation.rule) for violation in broken))

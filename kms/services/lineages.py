@@ -6,9 +6,23 @@ from collections.abc import Sequence
 
 from kms.core.errors import CorruptRecord
 from kms.core.keyring import Key
-from kms.core.policy import DEFAULT, NamedPolicy, Policy, effective
+from kms.core.names import TenantUid
+from kms.core.policy import BUILT_IN, DEFAULT, Policy, effective
 from kms.core.repositories import UnitOfWork
 from kms.core.rotation import Lineage
+
+
+async def find_policy(work: UnitOfWork, tenant: TenantUid, slug: str) -> tuple[Policy, int] | None:
+    """Return the newest version of a tenant's policy and its number, 0 for a built-in one; no slug means the default.
+
+    A stored policy comes first: a tenant may have had one of that name before classes did.
+    """
+    if not slug:
+        return DEFAULT, 0
+    found = await work.policies.get(tenant, slug)
+    if found is not None:
+        return found.policy, found.version
+    return (BUILT_IN[slug], 0) if slug in BUILT_IN else None
 
 
 async def policy_of(work: UnitOfWork, key: Key) -> tuple[Policy, int]:
@@ -26,19 +40,16 @@ async def policies_of(work: UnitOfWork, keys: Sequence[Key]) -> list[tuple[Polic
     Raises:
         CorruptRecord: a key names a policy that is not there.
     """
-    named: dict[str, NamedPolicy] = {}
+    named: dict[str, tuple[Policy, int]] = {}
     result = []
     for key in keys:
-        if not key.policy:
-            result.append((effective(DEFAULT, key.overrides, key.purpose), 0))
-            continue
         if key.policy not in named:
-            found = await work.policies.get(key.tenant, key.policy)
+            found = await find_policy(work, key.tenant, key.policy)
             if found is None:
                 raise CorruptRecord(f"key {key.slug} names a policy {key.policy} that is not there")
             named[key.policy] = found
-        chosen = named[key.policy]
-        result.append((effective(chosen.policy, key.overrides, key.purpose), chosen.version))
+        policy, version = named[key.policy]
+        result.append((effective(policy, key.overrides, key.purpose), version))
     return result
 
 

@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
-from kms.core.errors import AlreadyExists, Conflict, NotFound
+from kms.core.classification import require_available
+from kms.core.errors import (
+    AlreadyExists,
+    ClassViolation,
+    Conflict,
+    FailedPrecondition,
+    InvalidRequest,
+    NotFound,
+    Violation,
+)
 from kms.core.keyring import Tenant
-from kms.core.names import PolicyName, Principal, TenantName
+from kms.core.lifecycle import KeyState
+from kms.core.names import PolicyName, Principal, TenantName, TenantUid
 from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
-from kms.core.policy import NamedPolicy, Policy
+from kms.core.policy import BUILT_IN, NamedPolicy, Policy, effective, policy_violations, violations
 from kms.core.ports import Storage
 from kms.core.repositories import UnitOfWork
 from kms.failpoints import reach
 from kms.services.replan import target_of
 from kms.services.tenants import Tenants
 
+# Keys of a policy that are compared with its new class before it changes. Of others that are outside of it, each is
+# refused when it is used.
+MOST_COMPARED: Final = 1_000
+
 
 class Policies:
     """The policies of all tenants."""
 
     def __init__(
-        self, storage: Storage, tenants: Tenants, now: Callable[[], datetime], wake: Callable[[], None]
+        self,
+        storage: Storage,
+        tenants: Tenants,
+        now: Callable[[], datetime],
+        wake: Callable[[], None],
+        reread: Callable[[AbstractSet[TenantUid]], None],
     ) -> None:
         self._storage = storage
         self._tenants = tenants
         self._now = now
         self._wake = wake  # whoever carries out operations
+        self._reread = reread  # what this node remembers of these tenants' keys
 
     async def create(
         self, caller: Principal, parent: TenantName, slug: str, rules: Policy
@@ -38,8 +59,13 @@ class Policies:
 
         Raises:
             AlreadyExists: the slug is taken.
+            InvalidRequest: it breaks a rule of its class.
+            NotSupported: its class is of a later release.
         """
         tenant = await self._tenants.get(caller, parent)
+        if slug in BUILT_IN:
+            raise AlreadyExists(f"{PolicyName(tenant.slug, slug)} is built in")
+        _require_class(rules)
         taken = AlreadyExists(f"{PolicyName(tenant.slug, slug)} exists")
         policy = NamedPolicy(tenant.uid, slug, 1, rules, self._now(), str(caller))
         async with self._storage.transaction(tenant.uid, write=True) as work:
@@ -51,7 +77,7 @@ class Policies:
                 raise taken from error
 
     async def get(self, caller: Principal, name: PolicyName) -> tuple[Tenant, NamedPolicy]:
-        """Return the newest version.
+        """Return the newest version; 0 is that of a built-in policy.
 
         Raises:
             NotFound: no such policy, or another tenant's.
@@ -63,7 +89,7 @@ class Policies:
     async def list_by_slug(
         self, caller: Principal, parent: TenantName, after: str, limit: int
     ) -> tuple[Tenant, list[NamedPolicy]]:
-        """Return the newest versions of at most *limit* policies with slugs greater than *after*, ordered."""
+        """Return the newest versions of at most *limit* stored policies with slugs greater than *after*, ordered."""
         tenant = await self._tenants.get(caller, parent)
         async with self._storage.transaction(tenant.uid) as work:
             return tenant, await work.policies.list_by_slug(tenant.uid, after, limit)
@@ -74,7 +100,9 @@ class Policies:
         """Return at most *limit* versions of one policy with numbers greater than *after*, ordered."""
         tenant = await self._owner(caller, name)
         async with self._storage.transaction(tenant.uid) as work:
-            await _newest(work, tenant, name)
+            newest = await _newest(work, tenant, name)
+            if not newest.version:
+                return tenant, [newest]
             return tenant, await work.policies.list_versions(tenant.uid, name.policy, after, limit)
 
     async def update(
@@ -86,22 +114,24 @@ class Policies:
 
         Raises:
             Conflict: the newest version is not *seen* (where that is not 0), or somebody made one meanwhile.
+            FailedPrecondition: the policy is built in.
+            InvalidRequest: it would break a rule of its class.
+            ClassViolation: a key that names it would.
+            NotSupported: its class is of a later release.
         """
         tenant = await self._owner(caller, name)
         now = self._now()
         async with self._storage.transaction(tenant.uid, write=True) as work:
             newest = await _newest(work, tenant, name)
+            if not newest.version:
+                raise FailedPrecondition(f"{name} is built in and cannot be changed")
             if seen not in (0, newest.version):
                 raise Conflict(f"the newest version of {name} is {newest.version}, not {seen}")
+            rules = replace(newest.policy, **changes)
+            _require_class(rules)
+            await _require_keys_within(work, tenant, name, newest.policy, rules)
             policy = await work.policies.add(
-                NamedPolicy(
-                    tenant.uid,
-                    newest.slug,
-                    newest.version + 1,
-                    replace(newest.policy, **changes),
-                    now,
-                    str(caller),
-                )
+                NamedPolicy(tenant.uid, newest.slug, newest.version + 1, rules, now, str(caller))
             )
             await work.operations.add(
                 Operation(
@@ -119,6 +149,7 @@ class Policies:
             await work.epochs.changed(tenant.uid)
             reach("update_policy.before_commit")
         reach("update_policy.committed")
+        self._reread({tenant.uid})
         self._wake()
         return tenant, policy
 
@@ -133,6 +164,24 @@ class Policies:
 
 async def _newest(work: UnitOfWork, tenant: Tenant, name: PolicyName) -> NamedPolicy:
     policy = await work.policies.get(tenant.uid, name.policy)
+    if policy is None and name.policy in BUILT_IN:
+        return NamedPolicy(tenant.uid, name.policy, 0, BUILT_IN[name.policy], tenant.created_at, "")
     if policy is None:
         raise NotFound(str(name))
     return policy
+
+
+def _require_class(rules: Policy) -> None:
+    require_available(rules.classification)
+    if broken := policy_violations(rules):
+        raise InvalidRequest(*(Violation(f"policy.{violation.field}", violation.rule) for violation in broken))
+
+
+async def _require_keys_within(work: UnitOfWork, tenant: Tenant, name: PolicyName, old: Policy, new: Policy) -> None:
+    """Refuse a change after which a key would be outside of its class; the first of them is named."""
+    if (new.classification, new.required_context) == (old.classification, old.required_context):
+        return  # the rest, a key that was within its class stays within
+    for key in await work.keys.list_by_policy(tenant.uid, name.policy, MOST_COMPARED):
+        broken = violations(effective(new, key.overrides, key.purpose), key.purpose, key.suite, key.level)
+        if broken and key.state is not KeyState.DESTROYED:
+            raise ClassViolation(f"{key.name(tenant)} would break its class: {broken[0].field} {broken[0].rule}")

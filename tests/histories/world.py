@@ -26,7 +26,7 @@ from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import SCHEDULER, DueKeys
 from kms.services.fields import Fields
 from kms.services.keks import Keks
-from kms.services.keyrings import Keyrings, ReadyVersion, Ring
+from kms.services.keyrings import Keyrings, ReadyVersion
 from kms.services.keys import Keys
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
@@ -35,6 +35,7 @@ from kms.services.policies import Policies
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
 from kms.services.rewrap import Rewrap
+from kms.services.rings import Ring
 from kms.services.rotate_keys import RotateKeys
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
@@ -113,7 +114,7 @@ class Member:
         )
         self.usage.watch(self.rotation.request)
         self.lifecycle = Lifecycle(storage, self.keys, rotator, drop, self.membership.propagation, now)
-        self.policies = Policies(storage, self.tenants, now, self.operations.wake)
+        self.policies = Policies(storage, self.tenants, now, self.operations.wake, keyrings.reread)
         self.census = Census(storage, self.keys, self.destruction.retire_automatically, now)
         self.fields = Fields(keyrings, 10_000, RESCUER)
         self.data_keys = DataKeys(keyrings, vault)

@@ -1,0 +1,129 @@
+"""The classes of data in rising order, and what each demands of the keys that protect it, as one table.
+
+A class bounds what a policy may say; docs/classification.md shows the table. *Source*: NIST SP 800-57 part 1, section
+5.3 (a cryptoperiod is the shorter, the more sensitive the data), FIPS 199 (levels of impact).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final
+
+from .errors import NotSupported
+from .suites import ProtectionLevel, Purpose, Suite
+
+
+class Classification(IntEnum):
+    """How much harm follows when data is disclosed; a higher one demands more. The numbers are stored."""
+
+    PUBLIC = 1
+    INTERNAL = 2
+    CONFIDENTIAL = 3
+    SECRET = 4
+
+    @property
+    def slug(self) -> str:
+        """Its name in rules, and the slug of its built-in policy."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRules:
+    """What a class demands; a policy of the class may demand more and never less."""
+
+    encryption_required: bool  # of whoever stores such data; the daemon sees only what is sent to it
+    levels: tuple[ProtectionLevel, ...]
+    purposes: tuple[Purpose, ...]
+    suites: tuple[Suite, ...]
+    required_context: tuple[str, ...]  # keys that every context must have, each with a value
+    longest_rotation: timedelta | None  # None: also never by time; a deterministic key is rotated by hand in any case
+    longest_cache: timedelta  # of a DEK in a daemon's memory
+    log_data_access: bool  # whether each use of a key is logged on its own
+    least_approvals: int  # for dangerous operations on its keys and policies
+
+
+_EVERY_LEVEL: Final = tuple(ProtectionLevel)
+_EVERY_PURPOSE: Final = tuple(Purpose)
+_EVERY_SUITE: Final = tuple(Suite)
+
+CLASSES: Final = MappingProxyType(
+    {
+        Classification.PUBLIC: ClassRules(
+            encryption_required=False,
+            levels=_EVERY_LEVEL,
+            purposes=_EVERY_PURPOSE,
+            suites=_EVERY_SUITE,
+            required_context=(),
+            longest_rotation=None,
+            longest_cache=timedelta(days=1),
+            log_data_access=False,
+            least_approvals=0,
+        ),
+        Classification.INTERNAL: ClassRules(
+            encryption_required=True,
+            levels=_EVERY_LEVEL,
+            purposes=_EVERY_PURPOSE,
+            suites=_EVERY_SUITE,
+            required_context=(),
+            longest_rotation=None,
+            longest_cache=timedelta(days=1),
+            log_data_access=False,
+            least_approvals=0,
+        ),
+        Classification.CONFIDENTIAL: ClassRules(
+            encryption_required=True,
+            levels=_EVERY_LEVEL,
+            # Deterministic, too: a login name or an address that is looked up by value is confidential.
+            purposes=_EVERY_PURPOSE,
+            suites=_EVERY_SUITE,
+            required_context=("table", "column"),
+            longest_rotation=timedelta(days=90),
+            longest_cache=timedelta(minutes=5),
+            log_data_access=True,
+            least_approvals=1,
+        ),
+        Classification.SECRET: ClassRules(
+            encryption_required=True,
+            levels=(ProtectionLevel.ENCLAVE,),
+            # A data key leaves the enclave in the clear, and equal ciphertexts tell which values are equal.
+            purposes=(Purpose.ENCRYPT,),
+            # Random 192-bit nonces: no count of encryptions has to be right for the nonces to be distinct.
+            suites=(Suite.XAES_256_GCM,),
+            required_context=("table", "column", "row"),
+            longest_rotation=timedelta(days=30),
+            longest_cache=timedelta(minutes=1),
+            log_data_access=True,
+            least_approvals=2,
+        ),
+    }
+)
+
+# A class whose levels are all of a later release cannot be used yet.
+IMPLEMENTED_LEVELS: Final = frozenset({ProtectionLevel.SOFTWARE})
+
+
+def available(classification: Classification) -> bool:
+    """Whether keys of the class can be made in this release."""
+    return not IMPLEMENTED_LEVELS.isdisjoint(CLASSES[classification].levels)
+
+
+def require_available(classification: Classification) -> None:
+    """Refuse a class that cannot be used yet.
+
+    Raises:
+        NotSupported: none of its protection levels is in this release.
+    """
+    if not available(classification):
+        levels = " or ".join(level.name for level in CLASSES[classification].levels)
+        raise NotSupported(
+            f"class {classification.name} needs protection level {levels}, which is not in this release"
+            f" ({rule(classification, 'protection_level')})"
+        )
+
+
+def rule(classification: Classification, field: str) -> str:
+    """Name a rule of a class, as messages do: the class and the field that it bounds."""
+    return f"rule {classification.slug}.{field}"
