@@ -7,6 +7,7 @@ from .formats.ciphertext import Header, from_text, to_text
 from .formats.errors import (
     AlreadyExists,
     CannotDecrypt,
+    ClassViolation,
     Conflict,
     CorruptRecord,
     DeadlineExceeded,
@@ -34,6 +35,8 @@ from .requests.rules import Rule
 from .tls import ConfigurationError, Tls
 from .values import (
     BatchResult,
+    Classification,
+    ClassRules,
     DataKey,
     Decrypted,
     DecryptedDataKey,
@@ -72,6 +75,9 @@ __all__ = [
     "AsyncClient",
     "BatchResult",
     "CannotDecrypt",
+    "ClassRules",
+    "ClassViolation",
+    "Classification",
     "Client",
     "ConfigurationError",
     "Conflict",

@@ -43,7 +43,7 @@ SAFE: Final = MappingProxyType(
             "DecryptDataKey",
             "GenerateRandomBytes",
         ),
-        POLICIES: ("GetPolicy", "ListPolicies", "ListPolicyVersions"),
+        POLICIES: ("GetPolicy", "ListPolicies", "ListPolicyVersions", "ListClasses"),
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes",),

@@ -35,6 +35,15 @@ class LevelChoice(StrEnum):
     HSM = "hsm"
 
 
+class ClassChoice(StrEnum):
+    """kms_client.Classification."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    CONFIDENTIAL = "confidential"
+    SECRET = "secret"  # noqa: S105  a class's name
+
+
 class PlaceKindChoice(StrEnum):
     """kms_client.PlaceKind."""
 

@@ -77,7 +77,7 @@ def list_(tenant: TenantOption = None, profile: ProfileOption = None, output: Ou
     """List a tenant's keys by name."""
     with Session(profile, tenant) as session:
         records = [of_key(key) for key in session.client.list_keys(session.tenant)]
-    show_all(records, ("name", "state", "purpose", "suite", "primary_version", "rotate_time"), output)
+    show_all(records, ("name", "state", "classification", "purpose", "suite", "primary_version", "rotate_time"), output)
 
 
 @app.command("show")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
-from . import doctor, kek, keys, lifecycle, nodes, operations, places, policies, receipts, tenants
+from . import classes, doctor, kek, keys, lifecycle, nodes, operations, places, policies, receipts, tenants
 from .exit_codes import ExitCode, code_of
 from .output import plain
 
@@ -26,6 +26,7 @@ keys.app.add_typer(receipts.app)
 app.add_typer(keys.app, name="keys")
 app.add_typer(kek.app, name="kek")
 app.add_typer(policies.app, name="policies")
+app.add_typer(classes.app, name="classes")
 app.add_typer(places.app, name="places")
 app.add_typer(operations.app, name="operations")
 app.add_typer(nodes.app, name="nodes")

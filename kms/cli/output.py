@@ -58,6 +58,8 @@ def _cell(value: object) -> Text:
         return Text("-")
     if isinstance(value, bool):
         return Text("yes" if value else "no")
+    if isinstance(value, list):
+        return Text(plain(", ".join(str(item) for item in value)) or "-")
     if isinstance(value, Mapping):
         return Text(plain(", ".join(f"{key}={_cell(item)}" for key, item in value.items())) or "-")
     return Text(plain(str(value)))

@@ -5,10 +5,23 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from kms_client import Classification
 
+from .choices import ClassChoice
 from .output import Output, show, show_all
 from .records import of_policy
-from .rules import CacheOption, GraceOption, LimitOption, QuarantineOption, RetirementOption, ScheduleOption
+from .rules import (
+    AccessOption,
+    ApprovalsOption,
+    CacheOption,
+    ClassOption,
+    GraceOption,
+    LimitOption,
+    QuarantineOption,
+    RequiredOption,
+    RetirementOption,
+    ScheduleOption,
+)
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(
@@ -20,6 +33,7 @@ Name = Annotated[str, typer.Argument(help="The policy, such as gold or tenants/a
 _COLUMNS = (
     "name",
     "version",
+    "classification",
     "rotation_period_seconds",
     "encryption_limit",
     "cache_lifetime_seconds",
@@ -27,6 +41,10 @@ _COLUMNS = (
     "grace_period_seconds",
     "automatic_retirement",
 )
+
+
+def _chosen(choice: ClassChoice | None) -> Classification | None:
+    return None if choice is None else Classification[choice.name]
 
 
 @app.command()
@@ -39,6 +57,10 @@ def create(
     quarantine: QuarantineOption = None,
     grace: GraceOption = None,
     automatic_retirement: RetirementOption = None,
+    classification: ClassOption = None,
+    required_context: RequiredOption = None,
+    log_data_access: AccessOption = None,
+    approvals: ApprovalsOption = None,
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
@@ -54,6 +76,10 @@ def create(
             quarantine_period=quarantine,
             grace_period=grace,
             automatic_retirement=automatic_retirement,
+            classification=_chosen(classification),
+            required_context=required_context or None,
+            log_data_access=log_data_access,
+            approvals=approvals,
         )
     show(of_policy(created), output)
 
@@ -95,6 +121,13 @@ def update(
     quarantine: QuarantineOption = None,
     grace: GraceOption = None,
     automatic_retirement: RetirementOption = None,
+    classification: ClassOption = None,
+    required_context: RequiredOption = None,
+    no_required_context: Annotated[
+        bool, typer.Option("--no-required-context", help="Require what the class requires, and no more.")
+    ] = False,
+    log_data_access: AccessOption = None,
+    approvals: ApprovalsOption = None,
     version: Annotated[
         int, typer.Option(min=0, help="Act only if this is still the newest version.", show_default=False)
     ] = 0,
@@ -103,8 +136,11 @@ def update(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Make the next version, which holds for the policy's keys from then on: change what is given, leave the rest."""
+    if no_required_context and required_context:
+        raise typer.BadParameter("cannot be used with --required-context", param_hint="--no-required-context")
+    keys = required_context or ([] if no_required_context else None)
     rules = (rotation_period, encryption_limit, cache_lifetime, quarantine, grace, automatic_retirement)
-    if all(rule is None for rule in rules):
+    if all(value is None for value in (*rules, classification, keys, log_data_access, approvals)):
         raise typer.BadParameter("give something to change, such as --rotation-period or --grace")
     with Session(profile, tenant) as session:
         changed = session.client.update_policy(
@@ -115,6 +151,10 @@ def update(
             quarantine_period=quarantine,
             grace_period=grace,
             automatic_retirement=automatic_retirement,
+            classification=_chosen(classification),
+            required_context=keys,
+            log_data_access=log_data_access,
+            approvals=approvals,
             version=version,
         )
     show(of_policy(changed), output)

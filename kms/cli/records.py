@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from kms_client import (
+    ClassRules,
     DestructionReceipt,
     EffectivePolicy,
     Kek,
@@ -64,6 +65,14 @@ def _rules(owner: Key | Policy | EffectivePolicy) -> Record:
     }
 
 
+def _protections(owner: Policy | EffectivePolicy | ClassRules) -> Record:
+    return {
+        "required_context": list(owner.required_context),
+        "log_data_access": owner.log_data_access,
+        "approvals": owner.approvals,
+    }
+
+
 def of_key(key: Key) -> Record:
     """Return all fields of a key; its own rules are null where it has its policy's."""
     return {
@@ -77,10 +86,12 @@ def of_key(key: Key) -> Record:
         "suite": choice(key.suite),
         "protection_level": choice(key.protection_level),
         "primary_version": key.primary_version,
+        "classification": choice(key.classification),
         "policy": key.policy,
         **_rules(key),
         "effective_policy": {
             **_rules(key.effective_policy),
+            **_protections(key.effective_policy),
             "policy_version": key.effective_policy.policy_version,
         },
         "labels": dict(sorted(key.labels.items())),
@@ -165,9 +176,26 @@ def of_policy(policy: Policy) -> Record:
     return {
         "name": policy.name,
         "version": policy.version,
+        "classification": choice(policy.classification),
         **_rules(policy),
+        **_protections(policy),
         "create_time": moment(policy.create_time),
         "creator": policy.creator,
+    }
+
+
+def of_class(rules: ClassRules) -> Record:
+    """Return what a class demands; without a longest rotation period there is no limit, and not by time is allowed."""
+    return {
+        "classification": choice(rules.classification),
+        "available": rules.available,
+        "encryption_required": rules.encryption_required,
+        "protection_levels": [choice(level) for level in rules.protection_levels],
+        "purposes": [choice(purpose) for purpose in rules.purposes],
+        "suites": [choice(suite) for suite in rules.suites],
+        "longest_rotation_period_seconds": _whole(rules.longest_rotation_period),
+        "longest_cache_lifetime_seconds": _whole(rules.longest_cache_lifetime),
+        **_protections(rules),
     }
 
 

@@ -1,4 +1,4 @@
-"""The options for the rules of a policy, which a key may have otherwise."""
+"""The options for the rules of a policy, which a key may have otherwise, and for what only a policy demands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .choices import parse_period, parse_schedule
+from .choices import ClassChoice, parse_period, parse_schedule
 
 RotationOption = Annotated[
     timedelta | None,
@@ -45,4 +45,19 @@ GraceOption = Annotated[
 RetirementOption = Annotated[
     bool | None,
     typer.Option(help="Whether a version retires by itself once nothing is left under it.", show_default=False),
+]
+ClassOption = Annotated[
+    ClassChoice | None, typer.Option(help="The class of the data; internal unless told.", show_default=False)
+]
+RequiredOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY",
+        help="A key that every context must have beyond those of the class; may be given more than once.",
+        show_default=False,
+    ),
+]
+AccessOption = Annotated[bool | None, typer.Option(help="Log each use of a key on its own.", show_default=False)]
+ApprovalsOption = Annotated[
+    int | None, typer.Option(min=0, help="Approvals that dangerous operations need at least.", show_default=False)
 ]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from kms.core.context import Pair
+from kms.core.classification import Classification
+from kms.core.context import Pair, check_key
 from kms.core.errors import InvalidRequest, NotSupported, Violation, invalid
 from kms.core.names import KeyName, PolicyName, TenantName
 from kms.core.policy import (
@@ -21,6 +22,8 @@ from kms.core.policy import (
     LONGEST_QUARANTINE,
     LONGEST_ROTATION,
     LONGEST_WAITING,
+    MOST_APPROVALS,
+    MOST_REQUIRED,
     NEVER,
     SHORTEST_CACHE,
     SHORTEST_GRACE,
@@ -28,6 +31,7 @@ from kms.core.policy import (
     SHORTEST_ROTATION,
     SHORTEST_WAITING,
     SMALLEST_LIMIT,
+    Policy,
 )
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.services.contexts import Varying
@@ -55,6 +59,9 @@ RULE_FIELDS: Final = MappingProxyType(
         "automatic_retirement": "automatic_retirement",
     }
 )
+# What a policy alone may demand beyond its class: their names in the API, and in Policy.
+PROTECTIONS: Final = ("classification", "required_context", "log_data_access", "approvals")
+POLICY_FIELDS: Final = (*RULE_FIELDS, *PROTECTIONS)
 _PERIODS: Final = MappingProxyType(
     {
         "rotation_period": (_HOUR, SHORTEST_ROTATION, LONGEST_ROTATION),
@@ -173,13 +180,16 @@ def parse_overrides(key: keys_pb2.Key, paths: Iterable[str], purpose: Purpose) -
     return overrides
 
 
-def parse_rules(policy: policies_pb2.Policy, paths: Iterable[str]) -> dict[str, Any]:
-    """Read rules of a policy, by the names of Policy; the default where the message lacks one."""
+def parse_rules(policy: policies_pb2.Policy, paths: Iterable[str], default: Policy = DEFAULT) -> dict[str, Any]:
+    """Read rules of a policy, by the names of Policy; those of *default* where the message lacks one."""
     rules: dict[str, Any] = {}
     for path in paths:
+        if path in PROTECTIONS:
+            rules[path] = _PROTECTIONS[path](policy)
+            continue
         name = RULE_FIELDS[path]
         if path in _PERIODS and not policy.HasField(path):
-            rules[name] = getattr(DEFAULT, name)
+            rules[name] = getattr(default, name)
         elif path == "rotation_period" and policy.rotation_period == Duration():
             rules[name] = NEVER
         elif path == "encryption_limit" and policy.encryption_limit == 0:
@@ -187,6 +197,40 @@ def parse_rules(policy: policies_pb2.Policy, paths: Iterable[str]) -> dict[str, 
         else:
             rules[name] = _parse_rule(policy, path, "policy")
     return rules
+
+
+def parse_classification(number: int) -> Classification:
+    """Read the class of a policy; INTERNAL where it is left to the daemon."""
+    try:
+        return Classification(number or Classification.INTERNAL)
+    except ValueError as error:
+        names = ", ".join(classification.name for classification in Classification)
+        raise invalid("policy.classification", f"must be one of {names}") from error
+
+
+def _parse_required(policy: policies_pb2.Policy) -> tuple[str, ...]:
+    keys, field = policy.required_context, "policy.required_context"
+    if len(keys) > MOST_REQUIRED:
+        raise invalid(field, f"must have at most {MOST_REQUIRED} keys")
+    if len(set(keys)) < len(keys):
+        raise invalid(field, "must name each key once")
+    return tuple(sorted(check_key(key, f"{field}[{index}]") for index, key in enumerate(keys)))
+
+
+def _parse_approvals(policy: policies_pb2.Policy) -> int:
+    if policy.approvals > MOST_APPROVALS:
+        raise invalid("policy.approvals", f"must be 0 to {MOST_APPROVALS}")
+    return int(policy.approvals)
+
+
+_PROTECTIONS: Final[Mapping[str, Callable[[policies_pb2.Policy], Any]]] = MappingProxyType(
+    {
+        "classification": lambda policy: parse_classification(policy.classification),
+        "required_context": _parse_required,
+        "log_data_access": lambda policy: bool(policy.log_data_access),
+        "approvals": _parse_approvals,
+    }
+)
 
 
 def parse_mask(paths: Sequence[str], known: Sequence[str]) -> list[str]:

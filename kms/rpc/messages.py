@@ -12,11 +12,20 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from kms.core.census import VersionCensus
+from kms.core.classification import CLASSES, Classification, available
 from kms.core.keyring import KekState, Tenant
 from kms.core.lifecycle import KeyState
 from kms.core.names import PolicyName
 from kms.core.operations import Operation
-from kms.core.policy import NamedPolicy, Policy, rotate_at, stop_at
+from kms.core.policy import (
+    NamedPolicy,
+    Policy,
+    least_quorum,
+    logs_data_access,
+    required_context,
+    rotate_at,
+    stop_at,
+)
 from kms.core.propagation import Propagation
 from kms.core.receipts import Receipt
 from kms.core.rotation import Lineage, next_due
@@ -87,6 +96,7 @@ def key_message(status: KeyStatus) -> pb.Key:
         destroy_time=timestamp(key.destroy_at),
         next_rotation_time=timestamp(rotation),
         places_complete_time=timestamp(key.places_complete_at),
+        classification=status.policy.classification.name,
     )
 
 
@@ -100,6 +110,9 @@ def effective_policy_message(policy: Policy, version: int, suite: Suite) -> pb.E
         grace_period=duration(policy.grace),
         automatic_retirement=policy.automatic_retirement,
         policy_version=version,
+        required_context=sorted(required_context(policy)),
+        log_data_access=logs_data_access(policy),
+        approvals=least_quorum(policy),
     )
 
 
@@ -170,6 +183,28 @@ def policy_message(tenant: Tenant, named: NamedPolicy) -> policies_pb2.Policy:
         automatic_retirement=policy.automatic_retirement,
         create_time=timestamp(named.created_at),
         creator=named.created_by,
+        classification=policy.classification.name,
+        required_context=policy.required_context,
+        log_data_access=policy.log_data_access,
+        approvals=policy.approvals,
+    )
+
+
+def class_message(classification: Classification) -> policies_pb2.ClassRules:
+    """Format what a class demands."""
+    rules = CLASSES[classification]
+    return policies_pb2.ClassRules(
+        classification=classification.name,
+        available=available(classification),
+        encryption_required=rules.encryption_required,
+        protection_levels=[level.name for level in rules.levels],
+        purposes=[purpose.name for purpose in rules.purposes],
+        suites=[suite.name for suite in rules.suites],
+        required_context=rules.required_context,
+        longest_rotation_period=duration(rules.longest_rotation),
+        longest_cache_lifetime=duration(rules.longest_cache),
+        log_data_access=rules.log_data_access,
+        approvals=rules.least_approvals,
     )
 
 

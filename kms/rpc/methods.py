@@ -191,6 +191,7 @@ METHODS: Final = (
         (Named(PolicyName.parse, "policy.name"),),
         Quorum.ALWAYS,
     ),
+    Method(_POLICIES, "ListClasses", "classes.list", Callers.ANYONE, AuditKind.READ),
     Method(
         _CENSUS,
         "CreatePlace",

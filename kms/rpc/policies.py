@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from kms.core.classification import CLASSES
 from kms.core.names import PolicyName, Principal, TenantName, parse_slug
-from kms.core.policy import Policy
-from kms.rpc.fields import RULE_FIELDS, parse_mask, parse_rules
-from kms.rpc.messages import policy_message
+from kms.core.policy import BUILT_IN, Policy
+from kms.rpc.fields import POLICY_FIELDS, parse_classification, parse_mask, parse_rules
+from kms.rpc.messages import class_message, policy_message
 from kms.rpc.paging import cut, parse_page
 from kms.services.policies import Policies
 from kms.v1 import policies_pb2 as pb
-
-RULES: Final = tuple(RULE_FIELDS)
 
 
 class PolicyServicer:
@@ -24,7 +21,8 @@ class PolicyServicer:
     async def CreatePolicy(self, request: pb.CreatePolicyRequest, caller: Principal) -> pb.Policy:
         """Create a policy."""
         parent, slug = TenantName.parse(request.parent, "parent"), parse_slug(request.policy_id, "policy_id")
-        rules = Policy(**parse_rules(request.policy, RULES))
+        default = BUILT_IN[parse_classification(request.policy.classification).slug]
+        rules = Policy(**parse_rules(request.policy, POLICY_FIELDS, default))
         return policy_message(*await self._policies.create(caller, parent, slug, rules))
 
     async def GetPolicy(self, request: pb.GetPolicyRequest, caller: Principal) -> pb.Policy:
@@ -54,5 +52,10 @@ class PolicyServicer:
     async def UpdatePolicy(self, request: pb.UpdatePolicyRequest, caller: Principal) -> pb.Policy:
         """Make the next version of a policy."""
         name = PolicyName.parse(request.policy.name, "policy.name")
-        changes = parse_rules(request.policy, parse_mask(request.update_mask.paths, RULES))
+        changes = parse_rules(request.policy, parse_mask(request.update_mask.paths, POLICY_FIELDS))
         return policy_message(*await self._policies.update(caller, name, request.policy.version, changes))
+
+    async def ListClasses(self, request: pb.ListClassesRequest, caller: Principal) -> pb.ListClassesResponse:
+        """List what each class demands."""
+        del request, caller  # it is the same for everybody
+        return pb.ListClassesResponse(classes=map(class_message, sorted(CLASSES)))

@@ -36,6 +36,14 @@ class ProtectionLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENCLAVE: _ClassVar[ProtectionLevel]
     HSM: _ClassVar[ProtectionLevel]
 
+class Classification(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CLASSIFICATION_UNSPECIFIED: _ClassVar[Classification]
+    PUBLIC: _ClassVar[Classification]
+    INTERNAL: _ClassVar[Classification]
+    CONFIDENTIAL: _ClassVar[Classification]
+    SECRET: _ClassVar[Classification]
+
 class KeyState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     KEY_STATE_UNSPECIFIED: _ClassVar[KeyState]
@@ -66,6 +74,11 @@ PROTECTION_LEVEL_UNSPECIFIED: ProtectionLevel
 SOFTWARE: ProtectionLevel
 ENCLAVE: ProtectionLevel
 HSM: ProtectionLevel
+CLASSIFICATION_UNSPECIFIED: Classification
+PUBLIC: Classification
+INTERNAL: Classification
+CONFIDENTIAL: Classification
+SECRET: Classification
 KEY_STATE_UNSPECIFIED: KeyState
 PENDING: KeyState
 ACTIVE: KeyState
@@ -81,7 +94,7 @@ KEK_DESTRUCTION_SCHEDULED: KekState
 KEK_DESTROYED: KekState
 
 class EffectivePolicy(_message.Message):
-    __slots__ = ("rotation_period", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "policy_version")
+    __slots__ = ("rotation_period", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "policy_version", "required_context", "log_data_access", "approvals")
     ROTATION_PERIOD_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTION_LIMIT_FIELD_NUMBER: _ClassVar[int]
     CACHE_LIFETIME_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +102,9 @@ class EffectivePolicy(_message.Message):
     GRACE_PERIOD_FIELD_NUMBER: _ClassVar[int]
     AUTOMATIC_RETIREMENT_FIELD_NUMBER: _ClassVar[int]
     POLICY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    LOG_DATA_ACCESS_FIELD_NUMBER: _ClassVar[int]
+    APPROVALS_FIELD_NUMBER: _ClassVar[int]
     rotation_period: _duration_pb2.Duration
     encryption_limit: int
     cache_lifetime: _duration_pb2.Duration
@@ -96,10 +112,13 @@ class EffectivePolicy(_message.Message):
     grace_period: _duration_pb2.Duration
     automatic_retirement: bool
     policy_version: int
-    def __init__(self, rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., policy_version: _Optional[int] = ...) -> None: ...
+    required_context: _containers.RepeatedScalarFieldContainer[str]
+    log_data_access: bool
+    approvals: int
+    def __init__(self, rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., policy_version: _Optional[int] = ..., required_context: _Optional[_Iterable[str]] = ..., log_data_access: _Optional[bool] = ..., approvals: _Optional[int] = ...) -> None: ...
 
 class Key(_message.Message):
-    __slots__ = ("name", "uid", "display_name", "purpose", "suite", "protection_level", "labels", "rotation_period", "primary_version", "create_time", "rotate_time", "creator", "etag", "state", "state_reason", "state_time", "policy", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "effective_policy", "destroy_time", "next_rotation_time", "places_complete_time")
+    __slots__ = ("name", "uid", "display_name", "purpose", "suite", "protection_level", "labels", "rotation_period", "primary_version", "create_time", "rotate_time", "creator", "etag", "state", "state_reason", "state_time", "policy", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "effective_policy", "destroy_time", "next_rotation_time", "places_complete_time", "classification")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +152,7 @@ class Key(_message.Message):
     DESTROY_TIME_FIELD_NUMBER: _ClassVar[int]
     NEXT_ROTATION_TIME_FIELD_NUMBER: _ClassVar[int]
     PLACES_COMPLETE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     display_name: str
@@ -159,7 +179,8 @@ class Key(_message.Message):
     destroy_time: _timestamp_pb2.Timestamp
     next_rotation_time: _timestamp_pb2.Timestamp
     places_complete_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., display_name: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., suite: _Optional[_Union[Suite, str]] = ..., protection_level: _Optional[_Union[ProtectionLevel, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., primary_version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rotate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ..., etag: _Optional[str] = ..., state: _Optional[_Union[KeyState, str]] = ..., state_reason: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[str] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., effective_policy: _Optional[_Union[EffectivePolicy, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_rotation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., places_complete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    classification: Classification
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., display_name: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., suite: _Optional[_Union[Suite, str]] = ..., protection_level: _Optional[_Union[ProtectionLevel, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., primary_version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rotate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ..., etag: _Optional[str] = ..., state: _Optional[_Union[KeyState, str]] = ..., state_reason: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[str] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., effective_policy: _Optional[_Union[EffectivePolicy, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_rotation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., places_complete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., classification: _Optional[_Union[Classification, str]] = ...) -> None: ...
 
 class VersionCensus(_message.Message):
     __slots__ = ("known", "count", "places", "unknown_reasons", "estimated_end_time", "next_step")

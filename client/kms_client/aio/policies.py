@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import timedelta
 
 from ..requests import policies
-from ..requests.rules import Rules
-from ..values import Policy
+from ..requests.rules import Protections, Rules
+from ..values import Classification, ClassRules, Policy
 from .calls import Calls
 
 
@@ -25,6 +25,10 @@ class PolicyCalls(Calls):
         quarantine_period: timedelta | None = None,
         grace_period: timedelta | None = None,
         automatic_retirement: bool | None = None,
+        classification: Classification | None = None,
+        required_context: Collection[str] | None = None,
+        log_data_access: bool | None = None,
+        approvals: int | None = None,
         deadline: float | None = None,
     ) -> Policy:
         """Create a policy in the tenant *parent*; None leaves a rule to the daemon, a rotation period of zero is none."""
@@ -40,6 +44,7 @@ class PolicyCalls(Calls):
                     grace_period,
                     automatic_retirement,
                 ),
+                Protections(classification, required_context, log_data_access, approvals),
             ),
             deadline,
         )
@@ -68,6 +73,10 @@ class PolicyCalls(Calls):
         quarantine_period: timedelta | None = None,
         grace_period: timedelta | None = None,
         automatic_retirement: bool | None = None,
+        classification: Classification | None = None,
+        required_context: Collection[str] | None = None,
+        log_data_access: bool | None = None,
+        approvals: int | None = None,
         version: int = 0,
         deadline: float | None = None,
     ) -> Policy:
@@ -87,7 +96,12 @@ class PolicyCalls(Calls):
                     grace_period,
                     automatic_retirement,
                 ),
+                Protections(classification, required_context, log_data_access, approvals),
                 version,
             ),
             deadline,
         )
+
+    async def list_classes(self, *, deadline: float | None = None) -> list[ClassRules]:
+        """Return what each class of data demands, the lowest first."""
+        return await self._run(policies.list_classes(), deadline)

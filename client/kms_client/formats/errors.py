@@ -11,6 +11,7 @@ KmsError
 |-- FailedPrecondition      legal request, illegal moment
 |   |-- WrongKeyState
 |   |-- WrongPurpose
+|   |-- ClassViolation      a rule of the data's class; the message names it
 |   `-- VersionExhausted    rotate the key
 |-- NotSupported            not in this release
 |-- LimitExceeded           slow down
@@ -118,6 +119,12 @@ class WrongPurpose(FailedPrecondition):
     """The key is for another purpose."""
 
     reason = "WRONG_PURPOSE"
+
+
+class ClassViolation(FailedPrecondition):
+    """The key, or what is to be done with it, breaks a rule of the class of its data."""
+
+    reason = "CLASS_VIOLATION"
 
 
 class VersionExhausted(FailedPrecondition):

@@ -9,18 +9,18 @@ from ..methods import POLICIES
 from ..responses import policies
 from ..responses.reading import page
 from ..v1 import policies_pb2
-from ..values import Policy
+from ..values import ClassRules, Policy
 from .messages import Listing, Request, build
-from .rules import Rules
+from .rules import Protections, Rules
 
 
-def create_policy(parent: str, policy_id: str, rules: Rules) -> Request[Policy]:
+def create_policy(parent: str, policy_id: str, rules: Rules, protections: Protections) -> Request[Policy]:
     """PolicyService.CreatePolicy."""
     message = build(
         policies_pb2.CreatePolicyRequest,
         parent=parent,
         policy_id=policy_id,
-        policy=build(policies_pb2.Policy, **rules.given()),
+        policy=build(policies_pb2.Policy, **rules.given(), **protections.given()),
     )
     return Request(f"{POLICIES}/CreatePolicy", message, policies.policy)
 
@@ -50,13 +50,13 @@ def list_policy_versions(parent: str, page_size: int) -> Listing:
     )
 
 
-def update_policy(name: str, rules: Rules, version: int) -> Request[Policy]:
+def update_policy(name: str, rules: Rules, protections: Protections, version: int) -> Request[Policy]:
     """PolicyService.UpdatePolicy; what is None stays as it is.
 
     Raises:
         InvalidRequest: there is nothing to change.
     """
-    fields = rules.given()
+    fields = rules.given() | protections.given()
     if not fields:
         raise invalid("update_mask", "there must be something to change")
     message = build(
@@ -65,3 +65,8 @@ def update_policy(name: str, rules: Rules, version: int) -> Request[Policy]:
         update_mask=FieldMask(paths=list(fields)),
     )
     return Request(f"{POLICIES}/UpdatePolicy", message, policies.policy)
+
+
+def list_classes() -> Request[list[ClassRules]]:
+    """PolicyService.ListClasses."""
+    return Request(f"{POLICIES}/ListClasses", policies_pb2.ListClassesRequest(), policies.classes)

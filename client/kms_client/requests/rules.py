@@ -1,4 +1,4 @@
-"""The rules of a policy, which a key may have otherwise, as fields of a message."""
+"""The rules of a policy, which a key may have otherwise, and what only a policy demands, as fields of a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any, Final, Literal, get_args
 
 from ..formats.errors import invalid
-from .messages import duration
+from ..values import Classification
+from .messages import duration, encoded
 
 Rule = Literal[
     "rotation_period",
@@ -52,3 +53,33 @@ class Rules:
             if getattr(self, name) is not None:
                 raise invalid("clear", f"must not name {name}, which is given a value")
         return [name for name in RULES if name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Protections:
+    """What a policy demands by its class and beyond it; None: nothing is said."""
+
+    classification: Classification | None
+    required_context: Collection[str] | None
+    log_data_access: bool | None
+    approvals: int | None
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields of a Policy for what is said; their names are also the paths of an update mask.
+
+        Raises:
+            InvalidRequest: a key is no UTF-8.
+            TypeError: one text instead of a collection of keys.
+        """
+        keys = self.required_context
+        if isinstance(keys, str):
+            raise TypeError("required_context must be a collection of keys, not one text")
+        for key in keys or ():
+            encoded(key, "required_context")
+        said = {
+            "classification": None if self.classification is None else int(self.classification),
+            "required_context": None if keys is None else list(keys),
+            "log_data_access": self.log_data_access,
+            "approvals": self.approvals,
+        }
+        return {name: value for name, value in said.items() if value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..formats.suites import ProtectionLevel, Purpose, Suite
 from ..v1 import keys_pb2
 from ..values import (
+    Classification,
     Kek,
     KekState,
     Key,
@@ -50,6 +51,7 @@ def key(message: keys_pb2.Key) -> Key:
         destroy_time=time_if(message, "destroy_time"),
         next_rotation_time=time_if(message, "next_rotation_time"),
         places_complete_time=time_if(message, "places_complete_time"),
+        classification=known(Classification, message.classification),
     )
 
 

@@ -150,7 +150,8 @@ class KeyServiceServicer:
     def CreateKey(self, request, context):
         """Creates a key with version 1 as its primary.
 
-        ALREADY_EXISTS: the id is taken. UNIMPLEMENTED: a protection level of a later release.
+        ALREADY_EXISTS: the id is taken. INVALID_ARGUMENT: it would break a rule of its class, which the message names.
+        UNIMPLEMENTED: a protection level, or a class, of a later release.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,7 +172,9 @@ class KeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateKey(self, request, context):
-        """Changes display_name, labels, the policy or what the key has otherwise than its policy. ABORTED: the etag is not the key's present one.
+        """Changes display_name, labels, the policy or what the key has otherwise than its policy. ABORTED: the etag is not the
+        key's present one. INVALID_ARGUMENT: the key would break a rule of its class. FAILED_PRECONDITION: the policy is of a
+        lower class, or demands less than the present one of what a class demands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

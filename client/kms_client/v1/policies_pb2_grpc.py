@@ -60,6 +60,11 @@ class PolicyServiceStub:
                 request_serializer=kms_dot_v1_dot_policies__pb2.UpdatePolicyRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_policies__pb2.Policy.FromString,
                 _registered_method=True)
+        self.ListClasses = channel.unary_unary(
+                '/kms.v1.PolicyService/ListClasses',
+                request_serializer=kms_dot_v1_dot_policies__pb2.ListClassesRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_policies__pb2.ListClassesResponse.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
@@ -67,7 +72,8 @@ class PolicyServiceServicer:
     """
 
     def CreatePolicy(self, request, context):
-        """ALREADY_EXISTS: the id is taken.
+        """ALREADY_EXISTS: the id is taken, also by a built-in policy. INVALID_ARGUMENT: it breaks a rule of its class, which the
+        message names. UNIMPLEMENTED: its class is of a later release.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -81,7 +87,7 @@ class PolicyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPolicies(self, request, context):
-        """Lists the newest versions of a tenant's policies, ordered by name.
+        """Lists the newest versions of a tenant's own policies, ordered by name; without the built-in ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +102,15 @@ class PolicyServiceServicer:
 
     def UpdatePolicy(self, request, context):
         """Makes the next version; what update_mask does not name stays as it was. ABORTED: the version is not the newest one.
+        INVALID_ARGUMENT, UNIMPLEMENTED: as CreatePolicy. FAILED_PRECONDITION: the policy is built in, or a key that names it
+        would break a rule of the class; the message names the key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListClasses(self, request, context):
+        """Lists what each class demands, the lowest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +143,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.UpdatePolicy,
                     request_deserializer=kms_dot_v1_dot_policies__pb2.UpdatePolicyRequest.FromString,
                     response_serializer=kms_dot_v1_dot_policies__pb2.Policy.SerializeToString,
+            ),
+            'ListClasses': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListClasses,
+                    request_deserializer=kms_dot_v1_dot_policies__pb2.ListClassesRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_policies__pb2.ListClassesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +286,33 @@ class PolicyService:
             '/kms.v1.PolicyService/UpdatePolicy',
             kms_dot_v1_dot_policies__pb2.UpdatePolicyRequest.SerializeToString,
             kms_dot_v1_dot_policies__pb2.Policy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListClasses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.PolicyService/ListClasses',
+            kms_dot_v1_dot_policies__pb2.ListClassesRequest.SerializeToString,
+            kms_dot_v1_dot_policies__pb2.ListClassesResponse.FromString,
             options,
             channel_credentials,
             insecure,

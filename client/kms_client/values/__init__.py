@@ -14,13 +14,15 @@ from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes
 from .operations import Operation, OperationState
 from .places import Place, PlaceKind, Places, VersionCensus
-from .policies import EffectivePolicy, Policy
+from .policies import Classification, ClassRules, EffectivePolicy, Policy
 from .propagation import NodeStop, Propagation, StoppedKey, StoppedKeyVersion, StopState
 from .receipts import DestructionReceipt, SigningKey
 from .tenants import Tenant
 
 __all__ = [
     "BatchResult",
+    "ClassRules",
+    "Classification",
     "DataKey",
     "Decrypted",
     "DecryptedDataKey",

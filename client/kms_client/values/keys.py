@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from ..formats.suites import ProtectionLevel, Purpose, Suite
 from .places import VersionCensus
-from .policies import EffectivePolicy
+from .policies import Classification, EffectivePolicy
 
 
 class KeyState(IntEnum):
@@ -67,6 +67,7 @@ class Key:
     destroy_time: datetime | None  # while its destruction is scheduled
     next_rotation_time: datetime | None  # None: not by time
     places_complete_time: datetime | None  # since when all places of its ciphertexts are declared; None: they are not
+    classification: Classification | int  # its policy's
 
 
 @dataclass(frozen=True, slots=True)
