@@ -21,6 +21,9 @@ EFFECTIVE = {
     "quarantine_period_seconds": 0,
     "grace_period_seconds": 0,
     "automatic_retirement": False,
+    "required_context": [],
+    "log_data_access": False,
+    "approvals": 0,
     "policy_version": 0,
 }
 
@@ -57,6 +60,7 @@ def key(name, **fields):
         "primary_version": 2,
         "etag": "7",
         "state": 2,
+        "classification": 2,
     }
     message = keys_pb2.Key(name=name, **{**given, **fields})
     message.rotation_period.FromTimedelta(timedelta(hours=24))

@@ -12,6 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from kms_client import (
+    Classification,
     KekState,
     KeyState,
     OperationState,
@@ -399,9 +400,27 @@ METHODS = {
         "create_policy": (
             "CreatePolicy",
             lambda r, _: policies_pb2.Policy(name=f"{r.parent}/policies/{r.policy_id}", version=1, **RULES_SENT),
-            lambda c: c.create_policy(TENANT, "gold", **RULES),
+            lambda c: c.create_policy(
+                TENANT,
+                "gold",
+                **RULES,
+                classification=Classification.CONFIDENTIAL,
+                required_context=["row"],
+                log_data_access=True,
+                approvals=2,
+            ),
             lambda v: (v.name, v.version) == (POLICY, 1) and {n: getattr(v, n) for n in RULES} == RULES,
-            policies_pb2.CreatePolicyRequest(parent=TENANT, policy_id="gold", policy=policies_pb2.Policy(**RULES_SENT)),
+            policies_pb2.CreatePolicyRequest(
+                parent=TENANT,
+                policy_id="gold",
+                policy=policies_pb2.Policy(
+                    **RULES_SENT,
+                    classification=3,
+                    required_context=["row"],
+                    log_data_access=True,
+                    approvals=2,
+                ),
+            ),
         ),
         "get_policy": (
             "GetPolicy",
@@ -427,12 +446,31 @@ METHODS = {
         "update_policy": (
             "UpdatePolicy",
             lambda r, _: policies_pb2.Policy(name=r.policy.name, version=r.policy.version + 1),
-            lambda c: c.update_policy(POLICY, rotation_period=timedelta(0), automatic_retirement=False, version=4),
+            lambda c: c.update_policy(
+                POLICY,
+                rotation_period=timedelta(0),
+                automatic_retirement=False,
+                required_context=(),
+                approvals=2,
+                version=4,
+            ),
             lambda v: v.version == 5,
             policies_pb2.UpdatePolicyRequest(
-                policy=policies_pb2.Policy(name=POLICY, version=4, rotation_period=period()),
-                update_mask=FieldMask(paths=["rotation_period", "automatic_retirement"]),
+                policy=policies_pb2.Policy(name=POLICY, version=4, rotation_period=period(), approvals=2),
+                update_mask=FieldMask(
+                    paths=["rotation_period", "automatic_retirement", "required_context", "approvals"]
+                ),
             ),
+        ),
+        "list_classes": (
+            "ListClasses",
+            lambda *_: policies_pb2.ListClassesResponse(classes=[policies_pb2.ClassRules(classification=3)]),
+            lambda c: c.list_classes(),
+            lambda v: (
+                [(rules.classification, rules.longest_rotation_period) for rules in v]
+                == [(Classification.CONFIDENTIAL, None)]
+            ),
+            policies_pb2.ListClassesRequest(),
         ),
         "create_place": (
             "CreatePlace",

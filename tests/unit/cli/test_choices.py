@@ -3,9 +3,10 @@ from typing import get_args
 
 import pytest
 import typer
-from kms_client import PlaceKind, ProtectionLevel, Purpose, Rule, Suite
+from kms_client import Classification, PlaceKind, ProtectionLevel, Purpose, Rule, Suite
 
 from kms.cli.choices import (
+    ClassChoice,
     LevelChoice,
     PlaceKindChoice,
     PurposeChoice,
@@ -21,7 +22,13 @@ from kms.cli.choices import (
 
 @pytest.mark.parametrize(
     ("choice", "kind"),
-    [(PurposeChoice, Purpose), (SuiteChoice, Suite), (LevelChoice, ProtectionLevel), (PlaceKindChoice, PlaceKind)],
+    [
+        (PurposeChoice, Purpose),
+        (SuiteChoice, Suite),
+        (LevelChoice, ProtectionLevel),
+        (PlaceKindChoice, PlaceKind),
+        (ClassChoice, Classification),
+    ],
 )
 def test_a_choice_has_the_names_of_the_api(choice, kind):
     assert [member.name for member in choice] == [member.name for member in kind]

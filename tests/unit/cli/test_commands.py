@@ -88,6 +88,7 @@ def test_a_key_as_json_has_these_fields(peer, kms_acme, capsys):
         "suite": "aes-256-gcm",
         "protection_level": "software",
         "primary_version": 2,
+        "classification": "internal",
         "policy": "",
         "rotation_period_seconds": 86400,
         "encryption_limit": None,
@@ -355,8 +356,8 @@ def test_in_a_pipe_there_are_no_colours_and_no_cut_lines(peer, kms_profile):
     assert b"\x1b" not in out
     head, line = out.decode().splitlines()
     assert (head, line) == (head.rstrip(), line.rstrip())
-    assert head.split() == ["NAME", "STATE", "PURPOSE", "SUITE", "PRIMARY_VERSION", "ROTATE_TIME"]
-    assert line.split() == [f"tenants/acme/keys/{'k' * 60}", "active", "encrypt", "aes-256-gcm", "2", TIME]
+    assert head.split() == ["NAME", "STATE", "CLASSIFICATION", "PURPOSE", "SUITE", "PRIMARY_VERSION", "ROTATE_TIME"]
+    assert line.split() == [f"tenants/acme/keys/{'k' * 60}", "active", "internal", "encrypt", "aes-256-gcm", "2", TIME]
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -2,9 +2,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import get_args
 
 import pytest
-from kms_client import InvalidRequest, Purpose, Rule
+from kms_client import Classification, InvalidRequest, Purpose, Rule
 from kms_client.requests import crypto, keys, places, policies
-from kms_client.requests.rules import RULES, Rules
+from kms_client.requests.rules import RULES, Protections, Rules
 from kms_client.v1 import keys_pb2, policies_pb2
 
 KEY = "tenants/acme/keys/payroll"
@@ -97,14 +97,28 @@ def test_clearing_takes_only_rules_and_contradicts_no_value():
 
 def test_rules_are_the_fields_that_keys_and_policies_share():
     shared = set(keys_pb2.Key.DESCRIPTOR.fields_by_name) & set(policies_pb2.Policy.DESCRIPTOR.fields_by_name)
-    assert set(get_args(Rule)) == shared - {"name", "create_time", "creator"}
+    assert set(get_args(Rule)) == shared - {"name", "create_time", "creator", "classification"}
+
+
+def test_keys_of_a_context_are_a_collection_of_texts():
+    assert Protections(None, {"row"}, None, None).given() == {"required_context": ["row"]}
+    assert Protections(None, (), None, None).given() == {"required_context": []}
+    with pytest.raises(TypeError, match="required_context"):
+        Protections(None, "row", None, None).given()
+    with pytest.raises(InvalidRequest, match="required_context"):
+        Protections(None, ["\ud800"], None, None).given()
+
+
+def test_the_classes_are_those_of_the_api():
+    wanted = {"CLASSIFICATION_UNSPECIFIED": 0} | {c.name: c.value for c in Classification}
+    assert dict(keys_pb2.Classification.items()) == wanted
 
 
 def test_an_update_of_nothing_is_refused():
     with pytest.raises(InvalidRequest, match="update_mask"):
         update(etag="7")
     with pytest.raises(InvalidRequest, match="update_mask"):
-        policies.update_policy("tenants/acme/policies/gold", NO_RULES, 4)
+        policies.update_policy("tenants/acme/policies/gold", NO_RULES, Protections(None, None, None, None), 4)
 
 
 def test_what_a_new_key_leaves_open_is_left_to_the_daemon():

@@ -118,6 +118,8 @@ def test_choices_have_the_names_and_numbers_of_the_api(kind, numbers):
         lambda n: keys.propagation(keys_pb2.Propagation(nodes=[keys_pb2.NodeStop(state=n)])).nodes[0].state,
         lambda n: operations.operation(operations_pb2.Operation(state=n)).state,
         lambda n: places.place(census_pb2.Place(kind=n)).kind,
+        lambda n: keys.key(keys_pb2.Key(classification=n)).classification,
+        lambda n: policies.policy(policies_pb2.Policy(classification=n)).classification,
     ],
 )
 def test_a_state_that_only_a_newer_daemon_knows_is_its_number(read):
@@ -137,6 +139,8 @@ def filled(kind, **given):
             value.FromDatetime(MOMENT)
         elif field.message_type is not None and field.message_type.full_name == "google.protobuf.Duration":
             value.FromTimedelta(timedelta(hours=field.number))
+        elif field.is_repeated:
+            value.extend(["one", "two"] if field.cpp_type == field.CPPTYPE_STRING else [1, 2])
         elif field.message_type is None:
             setattr(message, field.name, {str: field.name, bool: True}.get(type(value), field.number))
     message.MergeFrom(kind(**given))
@@ -153,6 +157,8 @@ def same(value, message, *, unlike=()):
             sent = sent.ToTimedelta()
         elif hasattr(sent, "ToDatetime"):
             sent = sent.ToDatetime(tzinfo=UTC)
+        elif isinstance(getattr(value, name), tuple):
+            sent = tuple(sent)
         assert getattr(value, name) == sent, name
 
 
@@ -189,6 +195,10 @@ def test_every_field_of_keks_policies_and_operations_arrives():
     policy = filled(policies_pb2.Policy)
     assert set(policies.policy(policy).__slots__) == set(policies_pb2.Policy.DESCRIPTOR.fields_by_name)
     same(policies.policy(policy), policy)
+    rules = filled(policies_pb2.ClassRules)
+    [answer] = policies.classes(policies_pb2.ListClassesResponse(classes=[rules]))
+    assert set(answer.__slots__) == set(policies_pb2.ClassRules.DESCRIPTOR.fields_by_name)
+    same(answer, rules)
     operation = filled(operations_pb2.Operation)
     assert set(operations.operation(operation).__slots__) == set(operations_pb2.Operation.DESCRIPTOR.fields_by_name)
     same(operations.operation(operation), operation)

@@ -8,11 +8,14 @@ from datetime import timedelta
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from kms.core.classification import Classification
 from kms.core.errors import InvalidRequest, NotSupported
 from kms.core.names import TenantName
-from kms.core.policy import DEFAULT, NEVER, Overrides, Policy
+from kms.core.policy import BUILT_IN, DEFAULT, NEVER, Overrides, Policy
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.rpc.fields import (
+    POLICY_FIELDS,
+    PROTECTIONS,
     RULE_FIELDS,
     parse_display_name,
     parse_etag,
@@ -116,6 +119,9 @@ def test_a_level_is_software_until_others_are_built():
 def test_the_numbers_of_the_api_are_those_of_the_wire_format():
     assert dict(keys_pb2.Purpose.items()) == {"PURPOSE_UNSPECIFIED": 0} | {p.name: p.value for p in Purpose}
     assert dict(keys_pb2.Suite.items()) == {"SUITE_UNSPECIFIED": 0} | {s.name: s.value for s in Suite}
+    assert dict(keys_pb2.Classification.items()) == {"CLASSIFICATION_UNSPECIFIED": 0} | {
+        c.name: c.value for c in Classification
+    }
     assert dict(keys_pb2.ProtectionLevel.items()) == {"PROTECTION_LEVEL_UNSPECIFIED": 0} | {
         level.name: level.value for level in ProtectionLevel
     }
@@ -161,7 +167,51 @@ def test_what_a_key_lacks_is_as_its_policy_and_what_a_policy_lacks_is_the_defaul
 
 
 def test_every_rule_of_a_policy_has_a_field():
-    assert set(RULE_FIELDS.values()) == {f.name for f in fields(Policy)} == {f.name for f in fields(Overrides)}
+    assert set(RULE_FIELDS.values()) == {f.name for f in fields(Overrides)}
+    assert {*RULE_FIELDS.values(), *PROTECTIONS} == {f.name for f in fields(Policy)}
+    assert set(POLICY_FIELDS) == set(policies_pb2.Policy.DESCRIPTOR.fields_by_name) - {
+        "name",
+        "version",
+        "create_time",
+        "creator",
+    }
+
+
+def test_what_a_policy_demands_beyond_its_class_is_checked():
+    def read(**given):
+        return parse_rules(policies_pb2.Policy(**given), PROTECTIONS)
+
+    assert read() == {
+        "classification": Classification.INTERNAL,
+        "required_context": (),
+        "log_data_access": False,
+        "approvals": 0,
+    }
+    keys = [f"k{number}" for number in range(10, 26)]
+    assert read(classification=3, required_context=reversed(keys), log_data_access=True, approvals=10) == {
+        "classification": Classification.CONFIDENTIAL,
+        "required_context": tuple(keys),
+        "log_data_access": True,
+        "approvals": 10,
+    }
+    for field, value in (
+        ("classification", 5),
+        ("classification", -1),
+        ("approvals", 11),
+        ("required_context", [*keys, "k26"]),
+        ("required_context", ["row", "row"]),
+    ):
+        with refused(f"policy.{field}"):
+            read(**{field: value})
+    for key in ("kms.tenant", "Row", "", "a,b", "x" * 65):
+        with refused("policy.required_context[1]"):
+            read(required_context=["row", key])
+
+
+def test_what_a_policy_lacks_is_as_the_built_in_one_of_its_class():
+    for classification, default in ((c, BUILT_IN[c.slug]) for c in Classification):
+        message = policies_pb2.Policy(classification=classification.name)
+        assert Policy(**parse_rules(message, POLICY_FIELDS, default)) == default
 
 
 def test_only_a_policy_may_say_never_by_time():
