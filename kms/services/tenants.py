@@ -35,13 +35,12 @@ class Tenants:
         """
         async with self._storage.transaction() as work:
             tenant = await work.tenants.get(slug)
-            begun = [] if tenant is None or tenant.ready else await founders_of(work, tenant, MOST_FOUNDERS)
         if tenant is None:
             tenant = await self._store_intent(caller, slug, display_name, founders)
             reach("create_tenant.intent_stored")
         elif tenant.ready:
             raise AlreadyExists(f"{tenant.name} exists")
-        elif begun != sorted(founders, key=lambda founder: founder.slug):
+        elif await self._founders(tenant) != sorted(founders, key=lambda founder: founder.slug):
             raise AlreadyExists(f"{tenant.name} was begun with other founders; repeat that request")
         # Also where an earlier call stored the tenant but could not reach the token: a retry finishes it.
         tenant, _ = await self._keks.activate(tenant, 1)
@@ -59,6 +58,10 @@ class Tenants:
         """Return at most *limit* tenants with slugs greater than *after*, ordered."""
         async with self._storage.transaction() as work:
             return await work.tenants.list_ready(after, limit)
+
+    async def _founders(self, tenant: Tenant) -> list[Founder]:
+        async with self._storage.transaction(tenant.uid) as work:
+            return await founders_of(work, tenant, MOST_FOUNDERS)
 
     async def _store_intent(
         self, caller: Principal, slug: str, display_name: str, founders: Sequence[Founder]
