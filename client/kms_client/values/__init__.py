@@ -1,5 +1,17 @@
 """What the daemon answers, as immutable values."""
 
+from .access import (
+    AccessExplanation,
+    AccessPrincipal,
+    AccessRule,
+    Conditions,
+    Effect,
+    Founder,
+    Grant,
+    GrantLook,
+    PrincipalKind,
+    Role,
+)
 from .crypto import (
     BatchResult,
     DataKey,
@@ -20,14 +32,22 @@ from .receipts import DestructionReceipt, SigningKey
 from .tenants import Tenant
 
 __all__ = [
+    "AccessExplanation",
+    "AccessPrincipal",
+    "AccessRule",
     "BatchResult",
+    "Conditions",
     "DataKey",
     "Decrypted",
     "DecryptedDataKey",
     "DestructionReceipt",
+    "Effect",
     "EffectivePolicy",
     "Encrypted",
     "EncryptedBatch",
+    "Founder",
+    "Grant",
+    "GrantLook",
     "HealthStatus",
     "Kek",
     "KekState",
@@ -43,9 +63,11 @@ __all__ = [
     "PlaceKind",
     "Places",
     "Policy",
+    "PrincipalKind",
     "Propagation",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "Role",
     "SigningKey",
     "StopState",
     "StoppedKey",
