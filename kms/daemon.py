@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from kms.clock import boottime, now
+from kms.core.access import Access
 from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
@@ -30,7 +31,9 @@ from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
+from kms.rpc.access import AccessServicer
 from kms.rpc.admission import CallsInFlight
+from kms.rpc.authorization import GrantAuthorizer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.crypto import CryptoServicer
@@ -39,17 +42,19 @@ from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, check_complete
 from kms.rpc.nodes import NodeServicer
-from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
+from kms.rpc.open_gates import NoWatch, OpenQuorum
 from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
+from kms.services.access import Accesses
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import SCHEDULER, DueKeys
 from kms.services.fields import Fields
+from kms.services.grants import Grants
 from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion
@@ -58,6 +63,7 @@ from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import LONGEST_WAIT, Operations, Runner
 from kms.services.policies import Policies
+from kms.services.principals import Principals
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
 from kms.services.rewrap import Rewrap
@@ -118,7 +124,10 @@ class Services:
     rings: DekCache[KeyName, Ring]
     versions: DekCache[DekPlace, ReadyVersion]
     uses: UseRecorder
+    accesses: Accesses
     membership: Membership
+    principals: Principals
+    grants: Grants
     operations: Operations
     keks: Keks
     tenants: Tenants
@@ -142,7 +151,16 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     uses = UseRecorder(storage, now)
     keyrings = Keyrings(storage, parts.wrapping, parts.usage, rings, versions, uses, boottime)
     node = f"{socket.gethostname()}:{os.getpid()}"
-    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime)
+    accesses = Accesses(
+        storage,
+        open_tenants=settings.access.open_tenants,
+        lifetime=cache.key_lifetime.total_seconds(),
+        clock=time.monotonic,
+    )
+    membership = Membership(
+        storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners=(accesses.changed,)
+    )
+    principals = Principals(storage, membership.drop, now)
     receipts = Receipts(storage, parts.vault, now)
     rotator = Rotator(storage, parts.wrapping, now)
 
@@ -189,7 +207,10 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         rings=rings,
         versions=versions,
         uses=uses,
+        accesses=accesses,
         membership=membership,
+        principals=principals,
+        grants=Grants(storage, principals, membership.drop, accesses.changed, now),
         operations=operations,
         keks=keks,
         tenants=tenants,
@@ -214,6 +235,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership),
+        AccessServicer(services.principals, services.grants, services.accesses, now),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -236,6 +258,8 @@ async def serve(settings: Settings) -> None:
         _log.info(
             "token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name
         )
+        if settings.access.open_tenants:
+            _log.warning("access.open", detail="every principal of a tenant holds every role without a grant")
         services = await make_services(settings, parts)
 
         # What operators see.
@@ -248,7 +272,7 @@ async def serve(settings: Settings) -> None:
         gates = Gates(
             authenticator=_identities(settings),
             admission=CallsInFlight(limits.calls_in_flight),
-            authorizer=OpenAuthorizer(),
+            authorizer=GrantAuthorizer(services.accesses, now),
             quorum=OpenQuorum(),
             watch=NoWatch(),
         )
@@ -287,7 +311,7 @@ async def serve(settings: Settings) -> None:
                 tasks.create_task(services.uses.run()),
                 tasks.create_task(health.run()),
                 tasks.create_task(metrics.watch_event_loop()),
-                tasks.create_task(_sweep(services.rings, services.versions)),
+                tasks.create_task(_sweep(services.rings, services.versions, services.accesses.cache)),
             ]
             if settings.rotation.enabled:
                 running += [
@@ -319,6 +343,7 @@ def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     metrics.watch_log(dropped_lines)
     metrics.watch_cache("key", services.rings)
     metrics.watch_cache("dek", services.versions)
+    metrics.watch_cache("access", services.accesses.cache)
     metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
     metrics.watch_lease(services.membership.remaining, lambda: services.membership.epoch)
     metrics.watch_schedule(services.rotation.counts)
@@ -357,7 +382,9 @@ def _report_host(status: HostStatus) -> None:
     tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
 
-async def _sweep(*caches: DekCache[KeyName, Ring] | DekCache[DekPlace, ReadyVersion]) -> None:
+async def _sweep(
+    *caches: DekCache[KeyName, Ring] | DekCache[DekPlace, ReadyVersion] | DekCache[Principal, Access],
+) -> None:
     """Drop what has outlived its time even if nobody asks for it again."""
     while True:
         await asyncio.sleep(SWEEP_INTERVAL)

@@ -31,7 +31,7 @@ CODES: Final = frozenset(
         *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
     }
 )
-CACHES: Final = frozenset({"dek", "key"})
+CACHES: Final = frozenset({"access", "dek", "key"})
 
 # Seconds. A cached unary call takes well under 1 ms, a batch of 10,000 some 20 ms, a call is cut off at 30 s.
 _CALL_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -243,6 +243,13 @@ class Limits(_Part):
     drain: Seconds = timedelta(seconds=10)  # for running calls, after SIGTERM
 
 
+class Access(_Part):
+    """Who may do what."""
+
+    # Whether principals of tenants hold every role without a grant; denies and blocks count. For development only.
+    open_tenants: bool = False
+
+
 class Log(_Part):
     """The operators' log, on standard error."""
 
@@ -275,9 +282,16 @@ class Settings(_Part):
     rotation: Rotation = Rotation()
     backup: Backup = Backup()
     limits: Limits = Limits()
+    access: Access = Access()
     log: Log = Log()
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()
+
+    @model_validator(mode="after")
+    def _closed_in_production(self) -> Settings:
+        if self.profile == "production" and self.access.open_tenants:
+            raise ValueError("access.open_tenants is for the profile development alone")
+        return self
 
 
 _WORDS = {"extra_forbidden": "unknown setting", "missing": "is missing", "union_tag_not_found": "kind is missing"}

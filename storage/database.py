@@ -22,12 +22,14 @@ from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth
 
 from . import counters as counting
 from . import due_work, epochs
+from .grants import Grants
 from .keks import Keks
 from .key_versions import KeyVersions
 from .keys import Keys
 from .operations import Operations
 from .places import Places
 from .policies import Policies
+from .principals import Principals
 from .receipts import Receipts
 from .session import Line, Session
 from .tables import tenants
@@ -50,6 +52,8 @@ class Work:
         self.places = Places(session)
         self.operations = Operations(session)
         self.receipts = Receipts(session)
+        self.principals = Principals(session)
+        self.grants = Grants(session)
         self.epochs = epochs.Epochs(session)
 
 

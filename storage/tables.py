@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from . import node_tables  # noqa: F401  all tables are declared once this module is loaded
+from .access_tables import grants, principals
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -292,6 +293,8 @@ RECORDS: Final = (
     place_counts,
     operations,
     receipts,
+    principals,
+    grants,
 )
 
 

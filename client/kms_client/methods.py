@@ -9,6 +9,7 @@ from typing import Any, Final
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from .v1 import (
+    access_pb2_grpc,
     census_pb2_grpc,
     crypto_pb2_grpc,
     keys_pb2_grpc,
@@ -25,6 +26,7 @@ POLICIES: Final = "kms.v1.PolicyService"
 CENSUS: Final = "kms.v1.CensusService"
 OPERATIONS: Final = "kms.v1.OperationService"
 NODES: Final = "kms.v1.NodeService"
+ACCESS: Final = "kms.v1.AccessService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -47,6 +49,7 @@ SAFE: Final = MappingProxyType(
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes",),
+        ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -74,6 +77,14 @@ NEVER_RETRIED: Final = MappingProxyType(
         POLICIES: ("CreatePolicy", "UpdatePolicy"),
         CENSUS: ("CreatePlace", "DeletePlace", "DeclarePlaces", "ReportCensus"),
         OPERATIONS: ("CancelOperation", "ResumeOperation"),
+        ACCESS: (
+            "CreatePrincipal",
+            "UpdatePrincipal",
+            "BlockPrincipal",
+            "UnblockPrincipal",
+            "CreateGrant",
+            "DeleteGrant",
+        ),
         HEALTH: ("Check",),
     }
 )
@@ -105,6 +116,7 @@ def bind(channel: Any) -> dict[str, Any]:
         POLICIES: policies_pb2_grpc.PolicyServiceStub(channel),  # type: ignore[no-untyped-call]
         CENSUS: census_pb2_grpc.CensusServiceStub(channel),  # type: ignore[no-untyped-call]
         OPERATIONS: operations_pb2_grpc.OperationServiceStub(channel),  # type: ignore[no-untyped-call]
+        ACCESS: access_pb2_grpc.AccessServiceStub(channel),  # type: ignore[no-untyped-call]
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)

@@ -53,6 +53,13 @@ class PlaceKindChoice(StrEnum):
     OTHER = "other"
 
 
+class PrincipalKindChoice(StrEnum):
+    """kms_client.PrincipalKind."""
+
+    SERVICE = "service"
+    PERSON = "person"
+
+
 class RuleChoice(StrEnum):
     """What a key may have otherwise than its policy: the options that set it, and kms_client.Rule by name."""
 
@@ -126,10 +133,48 @@ def parse_labels(pairs: list[str]) -> dict[str, str]:
     Raises:
         BadParameter: another form, or a repeated key.
     """
-    labels: dict[str, str] = {}
+    return parse_pairs(pairs, "--label")
+
+
+def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """Read KEY=VALUE pairs of any *option*.
+
+    Raises:
+        BadParameter: another form, or a repeated key.
+    """
+    found: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals or key in labels:
-            raise typer.BadParameter(f"{pair!r} must have the form KEY=VALUE, each KEY once", param_hint="--label")
-        labels[key] = value
-    return labels
+        if not equals or key in found:
+            raise typer.BadParameter(f"{pair!r} must have the form KEY=VALUE, each KEY once", param_hint=option)
+        found[key] = value
+    return found
+
+
+def parse_alternatives(pairs: Sequence[str], option: str) -> dict[str, tuple[str, ...]]:
+    """Read KEY=VALUE pairs, of which a repeated key has several values.
+
+    Raises:
+        BadParameter: another form.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair!r} must have the form KEY=VALUE", param_hint=option)
+        found[key] = (*found.get(key, ()), value)
+    return found
+
+
+def parse_founder(text: str) -> tuple[str, tuple[str, ...]]:
+    """Read PRINCIPAL=ROLE,ROLE.
+
+    Raises:
+        BadParameter: another form.
+    """
+    principal, equals, roles = text.partition("=")
+    if not equals or not principal or not all(roles.split(",")):
+        raise typer.BadParameter(
+            f"{text!r} must have the form PRINCIPAL=ROLE,ROLE such as alice=tenant-admin", param_hint="--founder"
+        )
+    return principal, tuple(roles.split(","))

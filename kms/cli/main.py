@@ -8,7 +8,22 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
-from . import classes, doctor, kek, keys, lifecycle, nodes, operations, places, policies, receipts, tenants
+from . import (
+    access,
+    classes,
+    doctor,
+    grants,
+    kek,
+    keys,
+    lifecycle,
+    nodes,
+    operations,
+    places,
+    policies,
+    principals,
+    receipts,
+    tenants,
+)
 from .exit_codes import ExitCode, code_of
 from .output import plain
 
@@ -29,6 +44,9 @@ app.add_typer(policies.app, name="policies")
 app.add_typer(classes.app, name="classes")
 app.add_typer(places.app, name="places")
 app.add_typer(operations.app, name="operations")
+app.add_typer(principals.app, name="principals")
+app.add_typer(grants.app, name="grants")
+app.add_typer(access.app, name="access")
 app.add_typer(nodes.app, name="nodes")
 app.command("doctor")(doctor.doctor)
 

@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from kms_client import (
+    AccessExplanation,
+    AccessPrincipal,
     ClassRules,
     DestructionReceipt,
     EffectivePolicy,
+    Grant,
     Kek,
     Key,
     KeyVersion,
@@ -19,6 +22,7 @@ from kms_client import (
     Places,
     Policy,
     Propagation,
+    Role,
     Tenant,
     VersionCensus,
 )
@@ -259,4 +263,58 @@ def of_node(node: Node) -> Record:
         "seen_time": moment(node.seen_time),
         "acknowledged_epoch": node.acknowledged_epoch,
         "self": node.is_self,
+    }
+
+
+def of_principal(principal: AccessPrincipal) -> Record:
+    """Return all fields of a principal."""
+    return {
+        "name": principal.name,
+        "kind": choice(principal.kind),
+        "display_name": principal.display_name,
+        "blocked": principal.blocked,
+        "block_end_time": moment(principal.block_end_time),
+        "block_reason": principal.block_reason,
+        "create_time": moment(principal.create_time),
+        "creator": principal.creator,
+        "etag": principal.etag,
+    }
+
+
+def of_grant(grant: Grant) -> Record:
+    """Return all fields of a grant."""
+    conditions = grant.conditions
+    return {
+        "name": grant.name,
+        "effect": choice(grant.effect),
+        "role": grant.role,
+        "permissions": list(grant.permissions),
+        "resource": grant.resource,
+        "conditions": {
+            "context": {key: list(values) for key, values in conditions.context.items()},
+            "classes": list(conditions.classes),
+            "networks": list(conditions.networks),
+        },
+        "expire_time": moment(grant.expire_time),
+        "reason": grant.reason,
+        "create_time": moment(grant.create_time),
+        "creator": grant.creator,
+    }
+
+
+def of_role(role: Role) -> Record:
+    """Return all fields of a role."""
+    return {"name": role.name, "permissions": list(role.permissions)}
+
+
+def of_explanation(explanation: AccessExplanation) -> Record:
+    """Return a decision, and every grant that was looked at."""
+    return {
+        "allowed": explanation.allowed,
+        "rule": choice(explanation.rule),
+        "grant": explanation.grant or None,
+        "looks": [
+            {"grant": of_grant(look.grant), "applies": look.applies, "reason": look.reason}
+            for look in explanation.looks
+        ],
     }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from kms_client import Founder
 
+from .choices import parse_founder
 from .output import Output, show, show_all
 from .records import of_tenant
 from .session import OutputOption, ProfileOption, Session, tenant_name
@@ -19,12 +21,22 @@ Name = Annotated[str, typer.Argument(help="The tenant, such as acme or tenants/a
 def create(
     tenant: Annotated[str, typer.Argument(help="The new tenant's id, such as acme.")],
     display_name: Annotated[str, typer.Option(help="Text for people.")] = "",
+    founder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PRINCIPAL=ROLE,ROLE",
+            help="One of its first principals, and what that may do, such as alice=tenant-admin; repeat it.",
+            show_default=False,
+        ),
+    ] = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Create a tenant and the first version of its KEK."""
+    founders = [Founder(*parse_founder(text)) for text in founder or ()]
     with Session(profile) as session:
-        show(of_tenant(session.client.create_tenant(tenant, display_name=display_name)), output)
+        created = session.client.create_tenant(tenant, display_name=display_name, founders=founders)
+    show(of_tenant(created), output)
 
 
 @app.command("list")

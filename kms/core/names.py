@@ -239,6 +239,15 @@ class Principal:
         """
         if text.startswith("operators/"):
             return cls(None, *_segments(text, field, "operators/{operator}"))
+        return cls.parse_of_tenant(text, field)
+
+    @classmethod
+    def parse_of_tenant(cls, text: str, field: str = "principal") -> Self:
+        """Read `tenants/{tenant}/principals/{principal}`.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
         return cls(*_segments(text, field, "tenants/{tenant}/principals/{principal}"))
 
     @classmethod
@@ -264,6 +273,38 @@ class Principal:
 
     def __str__(self) -> str:
         return f"operators/{self.name}" if self.tenant is None else f"tenants/{self.tenant}/principals/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class GrantName:
+    """`tenants/{tenant}/principals/{principal}/grants/{grant}`; the last segment is a UUID."""
+
+    principal: Principal
+    grant: UUID
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a grant's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/principals/{principal}/grants/{grant}"
+        head, _, uid = text.rpartition("/grants/")
+        if _UUID.fullmatch(uid) is None:
+            raise invalid(field, f"must have the form {pattern}; {{grant}} is a UUID in lower case with hyphens")
+        try:
+            return cls(Principal.parse_of_tenant(head, field), UUID(uid))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def tenant(self) -> str | None:
+        """The slug of the tenant that owns it."""
+        return self.principal.tenant
+
+    def __str__(self) -> str:
+        return f"{self.principal}/grants/{self.grant}"
 
 
 def parse_trust_domain(text: str) -> str:

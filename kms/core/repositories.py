@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
+from .access import Grant, GrantUid, PrincipalRecord
 from .census import Place, PlaceCount
 from .keyring import Kek, Key, KeyVersion, Tenant
 from .lifecycle import KeyState
@@ -320,6 +322,62 @@ class ReceiptRepository(Protocol):
         ...
 
 
+class PrincipalRepository(Protocol):
+    """Principals of tenants; those of the installation are operators."""
+
+    async def get(self, tenant: TenantUid, slug: str) -> PrincipalRecord | None:
+        """Return the principal."""
+        ...
+
+    async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[PrincipalRecord]:
+        """Return at most *limit* principals with slugs greater than *after*, ordered by slug."""
+        ...
+
+    async def add(self, principal: PrincipalRecord) -> PrincipalRecord:
+        """Store a new principal with revision 1 and return it so.
+
+        Raises:
+            AlreadyExists: the tenant has a principal of that slug.
+        """
+        ...
+
+    async def replace(self, principal: PrincipalRecord) -> PrincipalRecord:
+        """Store a changed principal over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+
+class GrantRepository(Protocol):
+    """Grants; one is never changed, only made and removed."""
+
+    async def get(self, tenant: TenantUid, uid: GrantUid) -> Grant | None:
+        """Return one grant."""
+        ...
+
+    async def list_of_principal(self, tenant: TenantUid, principal: str, after: UUID | None, limit: int) -> list[Grant]:
+        """Return at most *limit* grants of a principal with uids greater than *after*, ordered by uid."""
+        ...
+
+    async def add(self, grant: Grant) -> Grant:
+        """Store a new grant with revision 1 and return it so.
+
+        Raises:
+            Conflict: that uid is taken.
+        """
+        ...
+
+    async def remove(self, grant: Grant) -> None:
+        """Remove a grant.
+
+        Raises:
+            Conflict: the stored revision is another, or it is gone; nothing of the transaction is committed then.
+        """
+        ...
+
+
 class EpochRepository(Protocol):
     """Tells nodes what they must no longer believe; part of the transaction that changes it."""
 
@@ -358,6 +416,12 @@ class UnitOfWork(Protocol):
 
     @property
     def receipts(self) -> ReceiptRepository: ...  # noqa: D102
+
+    @property
+    def principals(self) -> PrincipalRepository: ...  # noqa: D102
+
+    @property
+    def grants(self) -> GrantRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102

@@ -49,6 +49,10 @@ environment = {{ SOFTHSM2_CONF = "{{directory}}/token/softhsm2.conf" }}
 kind = "sqlite"
 path = "data/kms.db"
 
+# Every principal of a tenant holds every role without a grant, for a start; production refuses this.
+[access]
+open_tenants = true
+
 [log]
 level = "info"
 format = "json"

@@ -13,10 +13,19 @@ from typing import Any, Final
 from google.protobuf.descriptor import ServiceDescriptor
 
 from kms.core.callers import Scope
-from kms.core.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, TenantName
+from kms.core.names import (
+    GrantName,
+    KeyName,
+    KeyVersionName,
+    OperationName,
+    PlaceName,
+    PolicyName,
+    Principal,
+    TenantName,
+)
 from kms.rpc.fields import parse_owner
 from kms.rpc.resources import Named, NewTenant, ResourceField
-from kms.v1 import census_pb2, crypto_pb2, keys_pb2, nodes_pb2, operations_pb2, policies_pb2, tenants_pb2
+from kms.v1 import access_pb2, census_pb2, crypto_pb2, keys_pb2, nodes_pb2, operations_pb2, policies_pb2, tenants_pb2
 
 
 class Callers(Enum):
@@ -90,12 +99,15 @@ _POLICIES = policies_pb2.DESCRIPTOR.services_by_name["PolicyService"]
 _CENSUS = census_pb2.DESCRIPTOR.services_by_name["CensusService"]
 _OPERATIONS = operations_pb2.DESCRIPTOR.services_by_name["OperationService"]
 _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
-SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES)
+_ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
+SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES, _ACCESS)
 
 _PARENT: Final = Named(TenantName.parse, "parent")
 _KEY: Final = Named(KeyName.parse, "name")
 _DESTINATION: Final = Named(KeyName.parse, "destination", optional=True)
-_VERSION: Final = Named(KeyVersionName.parse, "name")
+_VERSION: Final = Named(KeyVersionName.parse, "name", given=lambda name: str(name.key))
+_PLACE: Final = Named(PlaceName.parse, "name", given=lambda name: str(name.parent))
+_PRINCIPAL: Final = Named(Principal.parse, "name")
 _OPERATION: Final = Named(OperationName.parse, "name")
 
 METHODS: Final = (
@@ -201,17 +213,62 @@ METHODS: Final = (
         (Named(KeyName.parse, "parent", "places", "place_id"),),
     ),
     Method(_CENSUS, "ListPlaces", "places.list", Callers.TENANT, AuditKind.READ, (Named(KeyName.parse, "parent"),)),
-    Method(_CENSUS, "DeletePlace", "places.delete", Callers.TENANT, AuditKind.ADMIN, (Named(PlaceName.parse, "name"),)),
+    Method(_CENSUS, "DeletePlace", "places.delete", Callers.TENANT, AuditKind.ADMIN, (_PLACE,)),
     Method(_CENSUS, "DeclarePlaces", "places.declare", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(
-        _CENSUS, "ReportCensus", "places.report", Callers.TENANT, AuditKind.ADMIN, (Named(PlaceName.parse, "name"),)
-    ),
+    Method(_CENSUS, "ReportCensus", "places.report", Callers.TENANT, AuditKind.ADMIN, (_PLACE,)),
     Method(_OPERATIONS, "ListOperations", "operations.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
     Method(_OPERATIONS, "GetOperation", "operations.get", Callers.ANYONE, AuditKind.READ, (_OPERATION,)),
     Method(_OPERATIONS, "WaitOperation", "operations.get", Callers.ANYONE, AuditKind.READ, (_OPERATION,)),
     Method(_OPERATIONS, "CancelOperation", "operations.cancel", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),
+    Method(
+        _ACCESS,
+        "CreatePrincipal",
+        "principals.create",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(TenantName.parse, "parent", "principals", "principal_id"),),
+    ),
+    Method(_ACCESS, "GetPrincipal", "principals.get", Callers.ANYONE, AuditKind.READ, (_PRINCIPAL,)),
+    Method(_ACCESS, "ListPrincipals", "principals.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(
+        _ACCESS,
+        "UpdatePrincipal",
+        "principals.update",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(Principal.parse_of_tenant, "principal.name"),),
+    ),
+    Method(_ACCESS, "BlockPrincipal", "principals.block", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,)),
+    Method(_ACCESS, "UnblockPrincipal", "principals.unblock", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,)),
+    Method(
+        _ACCESS,
+        "CreateGrant",
+        "grants.create",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(Principal.parse_of_tenant, "parent"),),
+        Quorum.ALWAYS,
+    ),
+    Method(
+        _ACCESS,
+        "ListGrants",
+        "grants.list",
+        Callers.TENANT,
+        AuditKind.READ,
+        (Named(Principal.parse_of_tenant, "parent"),),
+    ),
+    Method(_ACCESS, "DeleteGrant", "grants.delete", Callers.TENANT, AuditKind.ADMIN, (Named(GrantName.parse, "name"),)),
+    Method(_ACCESS, "ListRoles", "roles.list", Callers.ANYONE, AuditKind.READ),
+    Method(
+        _ACCESS,
+        "ExplainAccess",
+        "access.explain",
+        Callers.ANYONE,
+        AuditKind.READ,
+        (Named(Principal.parse, "principal"),),
+    ),
 )
 
 

@@ -16,28 +16,36 @@ class ResourceName(Protocol):
     """A parsed resource name."""
 
     @property
-    def tenant(self) -> str:
-        """The slug of the tenant that owns it."""
+    def tenant(self) -> str | None:
+        """The slug of the tenant that owns it; None for the installation's."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource of a call: its whole name, and the slug of its tenant (None: the installation's)."""
+    """One resource of a call: its whole name, and the slug of its tenant (None: the installation's).
+
+    *given* is what does not exist where it does not: of a new one that is what is to hold it.
+    """
 
     name: str
     tenant: str | None
+    given: str
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A resource that a request names in *field*; with *collection*, the one below it that *id_field* names."""
+    """A resource that a request names in *field*; with *collection*, the one below it that *id_field* names.
+
+    *given* tells from its name what is looked up first, and so is said not to exist.
+    """
 
     parse: Callable[[str, str], ResourceName]
     field: str
     collection: str = ""
     id_field: str = ""
     optional: bool = False
+    given: Callable[[Any], str] = str
 
     def read(self, request: Any) -> Resource | None:
         """Return the resource; None for an optional one that is not given.
@@ -52,7 +60,7 @@ class Named:
         whole = str(name)
         if self.collection:
             whole = f"{whole}/{self.collection}/{parse_slug(getattr(request, self.id_field), self.id_field)}"
-        return Resource(whole, name.tenant)
+        return Resource(whole, name.tenant, self.given(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,8 @@ class NewTenant:
         Raises:
             InvalidRequest: the id breaks its rule.
         """
-        return Resource(str(TenantName(parse_slug(getattr(request, self.id_field), self.id_field))), None)
+        name = str(TenantName(parse_slug(getattr(request, self.id_field), self.id_field)))
+        return Resource(name, None, name)
 
 
 ResourceField = Named | NewTenant
@@ -80,5 +89,6 @@ def resources_of(fields: tuple[ResourceField, ...], request: Any, caller: Princi
         InvalidRequest: a name breaks its rule.
     """
     if not fields:
-        return (Resource(INSTALLATION if caller.tenant is None else str(TenantName(caller.tenant)), caller.tenant),)
+        name = INSTALLATION if caller.tenant is None else str(TenantName(caller.tenant))
+        return (Resource(name, caller.tenant, name),)
     return tuple(found for field in fields if (found := field.read(request)) is not None)

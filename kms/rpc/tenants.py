@@ -6,6 +6,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from kms.core.keyring import Tenant
 from kms.core.names import Principal, TenantName, parse_slug
+from kms.rpc.access_messages import parse_founders
 from kms.rpc.fields import parse_display_name
 from kms.rpc.paging import cut, parse_page
 from kms.services.tenants import Tenants
@@ -22,7 +23,8 @@ class TenantServicer:
         """Create a tenant."""
         slug = parse_slug(request.tenant_id, "tenant_id")
         display_name = parse_display_name(request.tenant.display_name, "tenant.display_name")
-        return tenant_message(await self._tenants.create(caller, slug, display_name))
+        founders = parse_founders(request.founders)
+        return tenant_message(await self._tenants.create(caller, slug, display_name, founders))
 
     async def GetTenant(self, request: pb.GetTenantRequest, caller: Principal) -> pb.Tenant:
         """Return a tenant."""

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from kms.v1 import access_pb2 as kms_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14kms/v1/tenants.proto\x12\x06kms.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9f\x01\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03:!\xea\x41\x1e\n\nkms/Tenant\x12\x10tenants/{tenant}\"N\n\x13\x43reateTenantRequest\x12\x17\n\ttenant_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x06tenant\x18\x02 \x01(\x0b\x32\x0e.kms.v1.Tenant\"&\n\x10GetTenantRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x13ListTenantsResponse\x12\x1f\n\x07tenants\x18\x01 \x03(\x0b\x32\x0e.kms.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcb\x01\n\rTenantService\x12;\n\x0c\x43reateTenant\x12\x1b.kms.v1.CreateTenantRequest\x1a\x0e.kms.v1.Tenant\x12\x35\n\tGetTenant\x12\x18.kms.v1.GetTenantRequest\x1a\x0e.kms.v1.Tenant\x12\x46\n\x0bListTenants\x12\x1a.kms.v1.ListTenantsRequest\x1a\x1b.kms.v1.ListTenantsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14kms/v1/tenants.proto\x12\x06kms.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13kms/v1/access.proto\"\x9f\x01\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x11\n\x03uid\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03:!\xea\x41\x1e\n\nkms/Tenant\x12\x10tenants/{tenant}\"q\n\x13\x43reateTenantRequest\x12\x17\n\ttenant_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x06tenant\x18\x02 \x01(\x0b\x32\x0e.kms.v1.Tenant\x12!\n\x08\x66ounders\x18\x03 \x03(\x0b\x32\x0f.kms.v1.Founder\"`\n\x07\x46ounder\x12\x1a\n\x0cprincipal_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.kms.v1.Principal.Kind\x12\x13\n\x05roles\x18\x03 \x03(\tB\x04\xe2\x41\x01\x02\"&\n\x10GetTenantRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12ListTenantsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"O\n\x13ListTenantsResponse\x12\x1f\n\x07tenants\x18\x01 \x03(\x0b\x32\x0e.kms.v1.Tenant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcb\x01\n\rTenantService\x12;\n\x0c\x43reateTenant\x12\x1b.kms.v1.CreateTenantRequest\x1a\x0e.kms.v1.Tenant\x12\x35\n\tGetTenant\x12\x18.kms.v1.GetTenantRequest\x1a\x0e.kms.v1.Tenant\x12\x46\n\x0bListTenants\x12\x1a.kms.v1.ListTenantsRequest\x1a\x1b.kms.v1.ListTenantsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,18 +45,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANT']._serialized_options = b'\352A\036\n\nkms/Tenant\022\020tenants/{tenant}'
   _globals['_CREATETENANTREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_CREATETENANTREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\342A\001\002'
+  _globals['_FOUNDER'].fields_by_name['principal_id']._loaded_options = None
+  _globals['_FOUNDER'].fields_by_name['principal_id']._serialized_options = b'\342A\001\002'
+  _globals['_FOUNDER'].fields_by_name['roles']._loaded_options = None
+  _globals['_FOUNDER'].fields_by_name['roles']._serialized_options = b'\342A\001\002'
   _globals['_GETTENANTREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETTENANTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_TENANT']._serialized_start=126
-  _globals['_TENANT']._serialized_end=285
-  _globals['_CREATETENANTREQUEST']._serialized_start=287
-  _globals['_CREATETENANTREQUEST']._serialized_end=365
-  _globals['_GETTENANTREQUEST']._serialized_start=367
-  _globals['_GETTENANTREQUEST']._serialized_end=405
-  _globals['_LISTTENANTSREQUEST']._serialized_start=407
-  _globals['_LISTTENANTSREQUEST']._serialized_end=466
-  _globals['_LISTTENANTSRESPONSE']._serialized_start=468
-  _globals['_LISTTENANTSRESPONSE']._serialized_end=547
-  _globals['_TENANTSERVICE']._serialized_start=550
-  _globals['_TENANTSERVICE']._serialized_end=753
+  _globals['_TENANT']._serialized_start=147
+  _globals['_TENANT']._serialized_end=306
+  _globals['_CREATETENANTREQUEST']._serialized_start=308
+  _globals['_CREATETENANTREQUEST']._serialized_end=421
+  _globals['_FOUNDER']._serialized_start=423
+  _globals['_FOUNDER']._serialized_end=519
+  _globals['_GETTENANTREQUEST']._serialized_start=521
+  _globals['_GETTENANTREQUEST']._serialized_end=559
+  _globals['_LISTTENANTSREQUEST']._serialized_start=561
+  _globals['_LISTTENANTSREQUEST']._serialized_end=620
+  _globals['_LISTTENANTSRESPONSE']._serialized_start=622
+  _globals['_LISTTENANTSRESPONSE']._serialized_end=701
+  _globals['_TENANTSERVICE']._serialized_start=704
+  _globals['_TENANTSERVICE']._serialized_end=907
 # @@protoc_insertion_point(module_scope)

@@ -61,7 +61,7 @@ class TenantServiceServicer:
     def CreateTenant(self, request, context):
         """Creates a tenant and version 1 of its key-encryption key in the token.
 
-        ALREADY_EXISTS: the id is taken. UNAVAILABLE: the token or the storage does not answer; retrying is safe.
+        ALREADY_EXISTS: the id is taken, or an earlier call, which was not finished, had other founders. UNAVAILABLE: the token or the storage does not answer; retrying is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .access import AccessCalls
 from .crypto import CryptoCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
@@ -13,7 +14,7 @@ from .tenants import TenantCalls
 
 
 class AsyncClient(
-    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, CryptoCalls
+    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, AccessCalls, CryptoCalls
 ):
     """A connection to the daemon, for use on one event loop; keep one for the life of the process.
 

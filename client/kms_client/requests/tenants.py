@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..methods import TENANTS
 from ..responses import tenants
 from ..responses.reading import page
 from ..v1 import tenants_pb2
-from ..values import Tenant
+from ..values import Founder, Tenant
 from .messages import Listing, Request, build
 
 
-def create_tenant(tenant_id: str, display_name: str) -> Request[Tenant]:
+def create_tenant(tenant_id: str, display_name: str, founders: Sequence[Founder]) -> Request[Tenant]:
     """TenantService.CreateTenant."""
+    first = [
+        build(tenants_pb2.Founder, principal_id=founder.principal_id, kind=int(founder.kind), roles=list(founder.roles))
+        for founder in founders
+    ]
     message = build(
         tenants_pb2.CreateTenantRequest,
         tenant_id=tenant_id,
         tenant=build(tenants_pb2.Tenant, display_name=display_name),
+        founders=first,
     )
     return Request(f"{TENANTS}/CreateTenant", message, tenants.tenant)
 

@@ -1,5 +1,17 @@
 """What the daemon answers, as immutable values."""
 
+from .access import (
+    AccessExplanation,
+    AccessPrincipal,
+    AccessRule,
+    Conditions,
+    Effect,
+    Founder,
+    Grant,
+    GrantLook,
+    PrincipalKind,
+    Role,
+)
 from .crypto import (
     BatchResult,
     DataKey,
@@ -20,16 +32,24 @@ from .receipts import DestructionReceipt, SigningKey
 from .tenants import Tenant
 
 __all__ = [
+    "AccessExplanation",
+    "AccessPrincipal",
+    "AccessRule",
     "BatchResult",
     "ClassRules",
     "Classification",
+    "Conditions",
     "DataKey",
     "Decrypted",
     "DecryptedDataKey",
     "DestructionReceipt",
+    "Effect",
     "EffectivePolicy",
     "Encrypted",
     "EncryptedBatch",
+    "Founder",
+    "Grant",
+    "GrantLook",
     "HealthStatus",
     "Kek",
     "KekState",
@@ -45,9 +65,11 @@ __all__ = [
     "PlaceKind",
     "Places",
     "Policy",
+    "PrincipalKind",
     "Propagation",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "Role",
     "SigningKey",
     "StopState",
     "StoppedKey",

@@ -1,0 +1,176 @@
+"""The built-in roles: which permissions each of them gives, and no other.
+
+Duties are separated: no role both uses keys and manages anything, and no role stands above another. A permission is
+`<plural noun>.<verb>`, as in the method table; none implies another.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Role(StrEnum):
+    """A built-in role."""
+
+    APPLICATION = "application"  # uses keys, manages nothing
+    SECURITY_OFFICER = "security-officer"  # manages keys and approves; never decrypts
+    AUDITOR = "auditor"  # reads and verifies
+    TENANT_ADMIN = "tenant-admin"  # manages principals, grants and credentials of a tenant; no keys
+    CUSTODIAN = "custodian"  # holds a share of an escrow
+    OPERATOR = "operator"  # runs the installation; no keys
+
+
+# What puts values under a key, or brings them out again.
+USE: Final = frozenset(
+    {"keys.encrypt", "keys.decrypt", "keys.reEncrypt", "dataKeys.generate", "dataKeys.decrypt"},
+)
+
+# With any role: one's own tenant, what the roles are, what proves receipts, and what becomes of one's own requests.
+_EVERYBODY: Final = frozenset({"tenants.get", "roles.list", "receipts.verify", "approvals.get", "approvals.withdraw"})
+
+_PRINCIPALS: Final = frozenset(
+    {
+        "principals.create",
+        "principals.get",
+        "principals.list",
+        "principals.update",
+        "principals.block",
+        "principals.unblock",
+    }
+)
+_CREDENTIALS: Final = frozenset(
+    {
+        "tokens.create",
+        "tokens.get",
+        "tokens.list",
+        "tokens.rotate",
+        "tokens.revoke",
+        "certificates.pin",
+        "certificates.unpin",
+        "certificates.list",
+    }
+)
+_EVENTS: Final = frozenset(
+    {"securityEvents.list", "securityEvents.get", "securityEvents.update", "securityEvents.summarize"}
+)
+_KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
+_OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations.cancel", "operations.resume"})
+
+PERMISSIONS: Final = MappingProxyType(
+    {
+        Role.APPLICATION: _EVERYBODY | USE | _KEY_METADATA | {"random.generate"},
+        Role.SECURITY_OFFICER: _EVERYBODY
+        | _KEY_METADATA
+        | _OPERATIONS
+        | _EVENTS
+        | {
+            "keys.create",
+            "keys.update",
+            "keys.rotate",
+            "keys.activate",
+            "keys.suspend",
+            "keys.resume",
+            "keys.archive",
+            "keys.revoke",
+            "keys.destroy",
+            "keys.restore",
+            "keyVersions.revoke",
+            "keyVersions.retire",
+            "keyVersions.restore",
+            "receipts.list",
+            "keks.list",
+            "keks.rotate",
+            "policies.create",
+            "policies.get",
+            "policies.list",
+            "policies.update",
+            "places.create",
+            "places.delete",
+            "places.declare",
+            "places.report",
+            "approvals.list",
+            "approvals.approve",
+            "approvals.reject",
+            "quorumRules.get",
+            "quorumRules.list",
+        },
+        Role.AUDITOR: _EVERYBODY
+        | _KEY_METADATA
+        | {
+            "receipts.list",
+            "keks.list",
+            "policies.get",
+            "policies.list",
+            "operations.list",
+            "operations.get",
+            "principals.get",
+            "principals.list",
+            "grants.list",
+            "access.explain",
+            "tokens.get",
+            "tokens.list",
+            "certificates.list",
+            "approvals.list",
+            "quorumRules.get",
+            "quorumRules.list",
+            "securityEvents.list",
+            "securityEvents.get",
+            "securityEvents.summarize",
+        },
+        Role.TENANT_ADMIN: _EVERYBODY
+        | _PRINCIPALS
+        | _CREDENTIALS
+        | {
+            "grants.create",
+            "grants.list",
+            "grants.delete",
+            "access.explain",
+            "approvals.list",
+            "quorumRules.get",
+            "quorumRules.list",
+            "quorumRules.update",
+        },
+        Role.CUSTODIAN: _EVERYBODY,
+        Role.OPERATOR: _EVERYBODY
+        | _CREDENTIALS
+        | _EVENTS
+        | _OPERATIONS
+        | {
+            "tenants.create",
+            "tenants.list",
+            "nodes.list",
+            "keks.list",
+            "keks.rotate",
+            "random.generate",
+            "principals.get",
+            "principals.block",
+            "principals.unblock",
+            "access.explain",
+        },
+    }
+)
+ALL_PERMISSIONS: Final = frozenset[str]().union(*PERMISSIONS.values())
+
+# What operators may do to tenants and what is theirs; everything else of their role is about operators alone, so that
+# no operator makes a token for a tenant's principal.
+OVER_TENANTS: Final = (
+    _EVENTS
+    | _OPERATIONS
+    | frozenset(
+        {
+            "tenants.create",
+            "tenants.get",
+            "tenants.list",
+            "nodes.list",
+            "keks.list",
+            "keks.rotate",
+            "random.generate",
+            "receipts.verify",
+            "roles.list",
+        }
+    )
+)
+# What a principal of a tenant may be granted.
+GRANTABLE: Final = tuple(role for role in Role if role is not Role.OPERATOR)
