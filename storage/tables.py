@@ -18,7 +18,10 @@ from sqlalchemy import (
     text,
 )
 
-from . import node_tables  # noqa: F401  all tables are declared once this module is loaded
+from . import (
+    node_tables,  # noqa: F401  all tables are declared once this module is loaded
+    token_tables,
+)
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -288,6 +291,8 @@ RECORDS: Final = (
     place_counts,
     operations,
     receipts,
+    token_tables.api_tokens,
+    token_tables.certificate_pins,
 )
 
 
