@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -33,6 +33,7 @@ from kms.observer import CallObserver
 from kms.rpc.admission import CallsInFlight
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
+from kms.rpc.certificates import Revocations, make_revocations
 from kms.rpc.crypto import CryptoServicer
 from kms.rpc.gates import Gates
 from kms.rpc.identity import Identities
@@ -44,6 +45,7 @@ from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
+from kms.rpc.tokens import TokenServicer
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
@@ -57,6 +59,7 @@ from kms.services.keys import Keys
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import LONGEST_WAIT, Operations, Runner
+from kms.services.pins import PinGate, Pins
 from kms.services.policies import Policies
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
@@ -65,6 +68,9 @@ from kms.services.rotate_keys import RotateKeys
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
 from kms.services.tenants import Tenants
+from kms.services.token_gate import TokenGate
+from kms.services.token_uses import TokenUseRecorder
+from kms.services.tokens import Tokens
 from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
@@ -80,6 +86,14 @@ HEALTH_INTERVAL = 2.0  # seconds
 HEALTH_DEADLINE = 5.0
 SWEEP_INTERVAL = 5.0
 WAIT_SHARE = 0.8  # of the time that a call may take, for WaitOperation
+
+
+class Sweepable(Protocol):
+    """What remembers for a time."""
+
+    def sweep(self) -> None:
+        """Forget what has outlived its time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,11 @@ class Services:
     fields: Fields
     data_keys: DataKeys
     rotation: Rotation
+    tokens: Tokens
+    token_uses: TokenUseRecorder
+    token_gate: TokenGate
+    pins: Pins
+    pin_gate: PinGate
 
 
 async def make_services(settings: Settings, parts: Parts) -> Services:
@@ -141,7 +160,15 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     uses = UseRecorder(storage, now)
     keyrings = Keyrings(storage, parts.wrapping, parts.usage, rings, versions, uses, boottime)
     node = f"{socket.gethostname()}:{os.getpid()}"
-    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime)
+
+    # Who calls; without other nodes nothing of that changes but by this one.
+    known = min(cache.key_lifetime, cache.revocation_deadline) if storage.shared else cache.key_lifetime
+    lifetime = known.total_seconds()
+    token_uses = TokenUseRecorder(storage, now)
+    token_gate = TokenGate(storage, token_uses, now, boottime, entries=cache.key_entries, lifetime=lifetime)
+    pin_gate = PinGate(storage, boottime, entries=cache.key_entries, lifetime=lifetime)
+    listeners = (token_gate.forget, pin_gate.forget)
+    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners)
     receipts = Receipts(storage, parts.vault, now)
     rotator = Rotator(storage, parts.wrapping, now)
 
@@ -200,6 +227,11 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         fields=Fields(keyrings, settings.limits.batch_values, settings.rotation.identity),
         data_keys=DataKeys(keyrings, parts.vault),
         rotation=rotation,
+        tokens=Tokens(storage, tenants, membership.drop, now),
+        token_uses=token_uses,
+        token_gate=token_gate,
+        pins=Pins(storage, tenants, membership.drop, now),
+        pin_gate=pin_gate,
     )
 
 
@@ -213,6 +245,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership),
+        TokenServicer(services.tokens, services.pins, now),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -244,8 +277,9 @@ async def serve(settings: Settings) -> None:
         stack.callback(tracing.close)
 
         # The edge.
+        revocations = _revocations(settings)
         gates = Gates(
-            authenticator=_identities(settings),
+            authenticator=_identities(settings, services, revocations),
             admission=CallsInFlight(limits.calls_in_flight),
             authorizer=OpenAuthorizer(),
             quorum=OpenQuorum(),
@@ -284,10 +318,15 @@ async def serve(settings: Settings) -> None:
             running = [
                 tasks.create_task(services.membership.run()),
                 tasks.create_task(services.uses.run()),
+                tasks.create_task(services.token_uses.run()),
                 tasks.create_task(health.run()),
                 tasks.create_task(metrics.watch_event_loop()),
-                tasks.create_task(_sweep(services.rings, services.versions)),
+                tasks.create_task(
+                    _sweep(services.rings, services.versions, services.token_gate, services.pin_gate),
+                ),
             ]
+            if revocations is not None:
+                running.append(tasks.create_task(revocations.run()))
             if settings.rotation.enabled:
                 running += [
                     tasks.create_task(services.rotation.run()),
@@ -308,9 +347,21 @@ def _harden() -> None:
         tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
 
 
-def _identities(settings: Settings) -> Identities:
+def _revocations(settings: Settings) -> Revocations | None:
+    tcp = settings.listen.tcp
+    return make_revocations(settings.identity.crl, None if tcp is None else tcp.client_ca, now)
+
+
+def _identities(settings: Settings, services: Services, revocations: Revocations | None) -> Identities:
     unix = settings.listen.unix
-    return Identities(settings.trust_domain, None if unix is None else Principal.parse(unix.principal))
+    return Identities(
+        settings.trust_domain,
+        None if unix is None else Principal.parse(unix.principal),
+        services.token_gate,
+        services.pin_gate,
+        revocations,
+        {name: Principal.parse(text) for name, text in settings.identity.common_names.items()},
+    )
 
 
 def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
@@ -356,7 +407,7 @@ def _report_host(status: HostStatus) -> None:
     tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
 
-async def _sweep(*caches: DekCache[KeyName, Ring] | DekCache[DekPlace, ReadyVersion]) -> None:
+async def _sweep(*caches: Sweepable) -> None:
     """Drop what has outlived its time even if nobody asks for it again."""
     while True:
         await asyncio.sleep(SWEEP_INTERVAL)

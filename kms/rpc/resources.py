@@ -16,8 +16,8 @@ class ResourceName(Protocol):
     """A parsed resource name."""
 
     @property
-    def tenant(self) -> str:
-        """The slug of the tenant that owns it."""
+    def tenant(self) -> str | None:
+        """The slug of the tenant that owns it; None for the installation's."""
         ...
 
 
