@@ -26,7 +26,16 @@ from .formats.errors import (
     WrongKeyState,
     WrongPurpose,
 )
-from .formats.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, Principal, TenantName
+from .formats.names import (
+    KeyName,
+    KeyVersionName,
+    OperationName,
+    PlaceName,
+    PolicyName,
+    Principal,
+    TenantName,
+    TokenName,
+)
 from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
 from .receipts import NotGenuine, verify_receipt
@@ -34,6 +43,7 @@ from .requests.rules import Rule
 from .tls import ConfigurationError, Tls
 from .values import (
     BatchResult,
+    Caller,
     DataKey,
     Decrypted,
     DecryptedDataKey,
@@ -47,11 +57,13 @@ from .values import (
     Key,
     KeyState,
     KeyVersion,
+    NewToken,
     Node,
     Nodes,
     NodeStop,
     Operation,
     OperationState,
+    PinnedCertificate,
     Place,
     PlaceKind,
     Places,
@@ -64,6 +76,10 @@ from .values import (
     StoppedKeyVersion,
     StopState,
     Tenant,
+    Token,
+    TokenLimits,
+    TokenScope,
+    TokenState,
     VersionCensus,
 )
 
@@ -71,6 +87,7 @@ __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "BatchResult",
+    "Caller",
     "CannotDecrypt",
     "Client",
     "ConfigurationError",
@@ -99,6 +116,7 @@ __all__ = [
     "KeyVersionName",
     "KmsError",
     "LimitExceeded",
+    "NewToken",
     "Node",
     "NodeStop",
     "Nodes",
@@ -108,6 +126,7 @@ __all__ = [
     "Operation",
     "OperationName",
     "OperationState",
+    "PinnedCertificate",
     "Place",
     "PlaceKind",
     "PlaceName",
@@ -132,6 +151,11 @@ __all__ = [
     "Tenant",
     "TenantName",
     "Tls",
+    "Token",
+    "TokenLimits",
+    "TokenName",
+    "TokenScope",
+    "TokenState",
     "Unauthenticated",
     "Unavailable",
     "VersionCensus",

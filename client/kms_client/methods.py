@@ -16,6 +16,7 @@ from .v1 import (
     operations_pb2_grpc,
     policies_pb2_grpc,
     tenants_pb2_grpc,
+    tokens_pb2_grpc,
 )
 
 TENANTS: Final = "kms.v1.TenantService"
@@ -25,6 +26,7 @@ POLICIES: Final = "kms.v1.PolicyService"
 CENSUS: Final = "kms.v1.CensusService"
 OPERATIONS: Final = "kms.v1.OperationService"
 NODES: Final = "kms.v1.NodeService"
+TOKENS: Final = "kms.v1.TokenService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -47,6 +49,7 @@ SAFE: Final = MappingProxyType(
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes",),
+        TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -74,6 +77,7 @@ NEVER_RETRIED: Final = MappingProxyType(
         POLICIES: ("CreatePolicy", "UpdatePolicy"),
         CENSUS: ("CreatePlace", "DeletePlace", "DeclarePlaces", "ReportCensus"),
         OPERATIONS: ("CancelOperation", "ResumeOperation"),
+        TOKENS: ("CreateToken", "RotateToken", "RevokeToken", "PinCertificate", "UnpinCertificate"),
         HEALTH: ("Check",),
     }
 )
@@ -106,6 +110,7 @@ def bind(channel: Any) -> dict[str, Any]:
         CENSUS: census_pb2_grpc.CensusServiceStub(channel),  # type: ignore[no-untyped-call]
         OPERATIONS: operations_pb2_grpc.OperationServiceStub(channel),  # type: ignore[no-untyped-call]
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
+        TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}

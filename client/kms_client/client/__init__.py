@@ -10,9 +10,12 @@ from .operations import OperationCalls
 from .places import PlaceCalls
 from .policies import PolicyCalls
 from .tenants import TenantCalls
+from .tokens import TokenCalls
 
 
-class Client(TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, CryptoCalls):
+class Client(
+    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, TokenCalls, CryptoCalls
+):
     """A connection to the daemon, for use by any number of threads; keep one for the life of the process.
 
     Every method takes *deadline*: seconds for this call with its retries, instead of the client's. Calls that change

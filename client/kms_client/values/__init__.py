@@ -18,9 +18,11 @@ from .policies import EffectivePolicy, Policy
 from .propagation import NodeStop, Propagation, StoppedKey, StoppedKeyVersion, StopState
 from .receipts import DestructionReceipt, SigningKey
 from .tenants import Tenant
+from .tokens import Caller, NewToken, PinnedCertificate, Token, TokenLimits, TokenScope, TokenState
 
 __all__ = [
     "BatchResult",
+    "Caller",
     "DataKey",
     "Decrypted",
     "DecryptedDataKey",
@@ -34,11 +36,13 @@ __all__ = [
     "Key",
     "KeyState",
     "KeyVersion",
+    "NewToken",
     "Node",
     "NodeStop",
     "Nodes",
     "Operation",
     "OperationState",
+    "PinnedCertificate",
     "Place",
     "PlaceKind",
     "Places",
@@ -51,5 +55,9 @@ __all__ = [
     "StoppedKey",
     "StoppedKeyVersion",
     "Tenant",
+    "Token",
+    "TokenLimits",
+    "TokenScope",
+    "TokenState",
     "VersionCensus",
 ]
