@@ -8,7 +8,20 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
-from . import doctor, kek, keys, lifecycle, nodes, operations, places, policies, receipts, tenants
+from . import (
+    certificates,
+    doctor,
+    kek,
+    keys,
+    lifecycle,
+    nodes,
+    operations,
+    places,
+    policies,
+    receipts,
+    tenants,
+    tokens,
+)
 from .exit_codes import ExitCode, code_of
 from .output import plain
 
@@ -29,6 +42,9 @@ app.add_typer(policies.app, name="policies")
 app.add_typer(places.app, name="places")
 app.add_typer(operations.app, name="operations")
 app.add_typer(nodes.app, name="nodes")
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(certificates.app, name="certificates")
+app.command("whoami")(certificates.whoami)
 app.command("doctor")(doctor.doctor)
 
 

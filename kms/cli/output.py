@@ -60,6 +60,8 @@ def _cell(value: object) -> Text:
         return Text("yes" if value else "no")
     if isinstance(value, Mapping):
         return Text(plain(", ".join(f"{key}={_cell(item)}" for key, item in value.items())) or "-")
+    if isinstance(value, list):
+        return Text(plain(", ".join(map(str, value))) or "-")
     return Text(plain(str(value)))
 
 
