@@ -11,12 +11,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from kms.clock import boottime, now
-from kms.core.access import Access
 from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
@@ -36,6 +35,7 @@ from kms.rpc.admission import CallsInFlight
 from kms.rpc.authorization import GrantAuthorizer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
+from kms.rpc.certificates import Revocations, make_revocations
 from kms.rpc.crypto import CryptoServicer
 from kms.rpc.gates import Gates
 from kms.rpc.identity import Identities
@@ -47,6 +47,7 @@ from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
+from kms.rpc.tokens import TokenServicer
 from kms.services.access import Accesses
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
@@ -62,6 +63,7 @@ from kms.services.keys import Keys
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import LONGEST_WAIT, Operations, Runner
+from kms.services.pins import PinGate, Pins
 from kms.services.policies import Policies
 from kms.services.principals import Principals
 from kms.services.receipts import Receipts
@@ -72,6 +74,9 @@ from kms.services.rotate_keys import RotateKeys
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
 from kms.services.tenants import Tenants
+from kms.services.token_gate import TokenGate
+from kms.services.token_uses import TokenUseRecorder
+from kms.services.tokens import Tokens
 from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
@@ -87,6 +92,14 @@ HEALTH_INTERVAL = 2.0  # seconds
 HEALTH_DEADLINE = 5.0
 SWEEP_INTERVAL = 5.0
 WAIT_SHARE = 0.8  # of the time that a call may take, for WaitOperation
+
+
+class Sweepable(Protocol):
+    """What remembers for a time."""
+
+    def sweep(self) -> None:
+        """Forget what has outlived its time."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +152,11 @@ class Services:
     fields: Fields
     data_keys: DataKeys
     rotation: Rotation
+    tokens: Tokens
+    token_uses: TokenUseRecorder
+    token_gate: TokenGate
+    pins: Pins
+    pin_gate: PinGate
 
 
 async def make_services(settings: Settings, parts: Parts) -> Services:
@@ -151,15 +169,16 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     uses = UseRecorder(storage, now)
     keyrings = Keyrings(storage, parts.wrapping, parts.usage, rings, versions, uses, boottime)
     node = f"{socket.gethostname()}:{os.getpid()}"
-    accesses = Accesses(
-        storage,
-        open_tenants=settings.access.open_tenants,
-        lifetime=cache.key_lifetime.total_seconds(),
-        clock=time.monotonic,
-    )
-    membership = Membership(
-        storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners=(accesses.changed,)
-    )
+
+    # Who calls, and what they may do; without other nodes nothing of that changes but by this one.
+    known = min(cache.key_lifetime, cache.revocation_deadline) if storage.shared else cache.key_lifetime
+    lifetime = known.total_seconds()
+    token_uses = TokenUseRecorder(storage, now)
+    token_gate = TokenGate(storage, token_uses, now, boottime, entries=cache.key_entries, lifetime=lifetime)
+    pin_gate = PinGate(storage, boottime, entries=cache.key_entries, lifetime=lifetime)
+    accesses = Accesses(storage, open_tenants=settings.access.open_tenants, lifetime=lifetime, clock=time.monotonic)
+    listeners = (token_gate.forget, pin_gate.forget, accesses.changed)
+    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners)
     principals = Principals(storage, membership.drop, now)
     receipts = Receipts(storage, parts.vault, now)
     rotator = Rotator(storage, parts.wrapping, now)
@@ -222,6 +241,11 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         fields=Fields(keyrings, settings.limits.batch_values, settings.rotation.identity),
         data_keys=DataKeys(keyrings, parts.vault),
         rotation=rotation,
+        tokens=Tokens(storage, tenants, membership.drop, now),
+        token_uses=token_uses,
+        token_gate=token_gate,
+        pins=Pins(storage, tenants, membership.drop, now),
+        pin_gate=pin_gate,
     )
 
 
@@ -236,6 +260,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         OperationServicer(services.operations),
         NodeServicer(services.membership),
         AccessServicer(services.principals, services.grants, services.accesses, now),
+        TokenServicer(services.tokens, services.pins, now),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -269,8 +294,9 @@ async def serve(settings: Settings) -> None:
         stack.callback(tracing.close)
 
         # The edge.
+        revocations = _revocations(settings)
         gates = Gates(
-            authenticator=_identities(settings),
+            authenticator=_identities(settings, services, revocations),
             admission=CallsInFlight(limits.calls_in_flight),
             authorizer=GrantAuthorizer(services.accesses, now),
             quorum=OpenQuorum(),
@@ -309,10 +335,21 @@ async def serve(settings: Settings) -> None:
             running = [
                 tasks.create_task(services.membership.run()),
                 tasks.create_task(services.uses.run()),
+                tasks.create_task(services.token_uses.run()),
                 tasks.create_task(health.run()),
                 tasks.create_task(metrics.watch_event_loop()),
-                tasks.create_task(_sweep(services.rings, services.versions, services.accesses.cache)),
+                tasks.create_task(
+                    _sweep(
+                        services.rings,
+                        services.versions,
+                        services.token_gate,
+                        services.pin_gate,
+                        services.accesses.cache,
+                    ),
+                ),
             ]
+            if revocations is not None:
+                running.append(tasks.create_task(revocations.run()))
             if settings.rotation.enabled:
                 running += [
                     tasks.create_task(services.rotation.run()),
@@ -333,9 +370,21 @@ def _harden() -> None:
         tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
 
 
-def _identities(settings: Settings) -> Identities:
+def _revocations(settings: Settings) -> Revocations | None:
+    tcp = settings.listen.tcp
+    return make_revocations(settings.identity.crl, None if tcp is None else tcp.client_ca, now)
+
+
+def _identities(settings: Settings, services: Services, revocations: Revocations | None) -> Identities:
     unix = settings.listen.unix
-    return Identities(settings.trust_domain, None if unix is None else Principal.parse(unix.principal))
+    return Identities(
+        settings.trust_domain,
+        None if unix is None else Principal.parse(unix.principal),
+        services.token_gate,
+        services.pin_gate,
+        revocations,
+        {name: Principal.parse(text) for name, text in settings.identity.common_names.items()},
+    )
 
 
 def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
@@ -382,9 +431,7 @@ def _report_host(status: HostStatus) -> None:
     tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
 
-async def _sweep(
-    *caches: DekCache[KeyName, Ring] | DekCache[DekPlace, ReadyVersion] | DekCache[Principal, Access],
-) -> None:
+async def _sweep(*caches: Sweepable) -> None:
     """Drop what has outlived its time even if nobody asks for it again."""
     while True:
         await asyncio.sleep(SWEEP_INTERVAL)

@@ -155,6 +155,14 @@ class TcpListener(_Part):
     client_ca: ConfigPath
 
 
+class TlsListener(_Part):
+    """TLS on TCP for callers with an API token; no client certificate is asked for."""
+
+    address: Address = "127.0.0.1:7444"
+    certificate: ConfigPath
+    private_key: ConfigPath
+
+
 class UnixListener(_Part):
     """A Unix socket on which every caller is one configured principal; the file's mode decides who may connect."""
 
@@ -167,13 +175,24 @@ class Listen(_Part):
     """Where calls come in; at least one listener."""
 
     tcp: TcpListener | None = None
+    tls: TlsListener | None = None
     unix: UnixListener | None = None
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Listen:
-        if self.tcp is None and self.unix is None:
-            raise ValueError("configure at least one of listen.tcp and listen.unix")
+        if self.tcp is None and self.tls is None and self.unix is None:
+            raise ValueError("configure at least one of listen.tcp, listen.tls and listen.unix")
         return self
+
+
+class Identity(_Part):
+    """How client certificates are read, beyond their URI SANs."""
+
+    # Common names of subjects, exactly as they are, to principals; for certificates without a URI SAN.
+    common_names: Annotated[dict[str, Annotated[str, AfterValidator(_checked_principal)]], Field(max_length=10_000)] = (
+        Field(default_factory=dict)
+    )
+    crl: ConfigPath | None = None  # PEM; revocation lists signed by authorities of listen.tcp.client_ca
 
 
 class Token(_Part):
@@ -276,6 +295,7 @@ class Settings(_Part):
     data_directory: ConfigPath
     trust_domain: Annotated[str, AfterValidator(_checked_trust_domain)]
     listen: Listen
+    identity: Identity = Identity()
     token: Token
     storage: Annotated[SqliteStorage | PostgresqlStorage, Field(discriminator="kind")]
     cache: Cache = Cache()

@@ -19,6 +19,7 @@ from kms.core.errors import StorageUnavailable
 from kms.core.keyring import Key, Tenant
 from kms.core.names import KeyUid, TenantUid
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
+from kms.core.tokens import TokenUid, TokenUse
 
 from . import counters as counting
 from . import due_work, epochs
@@ -34,6 +35,8 @@ from .receipts import Receipts
 from .session import Line, Session
 from .tables import tenants
 from .tenants import Tenants
+from .tokens import CertificatePins, Tokens
+from .tokens import add_uses as add_token_uses
 
 PLACE_WAIT: Final = 1.0  # seconds for a place among the running transactions, or for SQLite's turn to write
 EXCLUSIVE_WAIT: Final = 10.0  # seconds for a named lock
@@ -54,6 +57,8 @@ class Work:
         self.receipts = Receipts(session)
         self.principals = Principals(session)
         self.grants = Grants(session)
+        self.tokens = Tokens(session)
+        self.certificate_pins = CertificatePins(session)
         self.epochs = epochs.Epochs(session)
 
 
@@ -125,6 +130,11 @@ class Database(Storage):
         """Return what has been seen of each; at most 1,000 of them."""
         async with self._session(None, write=False) as session:
             return await due_work.uses_of(session, counters)
+
+    async def add_token_uses(self, uses: Mapping[tuple[TenantUid, TokenUid], TokenUse]) -> None:
+        """Merge what this node has seen: the sum of the counts, the later of two times. At most 1,000 at once."""
+        async with self._session(None, write=True) as session:
+            await add_token_uses(session, uses)
 
     async def claim_keys(self, node: UUID, now: datetime, until: datetime, limit: int) -> list[tuple[Tenant, Key]]:
         """Claim at most *limit* keys (1,000) that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK.

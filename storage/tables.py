@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from . import node_tables  # noqa: F401  all tables are declared once this module is loaded
+from . import node_tables, token_tables  # noqa: F401  all tables are declared once this module is loaded
 from .access_tables import grants, principals
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
@@ -295,6 +295,8 @@ RECORDS: Final = (
     receipts,
     principals,
     grants,
+    token_tables.api_tokens,
+    token_tables.certificate_pins,
 )
 
 

@@ -27,7 +27,16 @@ from .formats.errors import (
     WrongKeyState,
     WrongPurpose,
 )
-from .formats.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, Principal, TenantName
+from .formats.names import (
+    KeyName,
+    KeyVersionName,
+    OperationName,
+    PlaceName,
+    PolicyName,
+    Principal,
+    TenantName,
+    TokenName,
+)
 from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
 from .receipts import NotGenuine, verify_receipt
@@ -38,6 +47,7 @@ from .values import (
     AccessPrincipal,
     AccessRule,
     BatchResult,
+    Caller,
     Classification,
     ClassRules,
     Conditions,
@@ -58,11 +68,13 @@ from .values import (
     Key,
     KeyState,
     KeyVersion,
+    NewToken,
     Node,
     Nodes,
     NodeStop,
     Operation,
     OperationState,
+    PinnedCertificate,
     Place,
     PlaceKind,
     Places,
@@ -77,6 +89,10 @@ from .values import (
     StoppedKeyVersion,
     StopState,
     Tenant,
+    Token,
+    TokenLimits,
+    TokenScope,
+    TokenState,
     VersionCensus,
 )
 
@@ -87,6 +103,7 @@ __all__ = [
     "AlreadyExists",
     "AsyncClient",
     "BatchResult",
+    "Caller",
     "CannotDecrypt",
     "ClassRules",
     "ClassViolation",
@@ -123,6 +140,7 @@ __all__ = [
     "KeyVersionName",
     "KmsError",
     "LimitExceeded",
+    "NewToken",
     "Node",
     "NodeStop",
     "Nodes",
@@ -132,6 +150,7 @@ __all__ = [
     "Operation",
     "OperationName",
     "OperationState",
+    "PinnedCertificate",
     "Place",
     "PlaceKind",
     "PlaceName",
@@ -158,6 +177,11 @@ __all__ = [
     "Tenant",
     "TenantName",
     "Tls",
+    "Token",
+    "TokenLimits",
+    "TokenName",
+    "TokenScope",
+    "TokenState",
     "Unauthenticated",
     "Unavailable",
     "VersionCensus",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from .batches import MESSAGE_BYTES
 from .errors import RpcFailure, from_rpc, is_from_daemon
 from .formats.errors import KmsError, Unavailable
 from .methods import service_config
+from .profile import checked_token
 from .tls import ConfigurationError, Identity, Tls
 
 DEADLINE: Final = 10.0  # seconds for one call, its retries included
@@ -31,29 +32,38 @@ class Connection:
     target: str
     identity: Identity | None
     deadline: float
+    token: str | None = field(default=None, repr=False)
 
     @classmethod
-    def to(cls, target: str, credentials: Tls | None, deadline: float) -> Connection:
+    def to(cls, target: str, credentials: Tls | None, deadline: float, token: str | None = None) -> Connection:
         """Check where to connect and how.
 
         Raises:
-            ConfigurationError: no target of a known form, TCP without TLS, or a file of *credentials* is not usable.
+            ConfigurationError: no target of a known form, TCP without TLS, a file of *credentials* is not usable, or
+                *token* is none.
             ValueError: *deadline* is not positive.
         """
         checked_deadline(deadline)
+        if token is not None:
+            checked_token(token)
         if target.startswith("unix:"):
             path = target.removeprefix("unix:").removeprefix("//")
             if credentials is not None:
                 raise ConfigurationError(f"target {target}: a Unix socket takes no TLS credentials")
             if not 0 < len(path.encode()) <= _LONGEST_SOCKET:
                 raise ConfigurationError(f"target {target}: the path must have 1 to {_LONGEST_SOCKET} bytes")
-            return cls(target, None, deadline)
+            return cls(target, None, deadline, token)
         port = _TCP.fullmatch(target)
         if port is None or not 0 < int(port[1]) < 2**16:
             raise ConfigurationError(f"target {target!r}: must have the form host:port or unix:///path")
         if credentials is None:
             raise ConfigurationError(f"target {target}: TCP needs TLS: give credentials")
-        return cls(target, credentials.load(), deadline)
+        return cls(target, credentials.load(), deadline, token)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What is sent with every call: the API token. It goes over TLS, or to a local socket, only."""
+        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
     @property
     def options(self) -> list[tuple[str, str | int]]:
@@ -93,7 +103,7 @@ class Connection:
         error = from_rpc(failure)
         if type(error) is not Unavailable or self.identity is None or is_from_daemon(failure):
             return error
-        complaints = self.identity.complaints(now)
+        complaints = self.identity.complaints(now, by_token=self.token is not None)
         if not complaints and self.identity.foreign and "Socket closed" in str(error):
             # With TLS 1.3 the daemon refuses a certificate after the client's side of the handshake has ended well.
             complaints = ["the daemon may not accept the client certificate: it was not issued by the configured ca"]

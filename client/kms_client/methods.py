@@ -17,6 +17,7 @@ from .v1 import (
     operations_pb2_grpc,
     policies_pb2_grpc,
     tenants_pb2_grpc,
+    tokens_pb2_grpc,
 )
 
 TENANTS: Final = "kms.v1.TenantService"
@@ -27,6 +28,7 @@ CENSUS: Final = "kms.v1.CensusService"
 OPERATIONS: Final = "kms.v1.OperationService"
 NODES: Final = "kms.v1.NodeService"
 ACCESS: Final = "kms.v1.AccessService"
+TOKENS: Final = "kms.v1.TokenService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -50,6 +52,7 @@ SAFE: Final = MappingProxyType(
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes",),
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
+        TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -85,6 +88,7 @@ NEVER_RETRIED: Final = MappingProxyType(
             "CreateGrant",
             "DeleteGrant",
         ),
+        TOKENS: ("CreateToken", "RotateToken", "RevokeToken", "PinCertificate", "UnpinCertificate"),
         HEALTH: ("Check",),
     }
 )
@@ -118,6 +122,7 @@ def bind(channel: Any) -> dict[str, Any]:
         OPERATIONS: operations_pb2_grpc.OperationServiceStub(channel),  # type: ignore[no-untyped-call]
         ACCESS: access_pb2_grpc.AccessServiceStub(channel),  # type: ignore[no-untyped-call]
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
+        TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}

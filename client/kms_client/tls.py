@@ -109,10 +109,15 @@ class Identity:
         """Whether another CA than the configured ones issued the client's certificate, which can be on purpose."""
         return self.leaf is not None and not any(_issued(self.leaf, authority) for authority in self.authorities)
 
-    def complaints(self, now: datetime) -> list[str]:
-        """Say what is wrong with the files at *now*: what TLS itself often reports as a closed connection only."""
+    def complaints(self, now: datetime, *, by_token: bool = False) -> list[str]:
+        """Say what is wrong with the files at *now*: what TLS itself often reports as a closed connection only.
+
+        A caller with an API token needs no certificate of its own, where the daemon listens for such callers.
+        """
         found = []
-        if self.leaf is None:
+        if self.leaf is None and by_token:
+            found.append("only where the daemon listens for callers with API tokens it asks for no client certificate")
+        elif self.leaf is None:
             found.append("no client certificate is configured, and the daemon asks for one")
         else:
             found += _dates(self.leaf, f"the client certificate {self.tls.certificate}", now)

@@ -10,6 +10,7 @@ import typer
 
 from . import (
     access,
+    certificates,
     classes,
     doctor,
     grants,
@@ -23,6 +24,7 @@ from . import (
     principals,
     receipts,
     tenants,
+    tokens,
 )
 from .exit_codes import ExitCode, code_of
 from .output import plain
@@ -48,6 +50,9 @@ app.add_typer(principals.app, name="principals")
 app.add_typer(grants.app, name="grants")
 app.add_typer(access.app, name="access")
 app.add_typer(nodes.app, name="nodes")
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(certificates.app, name="certificates")
+app.command("whoami")(certificates.whoami)
 app.command("doctor")(doctor.doctor)
 
 

@@ -9,6 +9,7 @@ from enum import IntEnum
 from kms_client import (
     AccessExplanation,
     AccessPrincipal,
+    Caller,
     ClassRules,
     DestructionReceipt,
     EffectivePolicy,
@@ -18,12 +19,14 @@ from kms_client import (
     KeyVersion,
     Node,
     Operation,
+    PinnedCertificate,
     Place,
     Places,
     Policy,
     Propagation,
     Role,
     Tenant,
+    Token,
     VersionCensus,
 )
 
@@ -317,4 +320,57 @@ def of_explanation(explanation: AccessExplanation) -> Record:
             {"grant": of_grant(look.grant), "applies": look.applies, "reason": look.reason}
             for look in explanation.looks
         ],
+    }
+
+
+def of_token(token: Token) -> Record:
+    """Return all fields of a token, which has no secret any more."""
+    limits = token.limits
+    return {
+        "name": token.name,
+        "principal": token.principal,
+        "display_name": token.display_name,
+        "state": choice(token.state),
+        "scopes": [choice(scope) for scope in token.scopes],
+        "allowed_networks": list(token.allowed_networks),
+        "allowed_origins": list(token.allowed_origins),
+        "limits": {
+            "requests_per_minute": limits.requests_per_minute,
+            "requests_per_hour": limits.requests_per_hour,
+            "requests_per_day": limits.requests_per_day,
+            "requests_per_second": limits.requests_per_second,
+            "burst": limits.burst,
+        },
+        "create_time": moment(token.create_time),
+        "creator": token.creator,
+        "expire_time": moment(token.expire_time),
+        "revoke_time": moment(token.revoke_time),
+        "revoker": token.revoker,
+        "revoke_reason": token.revoke_reason,
+        "successor": token.successor,
+        "overlap_end_time": moment(token.overlap_end_time),
+        "last_use_time": moment(token.last_use_time),
+        "use_count": token.use_count,
+    }
+
+
+def of_pin(pin: PinnedCertificate) -> Record:
+    """Return all fields of a pinned certificate."""
+    return {
+        "principal": pin.principal,
+        "fingerprint": pin.fingerprint,
+        "create_time": moment(pin.create_time),
+        "creator": pin.creator,
+    }
+
+
+def of_caller(caller: Caller) -> Record:
+    """Return who one is to the daemon."""
+    return {
+        "principal": caller.principal,
+        "credential_kind": caller.credential_kind,
+        "credential_id": caller.credential_id,
+        "scopes": [choice(scope) for scope in caller.scopes],
+        "address": caller.address,
+        "origin": caller.origin,
     }

@@ -66,6 +66,10 @@ class Session:
         """Return a policy's resource name for a whole or a short one."""
         return name if "/" in name else f"{self.tenant}/policies/{name}"
 
+    def token(self, name: str) -> str:
+        """Return a token's resource name for a whole or a short one."""
+        return name if "/" in name else f"{self.tenant}/tokens/{name}"
+
     def principal(self, name: str) -> str:
         """Return a principal's resource name for a whole or a short one."""
         return name if "/" in name else f"{self.tenant}/principals/{name}"

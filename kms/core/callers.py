@@ -32,12 +32,24 @@ ALL_SCOPES: Final = frozenset(Scope)
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """How many requests one token may make; None: no limit of the token's own."""
+
+    per_minute: int | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+    rate: int | None = None  # requests per second, on average
+    burst: int | None = None  # requests at once, where there is a rate
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """By what one caller has shown who it is; *id* is a certificate's SHA-256 in hexadecimal digits or a token's prefix."""
 
     kind: CredentialKind
     id: str = ""
     scopes: frozenset[Scope] = ALL_SCOPES
+    limits: TokenLimits | None = None  # a token's own
 
 
 @dataclass(frozen=True, slots=True)

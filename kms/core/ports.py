@@ -15,6 +15,7 @@ from .errors import CorruptRecord
 from .keyring import Kek, Key, Tenant
 from .names import KekUid, KeyUid, TenantUid
 from .repositories import UnitOfWork
+from .tokens import TokenUid, TokenUse
 from .wrapping import WrapMechanism
 
 
@@ -137,6 +138,14 @@ class UseRecords(Protocol):
         ...
 
 
+class TokenUseRecords(Protocol):
+    """How often API tokens have been used, written in a transaction of its own."""
+
+    async def add_token_uses(self, uses: Mapping[tuple[TenantUid, TokenUid], TokenUse]) -> None:
+        """Merge what this node has seen: the sum of the counts, the later of two times. At most 1,000 at once."""
+        ...
+
+
 class DueWork(Protocol):
     """Shares due work between nodes: what one has claimed, no other gets until the claim is over."""
 
@@ -229,7 +238,7 @@ class ChangeSignal(Protocol):
         ...
 
 
-class Storage(Counters, UseRecords, DueWork, Nodes, Protocol):
+class Storage(Counters, UseRecords, TokenUseRecords, DueWork, Nodes, Protocol):
     """The database. Every operation has a bound that holds even when the database is frozen.
 
     Raises (all methods):

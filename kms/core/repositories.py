@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -11,10 +11,11 @@ from .access import Grant, GrantUid, PrincipalRecord
 from .census import Place, PlaceCount
 from .keyring import Kek, Key, KeyVersion, Tenant
 from .lifecycle import KeyState
-from .names import KeyUid, TenantUid
+from .names import KeyUid, Principal, TenantUid
 from .operations import Operation, OperationState, OperationUid
 from .policy import NamedPolicy
 from .receipts import Receipt
+from .tokens import ApiToken, CertificatePin, TokenUid, TokenUse
 
 
 class TenantRepository(Protocol):
@@ -378,6 +379,66 @@ class GrantRepository(Protocol):
         ...
 
 
+class TokenRepository(Protocol):
+    """API tokens, by their prefixes, and their uses."""
+
+    async def by_prefix(self, prefix: str) -> ApiToken | None:
+        """Return the token of a caller of whom nothing else is known yet, in a transaction of no tenant."""
+        ...
+
+    async def get(self, tenant: TenantUid, prefix: str) -> ApiToken | None:
+        """Return one token of the tenant."""
+        ...
+
+    async def list_by_prefix(self, tenant: TenantUid, after: str, limit: int) -> list[ApiToken]:
+        """Return at most *limit* tokens with prefixes greater than *after*, ordered."""
+        ...
+
+    async def count_usable(self, tenant: TenantUid, now: datetime) -> int:
+        """Return how many tokens of the tenant are neither revoked nor expired."""
+        ...
+
+    async def add(self, token: ApiToken) -> ApiToken:
+        """Store a new token with revision 1 and return it so.
+
+        Raises:
+            AlreadyExists: its prefix is taken.
+        """
+        ...
+
+    async def replace(self, token: ApiToken) -> ApiToken:
+        """Store a changed token over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+    async def uses(self, tenant: TenantUid, tokens: Collection[TokenUid]) -> Mapping[TokenUid, TokenUse]:
+        """Return what is known of the use of at most 1,000 tokens; without those never used."""
+        ...
+
+
+class CertificatePinRepository(Protocol):
+    """The certificates that principals are bound to."""
+
+    async def list_of(self, tenant: TenantUid, principal: Principal) -> list[CertificatePin]:
+        """Return all pins of one principal, ordered by fingerprint."""
+        ...
+
+    async def add(self, pin: CertificatePin) -> CertificatePin:
+        """Store a new pin with revision 1 and return it so.
+
+        Raises:
+            AlreadyExists: the certificate is pinned.
+        """
+        ...
+
+    async def remove(self, tenant: TenantUid, principal: Principal, fingerprint: bytes) -> bool:
+        """Delete a pin; False where there is none."""
+        ...
+
+
 class EpochRepository(Protocol):
     """Tells nodes what they must no longer believe; part of the transaction that changes it."""
 
@@ -422,6 +483,12 @@ class UnitOfWork(Protocol):
 
     @property
     def grants(self) -> GrantRepository: ...  # noqa: D102
+
+    @property
+    def tokens(self) -> TokenRepository: ...  # noqa: D102
+
+    @property
+    def certificate_pins(self) -> CertificatePinRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102

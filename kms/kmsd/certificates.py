@@ -6,13 +6,14 @@ Source: RFC 5280, section 4.2; SPIFFE X.509-SVID, sections 2 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
@@ -83,6 +84,43 @@ class CertificateAuthority:
         """Issue a client certificate whose URI SAN names *principal*."""
         uri = x509.UniformResourceIdentifier(principal.spiffe_id(trust_domain))
         return self._issue(principal.name, [uri], ExtendedKeyUsageOID.CLIENT_AUTH, now, lifetime)
+
+    def revocation_list(self, now: datetime, revoked: Mapping[int, datetime]) -> bytes:
+        """Sign a list of serial numbers and of when each was revoked; PEM. Source: RFC 5280, section 5.
+
+        It is good as long as the authority: nobody is there to sign it again and again.
+        """
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(now - _CLOCK_SKEW)
+            .next_update(self._certificate.not_valid_after_utc)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(x509.CRLNumber(int(now.timestamp() * 1_000)), critical=False)
+        )
+        for serial, at in revoked.items():
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
+
+    def revoked(self, crl: bytes) -> dict[int, datetime]:
+        """Read a list that this authority has signed.
+
+        Raises:
+            ValueError: it is no PEM list, or of another authority.
+        """
+        read = x509.load_pem_x509_crl(crl)
+        if not read.is_signature_valid(self._key.public_key()):
+            raise ValueError("the revocation list is not signed by this CA")
+        return {entry.serial_number: entry.revocation_date_utc for entry in read}
+
+    def has_issued(self, certificate: x509.Certificate) -> bool:
+        """Whether a certificate is of this authority."""
+        try:
+            certificate.verify_directly_issued_by(self._certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
 
     def _issue(
         self,

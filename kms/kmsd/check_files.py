@@ -28,6 +28,9 @@ def secrets(subject: Subject) -> Iterator[Finding]:
         yield from _secret("storage.url", settings.storage.url)
     if settings.listen.tcp is not None:
         yield from _secret_file("listen.tcp.private_key", settings.listen.tcp.private_key)
+    tcp, tls = settings.listen.tcp, settings.listen.tls
+    if tls is not None and (tcp is None or tls.private_key != tcp.private_key):
+        yield from _secret_file("listen.tls.private_key", tls.private_key)
 
 
 def data_directory(subject: Subject) -> Iterator[Finding]:

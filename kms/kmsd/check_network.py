@@ -27,14 +27,25 @@ def tcp(subject: Subject) -> Iterator[Finding]:
         yield from _address("listen.tcp.address", subject.settings.listen.tcp.address)
 
 
+def tls(subject: Subject) -> Iterator[Finding]:
+    """Where clients with tokens call."""
+    listen = subject.settings.listen
+    if listen.tls is None:
+        return
+    yield from _address("listen.tls.address", listen.tls.address)
+    if listen.tcp is not None and listen.tls.address == listen.tcp.address and parse_address(listen.tls.address)[1]:
+        yield error("listen.tls.address", "is that of listen.tcp, too", "choose another port")
+
+
 def metrics(subject: Subject) -> Iterator[Finding]:
     """Where Prometheus asks, without TLS and authentication."""
     settings = subject.settings
     if settings.metrics.address is None:
         return
     yield from _address("metrics.address", settings.metrics.address)
-    if settings.listen.tcp is not None and settings.metrics.address == settings.listen.tcp.address:
-        yield error("metrics.address", "is that of listen.tcp, too", "choose another port")
+    for name, listener in (("listen.tcp", settings.listen.tcp), ("listen.tls", settings.listen.tls)):
+        if listener is not None and settings.metrics.address == listener.address:
+            yield error("metrics.address", f"is that of {name}, too", "choose another port")
     host, _ = parse_address(settings.metrics.address)
     if not _is_loopback(host):
         remedy = "choose a loopback address, or let a firewall decide who reaches it"

@@ -32,11 +32,21 @@ certificate = "certificates/server.pem"
 private_key = "secrets/server-key.pem"
 client_ca = "certificates/ca.pem"
 
+# TLS without a client certificate, for callers that show an API token (`kms tokens create`).
+# [listen.tls]
+# address = "127.0.0.1:7444"
+# certificate = "certificates/server.pem"
+# private_key = "secrets/server-key.pem"
+
 # Whoever may open this socket is the principal; the mode decides who may.
 [listen.unix]
 path = "run/kmsd.sock"
 principal = {principal}
 mode = "0600"
+
+# Certificates that are accepted no more; `kmsd revoke-cert` adds to the list. Read again when it changes.
+[identity]
+crl = "certificates/crl.pem"
 
 [token]
 module = {module}

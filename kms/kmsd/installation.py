@@ -1,7 +1,7 @@
-"""`kmsd init` and `kmsd issue-cert`: what they write, where, and with which modes.
+"""`kmsd init`, `kmsd issue-cert` and `kmsd revoke-cert`: what they write, where, and with which modes.
 
     DIR/kmsd.toml       the daemon's configuration          DIR/kms.toml      a profile for operators/local
-    DIR/certificates/   ca, server, operator                DIR/secrets/      pin, and the private keys of these three
+    DIR/certificates/   ca, server, operator, crl           DIR/secrets/      pin, and the private keys of the first three
     DIR/token/          the SoftHSM token                   DIR/data/         the database
     DIR/run/            the Unix socket
 
@@ -11,6 +11,7 @@ Directories are 0700 and files 0600.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -37,6 +38,7 @@ SERVER: Final = "server"
 # sockaddr_un.sun_path without its NUL (unix(7)).
 LONGEST_SOCKET_PATH: Final = 107  # bytes
 
+_SERIAL: Final = re.compile(r"[0-9a-fA-F]{1,40}")
 _PIN_BYTES: Final = 20  # 160 random bits, as 40 hexadecimal digits
 
 
@@ -120,6 +122,7 @@ def _make_certificates(building: Path, address: str, trust_domain: str, now: dat
     for name, each in issued.items():
         write_private(building / f"certificates/{name}.pem", each.certificate)
         write_private(building / f"secrets/{name}-key.pem", each.private_key)
+    write_private(building / "certificates/crl.pem", authority.revocation_list(now, {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,51 @@ def _write_issued(issued: Issued, name: str, principal: str, tcp: TcpListener, o
     except OSError as error:
         raise Refused(f"{error.filename or out}: {error.strerror}") from error
     return files
+
+
+def revoke_certificate(config: Path, certificate: str, now: datetime) -> int:
+    """Add a certificate of the development CA, by its PEM file or its serial number, to the revocation list.
+
+    Returns the serial number. The file is replaced as a whole, so that a daemon reads the old list or the new one.
+
+    Raises:
+        SettingsError: the configuration cannot be used.
+        Refused: no such CA, no list, or a certificate of another CA.
+    """
+    settings = load(config)
+    tcp, file = settings.listen.tcp, settings.identity.crl
+    if tcp is None or file is None:
+        raise Refused(f'{config}: set identity.crl, such as "certificates/crl.pem", and listen.tcp first')
+    authority = _load_authority(config.resolve().parent / CA_KEY, tcp)
+    serial = _serial(certificate, authority)
+    try:
+        revoked = authority.revoked(file.read_bytes()) if file.exists() else {}
+        crl = authority.revocation_list(now, {serial: now, **revoked})
+        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        with os.fdopen(descriptor, "wb") as fresh:
+            fresh.write(crl)
+            fresh.flush()
+            os.fsync(fresh.fileno())
+        Path(name).replace(file)
+    except (OSError, ValueError) as error:
+        raise Refused(f"{file}: {error}") from error
+    return serial
+
+
+def _serial(certificate: str, authority: CertificateAuthority) -> int:
+    path = Path(certificate)
+    if not path.is_file():
+        # RFC 5280, section 4.1.2.2: positive, of at most 20 octets.
+        if _SERIAL.fullmatch(certificate) is None or not int(certificate, 16):
+            raise Refused(f"{certificate}: is neither a certificate's file nor a serial number in hexadecimal digits")
+        return int(certificate, 16)
+    try:
+        read = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Refused(f"{path}: holds no PEM certificate") from error
+    if not authority.has_issued(read):
+        raise Refused(f"{path}: is not of the development CA; its own authority has to revoke it")
+    return read.serial_number
 
 
 def _load_authority(key: Path, tcp: TcpListener) -> CertificateAuthority:

@@ -89,6 +89,20 @@ def issue_cert(
         typer.echo(f"export KMS_PROFILE={files.profile.absolute()}")
 
 
+@app.command("revoke-cert")
+def revoke_cert(
+    config: _Config,
+    certificate: Annotated[
+        str, typer.Argument(metavar="CERTIFICATE", help="The certificate's PEM file, or its serial number (hex).")
+    ],
+) -> None:
+    """Revoke a certificate of the development CA; daemons that read the list refuse it within seconds."""
+    from kms.kmsd.installation import revoke_certificate  # noqa: PLC0415
+
+    serial = revoke_certificate(config, certificate, datetime.now(UTC))
+    typer.echo(f"serial number {serial:x} is revoked")
+
+
 @app.command()
 def check(
     config: _Config,

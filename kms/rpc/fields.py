@@ -261,6 +261,11 @@ def parse_hours(period: Duration, field: str, shortest: timedelta, longest: time
     return _parse_period(period, field, _HOUR, shortest, longest)
 
 
+def parse_seconds(period: Duration, field: str, shortest: timedelta, longest: timedelta) -> timedelta:
+    """Read a period of whole seconds."""
+    return _parse_period(period, field, _SECOND, shortest, longest)
+
+
 def _parse_period(period: Duration, field: str, unit: timedelta, shortest: timedelta, longest: timedelta) -> timedelta:
     name = "hours" if unit == _HOUR else "seconds"
     least, most = shortest // unit, longest // unit

@@ -22,10 +22,21 @@ from kms.core.names import (
     PolicyName,
     Principal,
     TenantName,
+    TokenName,
 )
 from kms.rpc.fields import parse_owner
 from kms.rpc.resources import Named, NewTenant, ResourceField
-from kms.v1 import access_pb2, census_pb2, crypto_pb2, keys_pb2, nodes_pb2, operations_pb2, policies_pb2, tenants_pb2
+from kms.v1 import (
+    access_pb2,
+    census_pb2,
+    crypto_pb2,
+    keys_pb2,
+    nodes_pb2,
+    operations_pb2,
+    policies_pb2,
+    tenants_pb2,
+    tokens_pb2,
+)
 
 
 class Callers(Enum):
@@ -100,7 +111,8 @@ _CENSUS = census_pb2.DESCRIPTOR.services_by_name["CensusService"]
 _OPERATIONS = operations_pb2.DESCRIPTOR.services_by_name["OperationService"]
 _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
 _ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
-SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES, _ACCESS)
+_TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
+SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES, _ACCESS, _TOKENS)
 
 _PARENT: Final = Named(TenantName.parse, "parent")
 _KEY: Final = Named(KeyName.parse, "name")
@@ -109,6 +121,8 @@ _VERSION: Final = Named(KeyVersionName.parse, "name", given=lambda name: str(nam
 _PLACE: Final = Named(PlaceName.parse, "name", given=lambda name: str(name.parent))
 _PRINCIPAL: Final = Named(Principal.parse, "name")
 _OPERATION: Final = Named(OperationName.parse, "name")
+_TOKEN: Final = Named(TokenName.parse, "name")
+_HOLDER: Final = Named(Principal.parse, "principal")
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
@@ -269,6 +283,15 @@ METHODS: Final = (
         AuditKind.READ,
         (Named(Principal.parse, "principal"),),
     ),
+    Method(_TOKENS, "CreateToken", "tokens.create", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
+    Method(_TOKENS, "GetToken", "tokens.get", Callers.TENANT, AuditKind.READ, (_TOKEN,)),
+    Method(_TOKENS, "ListTokens", "tokens.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(_TOKENS, "RotateToken", "tokens.rotate", Callers.TENANT, AuditKind.ADMIN, (_TOKEN,)),
+    Method(_TOKENS, "RevokeToken", "tokens.revoke", Callers.TENANT, AuditKind.ADMIN, (_TOKEN,)),
+    Method(_TOKENS, "PinCertificate", "certificates.pin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,)),
+    Method(_TOKENS, "UnpinCertificate", "certificates.unpin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,)),
+    Method(_TOKENS, "ListPinnedCertificates", "certificates.list", Callers.ANYONE, AuditKind.READ, (_HOLDER,)),
+    Method(_TOKENS, "WhoAmI", "identity.get", Callers.ANYONE, AuditKind.READ),
 )
 
 

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from kms.rpc.health import HealthServicer
 from kms.rpc.methods import SERVICES
-from kms.settings import Limits, Listen, TcpListener, UnixListener
+from kms.settings import Limits, Listen, TcpListener, TlsListener, UnixListener
 
 # sockaddr_un.sun_path without its NUL (unix(7)).
 LONGEST_SOCKET_PATH: Final = 107  # bytes
@@ -47,6 +47,8 @@ class RpcServer:
         addresses = []
         if self._listen.tcp is not None:
             addresses.append(self._bind_tcp(self._listen.tcp))
+        if self._listen.tls is not None:
+            addresses.append(self._bind_tls(self._listen.tls))
         if self._listen.unix is not None:
             addresses.append(self._bind_unix(self._listen.unix))
         await self._server.start()
@@ -67,14 +69,23 @@ class RpcServer:
             root_certificates=_read(listener.client_ca),
             require_client_auth=True,
         )
-        host = listener.address.rpartition(":")[0]
+        return self._bind_secure("listen.tcp", listener.address, credentials, "certificate, private_key and client_ca")
+
+    def _bind_tls(self, listener: TlsListener) -> str:
+        # Without a certificate to ask for, a caller's identity can only be its token.
+        pair = (_read(listener.private_key), _read(listener.certificate))
+        credentials = grpc.ssl_server_credentials([pair], root_certificates=None, require_client_auth=False)
+        return self._bind_secure("listen.tls", listener.address, credentials, "certificate and private_key")
+
+    def _bind_secure(self, name: str, address: str, credentials: grpc.ServerCredentials, files: str) -> str:
+        host = address.rpartition(":")[0]
         try:
-            port = self._server.add_secure_port(listener.address, credentials)
+            port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             # gRPC logs which of them it is, and tells us nothing.
             raise ListenError(
-                f"listen.tcp.address {listener.address}: in use, or not an address of this host; "
-                "or certificate, private_key and client_ca are no PEM files or do not belong together"
+                f"{name}.address {address}: in use, or not an address of this host; "
+                f"or {files} are no PEM files or do not belong together"
             ) from error
         return f"{host}:{port}"
 

@@ -100,11 +100,21 @@ def test_paths_of_the_configuration_are_relative(made):
 
 def test_every_commented_setting_is_one_that_exists(made, tmp_path):
     text = (made / "kmsd.toml").read_text()
-    for line in ("[metrics]", "address = ", "[tracing]", "endpoint = "):
+    for line in (
+        "[listen.tls]",
+        "certificate = ",
+        "private_key = ",
+        "[metrics]",
+        "address = ",
+        "[tracing]",
+        "endpoint = ",
+    ):
         assert f"# {line}" in text
         text = text.replace(f"# {line}", line)
     (tmp_path / "all.toml").write_text(text)
-    assert load(tmp_path / "all.toml").metrics.address == "127.0.0.1:9464"
+    settings = load(tmp_path / "all.toml")
+    assert settings.metrics.address == "127.0.0.1:9464"
+    assert settings.listen.tls.certificate == tmp_path / "certificates/server.pem"
 
 
 def test_an_empty_directory_is_filled_and_a_full_one_refused_untouched(tmp_path):

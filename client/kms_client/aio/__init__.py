@@ -11,10 +11,20 @@ from .operations import OperationCalls
 from .places import PlaceCalls
 from .policies import PolicyCalls
 from .tenants import TenantCalls
+from .tokens import TokenCalls
 
 
 class AsyncClient(
-    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, AccessCalls, CryptoCalls
+    TenantCalls,
+    KeyCalls,
+    LifecycleCalls,
+    PolicyCalls,
+    PlaceCalls,
+    OperationCalls,
+    NodeCalls,
+    AccessCalls,
+    TokenCalls,
+    CryptoCalls,
 ):
     """A connection to the daemon, for use on one event loop; keep one for the life of the process.
 

@@ -11,10 +11,20 @@ from .operations import OperationCalls
 from .places import PlaceCalls
 from .policies import PolicyCalls
 from .tenants import TenantCalls
+from .tokens import TokenCalls
 
 
 class Client(
-    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, AccessCalls, CryptoCalls
+    TenantCalls,
+    KeyCalls,
+    LifecycleCalls,
+    PolicyCalls,
+    PlaceCalls,
+    OperationCalls,
+    NodeCalls,
+    AccessCalls,
+    TokenCalls,
+    CryptoCalls,
 ):
     """A connection to the daemon, for use by any number of threads; keep one for the life of the process.
 

@@ -23,14 +23,19 @@ T = TypeVar("T")
 class Calls:
     """A connection, without the methods that use it."""
 
-    def __init__(self, target: str, credentials: Tls | None = None, *, deadline: float = DEADLINE) -> None:
+    def __init__(
+        self, target: str, credentials: Tls | None = None, *, deadline: float = DEADLINE, token: str | None = None
+    ) -> None:
         """Prepare a connection to `host:port` with TLS or to `unix:///path`; the first call opens it.
 
+        *token* is the text of an API token, which then shows who calls: read it from a file, never from a command line.
+
         Raises:
-            ConfigurationError: a target of another form, TCP without TLS, or a file of *credentials* is not usable.
+            ConfigurationError: a target of another form, TCP without TLS, a file of *credentials* is not usable, or
+                *token* is none.
             ValueError: *deadline* is not positive.
         """
-        self._connection = Connection.to(target, credentials, deadline)
+        self._connection = Connection.to(target, credentials, deadline, token)
         identity = self._connection.identity
         self._channel: grpc.Channel | None = (
             grpc.insecure_channel(target, self._connection.options)
@@ -48,11 +53,11 @@ class Calls:
         """
         profile = Profile.load(path)
         chosen = next((value for value in (deadline, profile.deadline) if value is not None), DEADLINE)
-        return cls(profile.target, profile.tls, deadline=chosen)
+        return cls(profile.target, profile.tls, deadline=chosen, token=profile.read_token())
 
     @property
     def principal(self) -> Principal | None:
-        """Whom the client's certificate names; None without one, and on a Unix socket."""
+        """Whom the client's certificate names; None without one, and on a Unix socket. A token's is told by who_am_i()."""
         identity = self._connection.identity
         return None if identity is None else identity.principal
 
@@ -78,7 +83,9 @@ class Calls:
         if self._channel is None:
             raise RuntimeError("the client is closed")
         try:
-            response = self._methods[request.method](request.message, timeout=timeout)
+            response = self._methods[request.method](
+                request.message, timeout=timeout, metadata=self._connection.metadata
+            )
         except grpc.RpcError as failure:
             raise self._connection.error(failure, datetime.now(UTC)) from failure
         return request.read(response)

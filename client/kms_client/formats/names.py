@@ -21,6 +21,7 @@ SLUG_RULE = "must match [a-z][a-z0-9-]{0,61}[a-z0-9]"
 _SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TOKEN = re.compile(r"[a-z0-9]{12}")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
 # Longer than the longest legal name, so that a refused one is not echoed at length.
@@ -221,6 +222,38 @@ class OperationName:
 
     def __str__(self) -> str:
         return f"tenants/{self.tenant}/operations/{self.operation}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenName:
+    """`tenants/{tenant}/tokens/{token}`; the last segment is the token's prefix."""
+
+    tenant: str
+    token: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a token's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/tokens/{token}"
+        head, _, prefix = text.rpartition("/tokens/")
+        if _TOKEN.fullmatch(prefix) is None:
+            raise invalid(field, f"must have the form {pattern}; {{token}} is a prefix of 12 letters and digits")
+        try:
+            return cls(TenantName.parse(head, field).tenant, prefix)
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant that owns the token."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/tokens/{self.token}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,14 @@ from .policies import Classification, ClassRules, EffectivePolicy, Policy
 from .propagation import NodeStop, Propagation, StoppedKey, StoppedKeyVersion, StopState
 from .receipts import DestructionReceipt, SigningKey
 from .tenants import Tenant
+from .tokens import Caller, NewToken, PinnedCertificate, Token, TokenLimits, TokenScope, TokenState
 
 __all__ = [
     "AccessExplanation",
     "AccessPrincipal",
     "AccessRule",
     "BatchResult",
+    "Caller",
     "ClassRules",
     "Classification",
     "Conditions",
@@ -56,11 +58,13 @@ __all__ = [
     "Key",
     "KeyState",
     "KeyVersion",
+    "NewToken",
     "Node",
     "NodeStop",
     "Nodes",
     "Operation",
     "OperationState",
+    "PinnedCertificate",
     "Place",
     "PlaceKind",
     "Places",
@@ -75,5 +79,9 @@ __all__ = [
     "StoppedKey",
     "StoppedKeyVersion",
     "Tenant",
+    "Token",
+    "TokenLimits",
+    "TokenScope",
+    "TokenState",
     "VersionCensus",
 ]
