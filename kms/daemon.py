@@ -31,6 +31,7 @@ from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
 from kms.rpc.admission import CallsInFlight
+from kms.rpc.approvals import ApprovalServicer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.crypto import CryptoServicer
@@ -39,11 +40,13 @@ from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, check_complete
 from kms.rpc.nodes import NodeServicer
-from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
+from kms.rpc.open_gates import NoWatch, OpenAuthorizer
 from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
+from kms.rpc.quorum import Quorums
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
+from kms.services.approvals import Approvals
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
@@ -58,6 +61,7 @@ from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import LONGEST_WAIT, Operations, Runner
 from kms.services.policies import Policies
+from kms.services.quorum_rules import QuorumRules
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
 from kms.services.rewrap import Rewrap
@@ -129,6 +133,8 @@ class Services:
     fields: Fields
     data_keys: DataKeys
     rotation: Rotation
+    quorum_rules: QuorumRules
+    approvals: Approvals
 
 
 async def make_services(settings: Settings, parts: Parts) -> Services:
@@ -184,6 +190,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     if settings.rotation.enabled:
         parts.usage.watch(rotation.request)
 
+    quorum_rules = QuorumRules(storage, settings.approvals_needed, now)
     return Services(
         rings=rings,
         versions=versions,
@@ -200,6 +207,8 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         fields=Fields(keyrings, settings.limits.batch_values, settings.rotation.identity),
         data_keys=DataKeys(keyrings, parts.vault),
         rotation=rotation,
+        quorum_rules=quorum_rules,
+        approvals=Approvals(storage, quorum_rules, now),
     )
 
 
@@ -213,6 +222,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership),
+        ApprovalServicer(services.approvals, services.quorum_rules),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -243,12 +253,18 @@ async def serve(settings: Settings) -> None:
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
+        if services.quorum_rules.default == 0:
+            _log.warning(
+                "quorum.off",
+                detail="nobody has to approve dangerous requests; set quorum.approvals, or rules with `kms quorum set`",
+            )
+
         # The edge.
         gates = Gates(
             authenticator=_identities(settings),
             admission=CallsInFlight(limits.calls_in_flight),
             authorizer=OpenAuthorizer(),
-            quorum=OpenQuorum(),
+            quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
             watch=NoWatch(),
         )
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())

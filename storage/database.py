@@ -22,6 +22,7 @@ from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth
 
 from . import counters as counting
 from . import due_work, epochs
+from .approvals import Approvals, QuorumRules
 from .keks import Keks
 from .key_versions import KeyVersions
 from .keys import Keys
@@ -50,6 +51,8 @@ class Work:
         self.places = Places(session)
         self.operations = Operations(session)
         self.receipts = Receipts(session)
+        self.approvals = Approvals(session)
+        self.quorum_rules = QuorumRules(session)
         self.epochs = epochs.Epochs(session)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from . import node_tables  # noqa: F401  all tables are declared once this module is loaded
+from .approval_tables import approval_votes, approvals, quorum_rules
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -97,6 +98,7 @@ encryption_keys: Final = record(
     column("stopped_at", Timestamp, nullable=True),
     column("places_complete_at", Timestamp, nullable=True),
     column("places_complete_by", Words, default=text("''")),
+    column("forced_by", Words, default=text("''")),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_encryption_keys"),
     UniqueConstraint("tenant_id", "key_id", name="uq_encryption_keys_key_id"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_encryption_keys_tenants"),
@@ -125,6 +127,7 @@ key_versions: Final = record(
     column("stopped_at", Timestamp, nullable=True),
     column("waits_until", Timestamp, nullable=True),
     column("scheduled_for", Timestamp, nullable=True),
+    column("forced_by", Words, default=text("''")),
     PrimaryKeyConstraint("tenant_id", "key_uid", "version", name="pk_key_versions"),
     ForeignKeyConstraint(
         ["tenant_id", "key_uid"],
@@ -288,6 +291,9 @@ RECORDS: Final = (
     place_counts,
     operations,
     receipts,
+    approvals,
+    approval_votes,
+    quorum_rules,
 )
 
 

@@ -19,7 +19,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from kms.acting import act_for
+from kms.acting import act_for, act_with
 from kms.core.callers import Address, Caller
 from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, invalid
 from kms.core.names import Principal
@@ -120,6 +120,7 @@ class Calls:
         attempt.caller = caller = await gates.authenticator.of(context)
         check_caller(method, caller.principal)
         act_for(caller.principal)
+        act_with(caller.credential)
         size = 0 if request is None else request.ByteSize()
         async with gates.admission.turn(method, caller, size, context):
             if request is None:

@@ -13,10 +13,28 @@ from typing import Any, Final
 from google.protobuf.descriptor import ServiceDescriptor
 
 from kms.core.callers import Scope
-from kms.core.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, TenantName
+from kms.core.names import (
+    ApprovalName,
+    KeyName,
+    KeyVersionName,
+    OperationName,
+    PlaceName,
+    PolicyName,
+    QuorumRuleName,
+    TenantName,
+)
 from kms.rpc.fields import parse_owner
 from kms.rpc.resources import Named, NewTenant, ResourceField
-from kms.v1 import census_pb2, crypto_pb2, keys_pb2, nodes_pb2, operations_pb2, policies_pb2, tenants_pb2
+from kms.v1 import (
+    approvals_pb2,
+    census_pb2,
+    crypto_pb2,
+    keys_pb2,
+    nodes_pb2,
+    operations_pb2,
+    policies_pb2,
+    tenants_pb2,
+)
 
 
 class Callers(Enum):
@@ -90,12 +108,14 @@ _POLICIES = policies_pb2.DESCRIPTOR.services_by_name["PolicyService"]
 _CENSUS = census_pb2.DESCRIPTOR.services_by_name["CensusService"]
 _OPERATIONS = operations_pb2.DESCRIPTOR.services_by_name["OperationService"]
 _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
-SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES)
+_APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
+SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES, _APPROVALS)
 
 _PARENT: Final = Named(TenantName.parse, "parent")
 _KEY: Final = Named(KeyName.parse, "name")
 _DESTINATION: Final = Named(KeyName.parse, "destination", optional=True)
 _VERSION: Final = Named(KeyVersionName.parse, "name")
+_APPROVAL: Final = Named(ApprovalName.parse, "name")
 _OPERATION: Final = Named(OperationName.parse, "name")
 
 METHODS: Final = (
@@ -211,6 +231,21 @@ METHODS: Final = (
     Method(_OPERATIONS, "CancelOperation", "operations.cancel", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),
+    Method(_APPROVALS, "GetApproval", "approvals.get", Callers.ANYONE, AuditKind.READ, (_APPROVAL,)),
+    Method(_APPROVALS, "ListApprovals", "approvals.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
+    Method(_APPROVALS, "ApproveApproval", "approvals.approve", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,)),
+    Method(_APPROVALS, "RejectApproval", "approvals.reject", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,)),
+    Method(_APPROVALS, "WithdrawApproval", "approvals.withdraw", Callers.ANYONE, AuditKind.ADMIN, (_APPROVAL,)),
+    Method(_APPROVALS, "ListQuorumRules", "quorumRules.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
+    Method(
+        _APPROVALS,
+        "UpdateQuorumRule",
+        "quorumRules.update",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(QuorumRuleName.parse, "quorum_rule.name"),),
+        Quorum.ALWAYS,
+    ),
 )
 
 
