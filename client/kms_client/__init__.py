@@ -1,11 +1,14 @@
 """The Python SDK of kmsd: `Client` and `AsyncClient`, their values and their errors."""
 
 from .aio import AsyncClient
+from .approval import under
 from .census import Tally, count_query, read_counts
 from .client import Client
 from .formats.ciphertext import Header, from_text, to_text
 from .formats.errors import (
     AlreadyExists,
+    ApprovalRequired,
+    ApprovalUnusable,
     CannotDecrypt,
     Conflict,
     CorruptRecord,
@@ -18,21 +21,36 @@ from .formats.errors import (
     LimitExceeded,
     NotFound,
     NotSupported,
+    SelfApproval,
     StorageUnavailable,
     Unauthenticated,
     Unavailable,
     VersionExhausted,
     Violation,
+    WrongApprovalState,
     WrongKeyState,
     WrongPurpose,
 )
-from .formats.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, Principal, TenantName
+from .formats.names import (
+    ApprovalName,
+    KeyName,
+    KeyVersionName,
+    OperationName,
+    PlaceName,
+    PolicyName,
+    Principal,
+    QuorumRuleName,
+    TenantName,
+)
 from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
 from .receipts import NotGenuine, verify_receipt
 from .requests.rules import Rule
 from .tls import ConfigurationError, Tls
 from .values import (
+    Approval,
+    ApprovalState,
+    ApprovalVote,
     BatchResult,
     DataKey,
     Decrypted,
@@ -57,6 +75,7 @@ from .values import (
     Places,
     Policy,
     Propagation,
+    QuorumRule,
     ReEncrypted,
     ReEncryptedBatch,
     SigningKey,
@@ -69,6 +88,12 @@ from .values import (
 
 __all__ = [
     "AlreadyExists",
+    "Approval",
+    "ApprovalName",
+    "ApprovalRequired",
+    "ApprovalState",
+    "ApprovalUnusable",
+    "ApprovalVote",
     "AsyncClient",
     "BatchResult",
     "CannotDecrypt",
@@ -119,9 +144,12 @@ __all__ = [
     "Propagation",
     "ProtectionLevel",
     "Purpose",
+    "QuorumRule",
+    "QuorumRuleName",
     "ReEncrypted",
     "ReEncryptedBatch",
     "Rule",
+    "SelfApproval",
     "SigningKey",
     "StopState",
     "StoppedKey",
@@ -137,11 +165,13 @@ __all__ = [
     "VersionCensus",
     "VersionExhausted",
     "Violation",
+    "WrongApprovalState",
     "WrongKeyState",
     "WrongPurpose",
     "count_query",
     "from_text",
     "read_counts",
     "to_text",
+    "under",
     "verify_receipt",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
-from . import doctor, kek, keys, lifecycle, nodes, operations, places, policies, receipts, tenants
+from . import approvals, doctor, kek, keys, lifecycle, nodes, operations, places, policies, quorum, receipts, tenants
 from .exit_codes import ExitCode, code_of
 from .output import plain
 
@@ -29,6 +29,8 @@ app.add_typer(policies.app, name="policies")
 app.add_typer(places.app, name="places")
 app.add_typer(operations.app, name="operations")
 app.add_typer(nodes.app, name="nodes")
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(quorum.app, name="quorum")
 app.command("doctor")(doctor.doctor)
 
 
@@ -39,6 +41,10 @@ def _complain(message: str, request_id: str = "") -> None:
 
 def _report(error: BaseException) -> ExitCode:
     match error:
+        case kms_client.ApprovalRequired() if error.approval:
+            votes = "1 approval" if error.needed == 1 else f"{error.needed} approvals"
+            _complain(f"needs {votes}: {error.approval}; then repeat the command with --approval {error.approval}")
+            return code_of(error)
         case kms_client.KmsError():
             _complain(str(error), error.request_id)
             return code_of(error)

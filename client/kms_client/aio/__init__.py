@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .approvals import ApprovalCalls
 from .crypto import CryptoCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
@@ -13,7 +14,15 @@ from .tenants import TenantCalls
 
 
 class AsyncClient(
-    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, CryptoCalls
+    TenantCalls,
+    KeyCalls,
+    LifecycleCalls,
+    PolicyCalls,
+    PlaceCalls,
+    OperationCalls,
+    NodeCalls,
+    ApprovalCalls,
+    CryptoCalls,
 ):
     """A connection to the daemon, for use on one event loop; keep one for the life of the process.
 

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from ..approval import metadata
 from ..batches import Batch
 from ..connection import DEADLINE, Connection
 from ..formats.names import Principal
@@ -78,7 +79,7 @@ class Calls:
         if self._channel is None:
             raise RuntimeError("the client is closed")
         try:
-            response = self._methods[request.method](request.message, timeout=timeout)
+            response = self._methods[request.method](request.message, timeout=timeout, metadata=metadata())
         except grpc.RpcError as failure:
             raise self._connection.error(failure, datetime.now(UTC)) from failure
         return request.read(response)

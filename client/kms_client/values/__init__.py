@@ -1,5 +1,6 @@
 """What the daemon answers, as immutable values."""
 
+from .approvals import Approval, ApprovalState, ApprovalVote, QuorumRule
 from .crypto import (
     BatchResult,
     DataKey,
@@ -20,6 +21,9 @@ from .receipts import DestructionReceipt, SigningKey
 from .tenants import Tenant
 
 __all__ = [
+    "Approval",
+    "ApprovalState",
+    "ApprovalVote",
     "BatchResult",
     "DataKey",
     "Decrypted",
@@ -44,6 +48,7 @@ __all__ = [
     "Places",
     "Policy",
     "Propagation",
+    "QuorumRule",
     "ReEncrypted",
     "ReEncryptedBatch",
     "SigningKey",
