@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Final
@@ -10,8 +11,8 @@ from typing import Annotated, Final
 import typer
 from kms_client import Approval
 
-from .confirm import YesOption, confirm
-from .output import Output, emit_json, print_line, print_record, print_text, show, show_all
+from .confirm import confirm
+from .output import Output, emit_json, print_line, print_record, print_text, show_all
 from .records import of_approval
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
@@ -113,21 +114,21 @@ def approve(
         str, typer.Option("--digest", help="Act only on what has this digest, as `show` prints it.", show_default=False)
     ] = "",
     comment: Comment = "",
-    yes: YesOption = False,
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Approve a request of somebody else; shows it and asks first, unless its digest is given."""
+    if not digest and not sys.stdin.isatty():
+        raise typer.BadParameter("is needed where there is no terminal to ask on", param_hint="--digest")
     with Session(profile, tenant) as session:
         name = session.approval(approval)
         if not digest:
             looked_at = session.client.get_approval(name)
-            if not yes:
-                _show(looked_at, Output.TABLE)
-            confirm(f"Approve this request of {looked_at.requester}?", yes)
+            _show(looked_at, Output.TABLE)
+            confirm(f"Approve this request of {looked_at.requester}?", yes=False)
             digest = looked_at.digest
-        show(of_approval(session.client.approve(name, digest=digest, comment=comment)), output)
+        _show(session.client.approve(name, digest=digest, comment=comment), output)
 
 
 @app.command()
@@ -141,7 +142,7 @@ def reject(
 ) -> None:
     """Reject a request of somebody else, which ends it."""
     with Session(profile, tenant) as session:
-        show(of_approval(session.client.reject(session.approval(approval), comment=comment)), output)
+        _show(session.client.reject(session.approval(approval), comment=comment), output)
 
 
 @app.command()
@@ -150,4 +151,4 @@ def withdraw(
 ) -> None:
     """Take back one's own request."""
     with Session(profile, tenant) as session:
-        show(of_approval(session.client.withdraw(session.approval(approval))), output)
+        _show(session.client.withdraw(session.approval(approval)), output)
