@@ -32,6 +32,7 @@ from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
 from kms.rpc.access import AccessServicer
 from kms.rpc.admission import CallsInFlight
+from kms.rpc.approvals import ApprovalServicer
 from kms.rpc.authorization import GrantAuthorizer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
@@ -42,13 +43,15 @@ from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, check_complete
 from kms.rpc.nodes import NodeServicer
-from kms.rpc.open_gates import NoWatch, OpenQuorum
+from kms.rpc.open_gates import NoWatch
 from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
+from kms.rpc.quorum import Quorums
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
 from kms.rpc.tokens import TokenServicer
 from kms.services.access import Accesses
+from kms.services.approvals import Approvals
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
@@ -66,6 +69,7 @@ from kms.services.operations import LONGEST_WAIT, Operations, Runner
 from kms.services.pins import PinGate, Pins
 from kms.services.policies import Policies
 from kms.services.principals import Principals
+from kms.services.quorum_rules import QuorumRules
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
 from kms.services.rewrap import Rewrap
@@ -157,6 +161,8 @@ class Services:
     token_gate: TokenGate
     pins: Pins
     pin_gate: PinGate
+    quorum_rules: QuorumRules
+    approvals: Approvals
 
 
 async def make_services(settings: Settings, parts: Parts) -> Services:
@@ -222,6 +228,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     if settings.rotation.enabled:
         parts.usage.watch(rotation.request)
 
+    quorum_rules = QuorumRules(storage, settings.approvals_needed, now)
     return Services(
         rings=rings,
         versions=versions,
@@ -246,6 +253,8 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         token_gate=token_gate,
         pins=Pins(storage, tenants, membership.drop, now),
         pin_gate=pin_gate,
+        quorum_rules=quorum_rules,
+        approvals=Approvals(storage, quorum_rules, now),
     )
 
 
@@ -261,6 +270,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         NodeServicer(services.membership),
         AccessServicer(services.principals, services.grants, services.accesses, now),
         TokenServicer(services.tokens, services.pins, now),
+        ApprovalServicer(services.approvals, services.quorum_rules),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -293,13 +303,19 @@ async def serve(settings: Settings) -> None:
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
+        if services.quorum_rules.default == 0:
+            _log.warning(
+                "quorum.off",
+                detail="nobody has to approve dangerous requests; set quorum.approvals, or rules with `kms quorum set`",
+            )
+
         # The edge.
         revocations = _revocations(settings)
         gates = Gates(
             authenticator=_identities(settings, services, revocations),
             admission=CallsInFlight(limits.calls_in_flight),
             authorizer=GrantAuthorizer(services.accesses, now),
-            quorum=OpenQuorum(),
+            quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
             watch=NoWatch(),
         )
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())

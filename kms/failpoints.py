@@ -55,6 +55,10 @@ FAILPOINTS: Final = frozenset(
         "schedule.before_release",
         "finish_rotation.before_commit",
         "finish_rotation.committed",
+        "approval.stored",
+        "approval.voted",
+        "approval.consumed",
+        "approval.settled",
     }
 )
 

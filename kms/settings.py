@@ -252,6 +252,13 @@ class Backup(_Part):
     horizon: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(days=30)
 
 
+class Quorum(_Part):
+    """How many others have to approve a dangerous request."""
+
+    # For permissions of which a tenant has no rule of its own; none: 2 with the profile production, 0 with development.
+    approvals: Annotated[int, Field(ge=0, le=10)] | None = None
+
+
 class Limits(_Part):
     """Bounds of what callers may ask for."""
 
@@ -301,6 +308,7 @@ class Settings(_Part):
     cache: Cache = Cache()
     rotation: Rotation = Rotation()
     backup: Backup = Backup()
+    quorum: Quorum = Quorum()
     limits: Limits = Limits()
     access: Access = Access()
     log: Log = Log()
@@ -312,6 +320,13 @@ class Settings(_Part):
         if self.profile == "production" and self.access.open_tenants:
             raise ValueError("access.open_tenants is for the profile development alone")
         return self
+
+    @property
+    def approvals_needed(self) -> int:
+        """How many approvals a dangerous request needs where a tenant has no rule of its own."""
+        if self.quorum.approvals is not None:
+            return self.quorum.approvals
+        return 0 if self.profile == "development" else 2
 
 
 _WORDS = {"extra_forbidden": "unknown setting", "missing": "is missing", "union_tag_not_found": "kind is missing"}

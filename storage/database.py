@@ -23,6 +23,7 @@ from kms.core.tokens import TokenUid, TokenUse
 
 from . import counters as counting
 from . import due_work, epochs
+from .approvals import Approvals, QuorumRules
 from .grants import Grants
 from .keks import Keks
 from .key_versions import KeyVersions
@@ -59,6 +60,8 @@ class Work:
         self.grants = Grants(session)
         self.tokens = Tokens(session)
         self.certificate_pins = CertificatePins(session)
+        self.approvals = Approvals(session)
+        self.quorum_rules = QuorumRules(session)
         self.epochs = epochs.Epochs(session)
 
 

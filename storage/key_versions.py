@@ -38,6 +38,7 @@ def _version(row: Row[Any]) -> KeyVersion:
         stopped_at=row.stopped_at,
         until=row.waits_until,
         due_at=row.scheduled_for,
+        forced_by=row.forced_by,
         revision=row.revision,
     )
 
@@ -141,4 +142,5 @@ def row_of(version: KeyVersion) -> dict[str, Value]:
         "stopped_at": version.stopped_at,
         "waits_until": version.until,
         "scheduled_for": version.due_at,
+        "forced_by": version.forced_by,
     }

@@ -79,6 +79,7 @@ def key(row: Row[Any]) -> Key:
         due_at=row.due_at,
         places_complete_at=row.places_complete_at,
         places_complete_by=row.places_complete_by,
+        forced_by=row.forced_by,
         revision=row.revision,
     )
 
@@ -175,5 +176,6 @@ class Keys:
             "stopped_at": value.stopped_at,
             "places_complete_at": value.places_complete_at,
             "places_complete_by": value.places_complete_by,
+            "forced_by": value.forced_by,
         }
         return replace(value, revision=await store(self._session, k, row, came_from, otherwise=otherwise))

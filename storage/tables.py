@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 from . import node_tables, token_tables  # noqa: F401  all tables are declared once this module is loaded
 from .access_tables import grants, principals
+from .approval_tables import approval_votes, approvals, quorum_rules
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -98,6 +99,7 @@ encryption_keys: Final = record(
     column("stopped_at", Timestamp, nullable=True),
     column("places_complete_at", Timestamp, nullable=True),
     column("places_complete_by", Words, default=text("''")),
+    column("forced_by", Words, default=text("''")),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_encryption_keys"),
     UniqueConstraint("tenant_id", "key_id", name="uq_encryption_keys_key_id"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_encryption_keys_tenants"),
@@ -126,6 +128,7 @@ key_versions: Final = record(
     column("stopped_at", Timestamp, nullable=True),
     column("waits_until", Timestamp, nullable=True),
     column("scheduled_for", Timestamp, nullable=True),
+    column("forced_by", Words, default=text("''")),
     PrimaryKeyConstraint("tenant_id", "key_uid", "version", name="pk_key_versions"),
     ForeignKeyConstraint(
         ["tenant_id", "key_uid"],
@@ -297,6 +300,9 @@ RECORDS: Final = (
     grants,
     token_tables.api_tokens,
     token_tables.certificate_pins,
+    approvals,
+    approval_votes,
+    quorum_rules,
 )
 
 

@@ -12,6 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from kms_client import (
+    ApprovalState,
     Classification,
     KekState,
     KeyState,
@@ -23,6 +24,7 @@ from kms_client import (
     Suite,
 )
 from kms_client.v1 import (
+    approvals_pb2,
     census_pb2,
     crypto_pb2,
     keys_pb2,
@@ -40,6 +42,9 @@ VERSION = "tenants/acme/keys/payroll/versions/3"
 PLACE = "tenants/acme/keys/payroll/places/crm-iban"
 POLICY = "tenants/acme/policies/gold"
 OPERATION = "tenants/acme/operations/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+APPROVAL = "tenants/acme/approvals/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+RULE = "tenants/acme/quorumRules/keys.destroy"
+DIGEST = "ab" * 32
 MOMENT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 
 
@@ -99,6 +104,36 @@ def operation_of(request, context):
 
 def runs(value):
     return (value.name, value.kind, value.state, value.running) == (OPERATION, "rewrap", OperationState.RUNNING, True)
+
+
+def approval_of(request, context):
+    return approvals_pb2.Approval(
+        name=request.name,
+        state=2,
+        method="/kms.v1.KeyService/ScheduleKeyDestruction",
+        resources=[KEY],
+        requester="tenants/acme/principals/a",
+        request_json="{}",
+        digest=DIGEST,
+        needed=2,
+        votes=[approvals_pb2.ApprovalVote(principal="tenants/acme/principals/b", approved=True, vote_time=stamp())],
+        create_time=stamp(),
+        expire_time=stamp(),
+        state_time=stamp(),
+    )
+
+
+def is_approved(value):
+    (vote,) = value.votes
+    return (value.name, value.state, value.waiting, value.digest, value.needed, vote.approved, vote.vote_time) == (
+        APPROVAL,
+        ApprovalState.APPROVED,
+        True,
+        DIGEST,
+        2,
+        True,
+        MOMENT,
+    )
 
 
 RULES = {
@@ -562,6 +597,62 @@ METHODS = {
                 == (7, [("u", "node-a", 7, MOMENT, True)])
             ),
             nodes_pb2.ListNodesRequest(),
+        ),
+        "get_approval": (
+            "GetApproval",
+            approval_of,
+            lambda c: c.get_approval(APPROVAL),
+            is_approved,
+            approvals_pb2.GetApprovalRequest(name=APPROVAL),
+        ),
+        "list_approvals": (
+            "ListApprovals",
+            lambda *_: approvals_pb2.ListApprovalsResponse(approvals=[approvals_pb2.Approval(name=APPROVAL)]),
+            lambda c: c.list_approvals(TENANT, waiting_only=True, page_size=5),
+            lambda v: [a.name for a in v] == [APPROVAL],
+            approvals_pb2.ListApprovalsRequest(parent=TENANT, waiting_only=True, page_size=5),
+        ),
+        "approve": (
+            "ApproveApproval",
+            approval_of,
+            lambda c: c.approve(APPROVAL, digest=DIGEST, comment="seen"),
+            is_approved,
+            approvals_pb2.ApproveApprovalRequest(name=APPROVAL, digest=DIGEST, comment="seen"),
+        ),
+        "reject": (
+            "RejectApproval",
+            approval_of,
+            lambda c: c.reject(APPROVAL, comment="no"),
+            is_approved,
+            approvals_pb2.RejectApprovalRequest(name=APPROVAL, comment="no"),
+        ),
+        "withdraw": (
+            "WithdrawApproval",
+            approval_of,
+            lambda c: c.withdraw(APPROVAL),
+            is_approved,
+            approvals_pb2.WithdrawApprovalRequest(name=APPROVAL),
+        ),
+        "list_quorum_rules": (
+            "ListQuorumRules",
+            lambda *_: approvals_pb2.ListQuorumRulesResponse(
+                quorum_rules=[approvals_pb2.QuorumRule(name=RULE, approvals=2, is_default=True)]
+            ),
+            lambda c: c.list_quorum_rules(TENANT),
+            lambda v: (
+                [(r.permission, r.approvals, r.is_default, r.update_time) for r in v]
+                == [("keys.destroy", 2, True, None)]
+            ),
+            approvals_pb2.ListQuorumRulesRequest(parent=TENANT),
+        ),
+        "update_quorum_rule": (
+            "UpdateQuorumRule",
+            lambda r, _: r.quorum_rule,
+            lambda c: c.update_quorum_rule(RULE, approvals_needed=3, present=2),
+            lambda v: (v.name, v.approvals) == (RULE, 3),
+            approvals_pb2.UpdateQuorumRuleRequest(
+                quorum_rule=approvals_pb2.QuorumRule(name=RULE, approvals=3), present_approvals=2
+            ),
         ),
         "reencrypt_to_another_key": (
             "ReEncrypt",

@@ -20,6 +20,7 @@ from kms_client import KmsError
 from kms_client.formats import errors
 from kms_client.formats.errors import InvalidRequest
 from kms_client.v1 import (
+    approvals_pb2,
     census_pb2,
     crypto_pb2,
     keys_pb2,
@@ -31,7 +32,16 @@ from kms_client.v1 import (
 
 SERVICES = {
     service.full_name: service
-    for module in (tenants_pb2, keys_pb2, crypto_pb2, policies_pb2, census_pb2, operations_pb2, nodes_pb2)
+    for module in (
+        tenants_pb2,
+        keys_pb2,
+        crypto_pb2,
+        policies_pb2,
+        census_pb2,
+        operations_pb2,
+        nodes_pb2,
+        approvals_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 }
 
@@ -63,7 +73,7 @@ def packed(message: Message) -> AnyMessage:
 def status_of(error: KmsError, request_id: str = "") -> status_pb2.Status:
     """Encode an error as the daemon does."""
     code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
-    metadata = {"request_id": request_id} if request_id else {}
+    metadata = {**error.metadata, **({"request_id": request_id} if request_id else {})}
     details = [packed(error_details_pb2.ErrorInfo(reason=error.reason, domain="kms", metadata=metadata))]
     if isinstance(error, InvalidRequest):
         bad = error_details_pb2.BadRequest()

@@ -6,7 +6,7 @@ instead of the daemon, is mapped by its code and keeps gRPC's text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -22,6 +22,7 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 REQUEST_ID_KEY: Final = "x-request-id"
 # The id is echoed on terminals and in logs, whoever sent it.
 _LONGEST_ID: Final = 128
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class RpcFailure(Protocol):
@@ -65,12 +66,19 @@ BY_CODE: Final = MappingProxyType(
 _CODES: Final = MappingProxyType({code.value[0]: code for code in grpc.StatusCode})
 
 
-def _make(kind: type[KmsError], message: str, violations: tuple[Violation, ...], request_id: str) -> KmsError:
+def _make(
+    kind: type[KmsError],
+    message: str,
+    violations: tuple[Violation, ...],
+    request_id: str,
+    metadata: Mapping[str, str] = _NONE,
+) -> KmsError:
     if issubclass(kind, InvalidRequest):
         error: KmsError = kind(*violations) if violations else kind(Violation("request", message))
     else:
         error = kind(message)
     error.request_id = request_id[:_LONGEST_ID]
+    error.metadata = metadata
     return error
 
 
@@ -82,17 +90,19 @@ def from_status(status: status_pb2.Status, request_id: str = "") -> KmsError:
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     kind: type[KmsError] = BY_CODE.get(code, KmsError)
     violations: tuple[Violation, ...] = ()
+    metadata = _NONE
     for detail in status.details:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         try:
             if detail.Unpack(info) and info.domain == DOMAIN:
                 kind = BY_REASON.get(info.reason, kind)
-                request_id = info.metadata.get("request_id", request_id)
+                metadata = MappingProxyType(dict(info.metadata))
+                request_id = metadata.get("request_id", request_id)
             elif detail.Unpack(bad):
                 violations = tuple(Violation(v.field, v.description) for v in bad.field_violations)
         except DecodeError:
             continue
-    return _make(kind, status.message or f"the daemon answers {code.name}", violations, request_id)
+    return _make(kind, status.message or f"the daemon answers {code.name}", violations, request_id, metadata)
 
 
 def _trailer(failure: RpcFailure) -> dict[str, str | bytes]:

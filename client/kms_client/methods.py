@@ -10,6 +10,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from .v1 import (
     access_pb2_grpc,
+    approvals_pb2_grpc,
     census_pb2_grpc,
     crypto_pb2_grpc,
     keys_pb2_grpc,
@@ -29,6 +30,7 @@ OPERATIONS: Final = "kms.v1.OperationService"
 NODES: Final = "kms.v1.NodeService"
 ACCESS: Final = "kms.v1.AccessService"
 TOKENS: Final = "kms.v1.TokenService"
+APPROVALS: Final = "kms.v1.ApprovalService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -53,6 +55,7 @@ SAFE: Final = MappingProxyType(
         NODES: ("ListNodes",),
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
+        APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -89,6 +92,7 @@ NEVER_RETRIED: Final = MappingProxyType(
             "DeleteGrant",
         ),
         TOKENS: ("CreateToken", "RotateToken", "RevokeToken", "PinCertificate", "UnpinCertificate"),
+        APPROVALS: ("ApproveApproval", "RejectApproval", "WithdrawApproval", "UpdateQuorumRule"),
         HEALTH: ("Check",),
     }
 )
@@ -123,6 +127,7 @@ def bind(channel: Any) -> dict[str, Any]:
         ACCESS: access_pb2_grpc.AccessServiceStub(channel),  # type: ignore[no-untyped-call]
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
+        APPROVALS: approvals_pb2_grpc.ApprovalServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}

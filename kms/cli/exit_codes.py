@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     CONFLICT = 6
     UNAVAILABLE = 7
     NOT_SO = 8
+    APPROVAL = 9
     INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
@@ -35,6 +36,7 @@ MEANINGS: Final = MappingProxyType(
         ExitCode.CONFLICT: "the name is taken, somebody else changed the resource, or its state does not allow this",
         ExitCode.UNAVAILABLE: "the daemon, its token or its database does not answer in time; retry later",
         ExitCode.NOT_SO: "not so: an operation failed or was cancelled, a node has not stopped, or a receipt proves nothing",
+        ExitCode.APPROVAL: "others have to approve it first; then repeat the command with --approval",
         ExitCode.INTERRUPTED: "interrupted, or not confirmed",
     }
 )
@@ -51,6 +53,7 @@ OF_ERROR: Final = MappingProxyType(
         kms_client.AlreadyExists: ExitCode.CONFLICT,
         kms_client.Conflict: ExitCode.CONFLICT,
         kms_client.FailedPrecondition: ExitCode.CONFLICT,
+        kms_client.ApprovalRequired: ExitCode.APPROVAL,
         kms_client.LimitExceeded: ExitCode.UNAVAILABLE,
         kms_client.DeadlineExceeded: ExitCode.UNAVAILABLE,
         kms_client.Unavailable: ExitCode.UNAVAILABLE,

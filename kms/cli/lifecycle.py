@@ -6,14 +6,14 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
-from kms_client import KeyName, Propagation
+from kms_client import KeyName, Propagation, under
 
 from .choices import parse_period
 from .confirm import YesOption, confirm
 from .exit_codes import ExitCode
 from .output import Output, Record, emit_json, print_line, print_record, print_records, show
 from .records import of_key, of_key_version, of_propagation
-from .session import EtagOption, KeyArgument, OutputOption, ProfileOption, Session, TenantOption
+from .session import ApprovalOption, EtagOption, KeyArgument, OutputOption, ProfileOption, Session, TenantOption
 from .words import STOP_COLUMNS, stop_line, stop_rows
 
 app = typer.Typer(rich_markup_mode=None)
@@ -24,6 +24,8 @@ VersionNumber = Annotated[int, typer.Argument(min=1, help="The number of the ver
 VersionOption = Annotated[
     int | None, typer.Option(min=1, help="This version only, not the whole key.", show_default=False)
 ]
+
+ForceOption = Annotated[bool, typer.Option("--force", help="Whatever the census says: what it still protects is lost.")]
 
 _SHOWN = ("name", "state", "state_reason", "state_time")
 
@@ -143,6 +145,8 @@ def destroy(
         timedelta | None,
         typer.Option(parser=parse_period, metavar="PERIOD", help="At least 7d; 30d if not given.", show_default=False),
     ] = None,
+    force: ForceOption = False,
+    approval: ApprovalOption = "",
     etag: EtagOption = "",
     yes: YesOption = False,
     tenant: TenantOption = None,
@@ -153,9 +157,10 @@ def destroy(
     with Session(profile, tenant) as session:
         name = session.key(key)
         confirm(f"Destroy {name} after the waiting period? It neither encrypts nor decrypts from now on.", yes)
-        scheduled = session.client.schedule_key_destruction(
-            name, reason=reason, waiting_period=waiting_period, etag=etag
-        )
+        with under(session.approval(approval)):
+            scheduled = session.client.schedule_key_destruction(
+                name, reason=reason, waiting_period=waiting_period, etag=etag, force=force
+            )
     show(of_key(scheduled), output)
 
 
@@ -185,10 +190,18 @@ def restore(
 def retire(
     key: KeyArgument,
     version: VersionNumber,
+    *,
+    force: ForceOption = False,
+    approval: ApprovalOption = "",
+    yes: YesOption = False,
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Begin the quarantine after which a version is destroyed; it must be known to protect nothing."""
+    """Begin the quarantine after which a version is destroyed; it must be known to protect nothing, or forced."""
     with Session(profile, tenant) as session:
-        show(of_key_version(session.client.retire_key_version(_version(session.key(key), version))), output)
+        name = _version(session.key(key), version)
+        if force:
+            confirm(f"Retire {name} whatever it still protects? That cannot be read any more.", yes)
+        with under(session.approval(approval)):
+            show(of_key_version(session.client.retire_key_version(name, force=force)), output)

@@ -10,6 +10,7 @@ import typer
 
 from . import (
     access,
+    approvals,
     certificates,
     classes,
     doctor,
@@ -22,6 +23,7 @@ from . import (
     places,
     policies,
     principals,
+    quorum,
     receipts,
     tenants,
     tokens,
@@ -53,6 +55,8 @@ app.add_typer(nodes.app, name="nodes")
 app.add_typer(tokens.app, name="tokens")
 app.add_typer(certificates.app, name="certificates")
 app.command("whoami")(certificates.whoami)
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(quorum.app, name="quorum")
 app.command("doctor")(doctor.doctor)
 
 
@@ -63,6 +67,10 @@ def _complain(message: str, request_id: str = "") -> None:
 
 def _report(error: BaseException) -> ExitCode:
     match error:
+        case kms_client.ApprovalRequired() if error.approval:
+            votes = "1 approval" if error.needed == 1 else f"{error.needed} approvals"
+            _complain(f"needs {votes}: {error.approval}; then repeat the command with --approval {error.approval}")
+            return code_of(error)
         case kms_client.KmsError():
             _complain(str(error), error.request_id)
             return code_of(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from kms_client import Classification
+from kms_client import Classification, under
 
 from .choices import ClassChoice
 from .output import Output, show, show_all
@@ -22,7 +22,7 @@ from .rules import (
     RetirementOption,
     ScheduleOption,
 )
-from .session import OutputOption, ProfileOption, Session, TenantOption
+from .session import ApprovalOption, OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(
     help="The rules that keys live by: rotation, limits, quarantine.", no_args_is_help=True, rich_markup_mode=None
@@ -131,6 +131,7 @@ def update(
     version: Annotated[
         int, typer.Option(min=0, help="Act only if this is still the newest version.", show_default=False)
     ] = 0,
+    approval: ApprovalOption = "",
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
@@ -142,7 +143,7 @@ def update(
     rules = (rotation_period, encryption_limit, cache_lifetime, quarantine, grace, automatic_retirement)
     if all(value is None for value in (*rules, classification, keys, log_data_access, approvals)):
         raise typer.BadParameter("give something to change, such as --rotation-period or --grace")
-    with Session(profile, tenant) as session:
+    with Session(profile, tenant) as session, under(session.approval(approval)):
         changed = session.client.update_policy(
             session.policy(policy),
             rotation_period=rotation_period,

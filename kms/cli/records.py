@@ -9,6 +9,7 @@ from enum import IntEnum
 from kms_client import (
     AccessExplanation,
     AccessPrincipal,
+    Approval,
     Caller,
     ClassRules,
     DestructionReceipt,
@@ -24,6 +25,7 @@ from kms_client import (
     Places,
     Policy,
     Propagation,
+    QuorumRule,
     Role,
     Tenant,
     Token,
@@ -58,6 +60,48 @@ def of_tenant(tenant: Tenant) -> Record:
         "uid": tenant.uid,
         "display_name": tenant.display_name,
         "create_time": moment(tenant.create_time),
+    }
+
+
+def of_approval(approval: Approval) -> Record:
+    """Return all fields of a request for approval; the request itself as it would be sent."""
+    return {
+        "name": approval.name,
+        "state": choice(approval.state),
+        "method": approval.method,
+        "permission": approval.permission,
+        "resources": list(approval.resources),
+        "requester": approval.requester,
+        "reason": approval.reason,
+        "request": approval.request_json,
+        "digest": approval.digest,
+        "needed": approval.needed,
+        "approvals": sum(vote.approved for vote in approval.votes),
+        "votes": [
+            {
+                "principal": vote.principal,
+                "approved": vote.approved,
+                "comment": vote.comment,
+                "vote_time": moment(vote.vote_time),
+                "credential": vote.credential,
+            }
+            for vote in approval.votes
+        ],
+        "create_time": moment(approval.create_time),
+        "expire_time": moment(approval.expire_time),
+        "state_time": moment(approval.state_time),
+    }
+
+
+def of_quorum_rule(rule: QuorumRule) -> Record:
+    """Return all fields of a quorum rule."""
+    return {
+        "name": rule.name,
+        "permission": rule.permission,
+        "approvals": rule.approvals,
+        "is_default": rule.is_default,
+        "update_time": moment(rule.update_time),
+        "updater": rule.updater,
     }
 
 

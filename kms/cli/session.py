@@ -27,6 +27,9 @@ TenantOption = Annotated[
     ),
 ]
 KeyArgument = Annotated[str, typer.Argument(help="The key, such as payroll or tenants/acme/keys/payroll.")]
+ApprovalOption = Annotated[
+    str, typer.Option("--approval", help="The approval of others under which this is done.", show_default=False)
+]
 EtagOption = Annotated[str, typer.Option("--etag", help="Act only if the key still has this etag.", show_default=False)]
 OutputOption = Annotated[Output, typer.Option("--output", help="A table for people or JSON for programs.")]
 
@@ -73,6 +76,10 @@ class Session:
     def principal(self, name: str) -> str:
         """Return a principal's resource name for a whole or a short one."""
         return name if "/" in name else f"{self.tenant}/principals/{name}"
+
+    def approval(self, name: str) -> str:
+        """Return an approval's resource name for a whole or a short one; empty stays empty."""
+        return name if "/" in name or not name else f"{self.tenant}/approvals/{name}"
 
     def operation(self, name: str) -> str:
         """Return an operation's resource name for a whole or a short one."""

@@ -27,6 +27,7 @@ USE_RESOLUTION: Final = timedelta(minutes=1)
 FURTHEST_END: Final = timedelta(days=3653)
 # So many places are named in one sentence.
 _MOST_NAMED: Final = 5
+_FORCED: Final = "; forced, whatever it still protects"
 
 
 class PlaceKind(StrEnum):
@@ -189,9 +190,10 @@ def _decided(key: Key, version: KeyVersion, census: VersionCensus) -> str | None
         return "nothing: it is being destroyed with its key"
     if version.state is KeyState.DESTRUCTION_SCHEDULED:
         text = f"will be destroyed{_at(version.until)}; uses refused: {census.refused}"
-        return text + _but_first("cancel the retirement", census)
+        return text + (_but_first("cancel the retirement", census) if not version.forced_by else _FORCED)
     if key.state is KeyState.DESTRUCTION_SCHEDULED:
-        return f"will be destroyed with its key{_at(key.destroy_at)}" + _but_first("cancel the destruction", census)
+        text = f"will be destroyed with its key{_at(key.destroy_at)}"
+        return text + (_but_first("cancel the destruction", census) if not key.forced_by else _FORCED)
     return None
 
 

@@ -104,6 +104,7 @@ class Key:
     due_at: datetime | None = None  # when the scheduler has to look at it next
     places_complete_at: datetime | None = None  # since when all places of its ciphertexts are declared
     places_complete_by: str = ""
+    forced_by: str = ""  # while destruction is scheduled: who has it done whatever the census says
     revision: int = 0
 
     def name(self, tenant: Tenant) -> KeyName:
@@ -134,6 +135,7 @@ class Key:
             state_reason=reason,
             state_before=self.state if scheduled else None,
             destroy_at=self.destroy_at if scheduled else None,
+            forced_by=self.forced_by if scheduled else "",
             stopped_at=stopped,
         )
 
@@ -174,6 +176,7 @@ class KeyVersion:
     stopped_at: datetime | None = None  # from then on no node encrypts under it
     until: datetime | None = None  # the end of its grace (rotating) or of its quarantine (destruction scheduled)
     due_at: datetime | None = None  # the scheduled time that it was made for; one version at most has it
+    forced_by: str = ""  # from its retirement on: who has it destroyed whatever the census says
     revision: int = 0
 
     def after(self, event: KeyEvent, now: datetime, *, until: datetime | None = None, reason: str = "") -> KeyVersion:
@@ -197,5 +200,6 @@ class KeyVersion:
             state_before=self.state if state is KeyState.DESTRUCTION_SCHEDULED else None,
             stopped_at=stopped,
             until=until,
+            forced_by=self.forced_by if state in (KeyState.DESTRUCTION_SCHEDULED, KeyState.DESTROYED) else "",
             wrapped=ERASED if destroyed else self.wrapped,
         )

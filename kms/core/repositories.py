@@ -8,6 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from .access import Grant, GrantUid, PrincipalRecord
+from .approvals import ApprovalRequest, ApprovalUid, QuorumRule, Vote
 from .census import Place, PlaceCount
 from .keyring import Kek, Key, KeyVersion, Tenant
 from .lifecycle import KeyState
@@ -439,6 +440,81 @@ class CertificatePinRepository(Protocol):
         ...
 
 
+class ApprovalRepository(Protocol):
+    """Requests that others have to approve, and their votes; nothing of them is ever removed."""
+
+    async def get(self, tenant: TenantUid, uid: ApprovalUid) -> ApprovalRequest | None:
+        """Return one request."""
+        ...
+
+    async def find_waiting(self, tenant: TenantUid, digest: bytes) -> ApprovalRequest | None:
+        """Return the request of that digest that is stored as waiting, also where its time is over."""
+        ...
+
+    async def count_waiting(self, tenant: TenantUid, now: datetime, requester: str | None = None) -> int:
+        """Return how many requests wait and have not expired, of one requester or of all."""
+        ...
+
+    async def list_newest(
+        self,
+        tenant: TenantUid,
+        before: tuple[datetime, ApprovalUid] | None,
+        limit: int,
+        *,
+        waiting_at: datetime | None = None,
+    ) -> list[ApprovalRequest]:
+        """Return at most *limit* requests stored before *before*, the newest first; with a time those that wait then."""
+        ...
+
+    async def add(self, request: ApprovalRequest) -> ApprovalRequest:
+        """Store a new request with revision 1 and return it so.
+
+        Raises:
+            Conflict: a request of the same digest waits already.
+        """
+        ...
+
+    async def replace(self, request: ApprovalRequest) -> ApprovalRequest:
+        """Store a changed request over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+    async def votes(self, tenant: TenantUid, uids: Collection[ApprovalUid]) -> list[Vote]:
+        """Return all votes on these requests (at most 1,000), the oldest first."""
+        ...
+
+    async def add_vote(self, vote: Vote) -> Vote:
+        """Store a vote with revision 1 and return it so.
+
+        Raises:
+            AlreadyExists: the principal has voted on that request.
+        """
+        ...
+
+
+class QuorumRuleRepository(Protocol):
+    """How many approvals a tenant's permissions need, where that is not the installation's default."""
+
+    async def get(self, tenant: TenantUid, permission: str) -> QuorumRule | None:
+        """Return the tenant's own rule for a permission."""
+        ...
+
+    async def list_all(self, tenant: TenantUid) -> list[QuorumRule]:
+        """Return all rules of the tenant, one a permission at most, ordered by it."""
+        ...
+
+    async def put(self, rule: QuorumRule) -> QuorumRule:
+        """Store a rule over the revision that it came from, 0 for a new one; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+
 class EpochRepository(Protocol):
     """Tells nodes what they must no longer believe; part of the transaction that changes it."""
 
@@ -489,6 +565,12 @@ class UnitOfWork(Protocol):
 
     @property
     def certificate_pins(self) -> CertificatePinRepository: ...  # noqa: D102
+
+    @property
+    def approvals(self) -> ApprovalRepository: ...  # noqa: D102
+
+    @property
+    def quorum_rules(self) -> QuorumRuleRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102

@@ -24,7 +24,7 @@ from kms.core.callers import Address, Caller
 from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, invalid
 from kms.core.names import Principal
 from kms.rpc.gates import APPROVAL, Ended, Gates
-from kms.rpc.identity import check_caller, check_scope, remember_caller
+from kms.rpc.identity import check_caller, check_scope
 from kms.rpc.methods import AuditKind, Method
 from kms.rpc.status import code_of, status_of
 
@@ -120,8 +120,7 @@ class Calls:
         attempt.caller = caller = await gates.authenticator.of(context)
         check_caller(method, caller.principal)
         check_scope(method, caller.credential)
-        act_for(caller.principal)
-        remember_caller(caller)
+        act_for(caller)
         size = 0 if request is None else request.ByteSize()
         async with gates.admission.turn(method, caller, size, context):
             if request is None:

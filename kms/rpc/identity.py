@@ -7,7 +7,6 @@ A token's principal is the caller's wherever the token is shown, unless a certif
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from types import MappingProxyType
@@ -23,8 +22,6 @@ from kms.rpc.methods import Callers, Method
 
 AUTHORIZATION: Final = "authorization"  # metadata: `Bearer kms_...`
 ORIGIN: Final = "origin"  # metadata: the web origin that a browser's proxy passes on (RFC 6454, section 7)
-
-_caller: Final[ContextVar[Caller]] = ContextVar("caller")
 
 
 class TokenReader(Protocol):
@@ -157,16 +154,6 @@ class Identities:
 
     def _parse(self, uri: bytes) -> Principal:
         return Principal.from_spiffe_id(uri.decode("utf-8", "replace"), self._trust_domain)
-
-
-def remember_caller(caller: Caller) -> None:
-    """Let the servicer of the call that this task works on know all of its caller."""
-    _caller.set(caller)
-
-
-def present_caller() -> Caller:
-    """Return the caller of the call that this task works on."""
-    return _caller.get()
 
 
 def _values(context: Any, name: str) -> list[str]:

@@ -29,7 +29,14 @@ class Destruction(Protocol):
     """Ends the lives of keys and versions, and tells of it."""
 
     async def schedule_key(
-        self, caller: Principal, name: KeyName, etag: str, reason: str, waiting: timedelta | None
+        self,
+        caller: Principal,
+        name: KeyName,
+        etag: str,
+        reason: str,
+        waiting: timedelta | None,
+        *,
+        force: bool = False,
     ) -> KeyStatus:
         """Begin the waiting period, None for the shortest default, after which a key is destroyed."""
         ...
@@ -38,7 +45,9 @@ class Destruction(Protocol):
         """End the waiting period: the key is again what it was before."""
         ...
 
-    async def retire_version(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, VersionStatus]:
+    async def retire_version(
+        self, caller: Principal, name: KeyVersionName, *, force: bool = False
+    ) -> tuple[KeyStatus, VersionStatus]:
         """Begin the quarantine after which a version is destroyed."""
         ...
 
@@ -116,8 +125,8 @@ class KeyLifecycleServicer:
         """Begin the waiting period before the destruction of a key."""
         name, etag, reason = KeyName.parse(request.name), parse_etag(request.etag), parse_reason(request.reason)
         waiting = parse_waiting(request.HasField("waiting_period"), request.waiting_period)
-        _refuse(force=request.force)
-        return key_message(await self._destruction.schedule_key(caller, name, etag, reason, waiting))
+        status = await self._destruction.schedule_key(caller, name, etag, reason, waiting, force=request.force)
+        return key_message(status)
 
     async def CancelKeyDestruction(self, request: pb.CancelKeyDestructionRequest, caller: Principal) -> pb.Key:
         """End the waiting period before the destruction of a key."""
@@ -127,8 +136,7 @@ class KeyLifecycleServicer:
     async def RetireKeyVersion(self, request: pb.RetireKeyVersionRequest, caller: Principal) -> pb.KeyVersion:
         """Begin the quarantine of a version."""
         name = KeyVersionName.parse(request.name)
-        _refuse(force=request.force)
-        return version_message(*await self._destruction.retire_version(caller, name))
+        return version_message(*await self._destruction.retire_version(caller, name, force=request.force))
 
     async def CancelKeyVersionRetirement(
         self, request: pb.CancelKeyVersionRetirementRequest, caller: Principal
@@ -156,8 +164,3 @@ class KeyLifecycleServicer:
         if self._destruction_given is None:
             raise NotSupported("destruction is not in this release")
         return self._destruction_given
-
-
-def _refuse(*, force: bool) -> None:
-    if force:
-        raise NotSupported("force needs a quorum, which is not in this release")

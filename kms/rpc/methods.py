@@ -14,6 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from kms.core.callers import Scope
 from kms.core.names import (
+    ApprovalName,
     GrantName,
     KeyName,
     KeyVersionName,
@@ -21,6 +22,7 @@ from kms.core.names import (
     PlaceName,
     PolicyName,
     Principal,
+    QuorumRuleName,
     TenantName,
     TokenName,
 )
@@ -28,6 +30,7 @@ from kms.rpc.fields import parse_owner
 from kms.rpc.resources import Named, NewTenant, ResourceField
 from kms.v1 import (
     access_pb2,
+    approvals_pb2,
     census_pb2,
     crypto_pb2,
     keys_pb2,
@@ -112,7 +115,19 @@ _OPERATIONS = operations_pb2.DESCRIPTOR.services_by_name["OperationService"]
 _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
 _ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
-SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES, _ACCESS, _TOKENS)
+_APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
+SERVICES: Final = (
+    _TENANTS,
+    _KEYS,
+    _CRYPTO,
+    _POLICIES,
+    _CENSUS,
+    _OPERATIONS,
+    _NODES,
+    _ACCESS,
+    _TOKENS,
+    _APPROVALS,
+)
 
 _PARENT: Final = Named(TenantName.parse, "parent")
 _KEY: Final = Named(KeyName.parse, "name")
@@ -120,6 +135,7 @@ _DESTINATION: Final = Named(KeyName.parse, "destination", optional=True)
 _VERSION: Final = Named(KeyVersionName.parse, "name", given=lambda name: str(name.key))
 _PLACE: Final = Named(PlaceName.parse, "name", given=lambda name: str(name.parent))
 _PRINCIPAL: Final = Named(Principal.parse, "name")
+_APPROVAL: Final = Named(ApprovalName.parse, "name")
 _OPERATION: Final = Named(OperationName.parse, "name")
 _TOKEN: Final = Named(TokenName.parse, "name")
 _HOLDER: Final = Named(Principal.parse, "principal")
@@ -292,6 +308,21 @@ METHODS: Final = (
     Method(_TOKENS, "UnpinCertificate", "certificates.unpin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,)),
     Method(_TOKENS, "ListPinnedCertificates", "certificates.list", Callers.ANYONE, AuditKind.READ, (_HOLDER,)),
     Method(_TOKENS, "WhoAmI", "identity.get", Callers.ANYONE, AuditKind.READ),
+    Method(_APPROVALS, "GetApproval", "approvals.get", Callers.ANYONE, AuditKind.READ, (_APPROVAL,)),
+    Method(_APPROVALS, "ListApprovals", "approvals.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
+    Method(_APPROVALS, "ApproveApproval", "approvals.approve", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,)),
+    Method(_APPROVALS, "RejectApproval", "approvals.reject", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,)),
+    Method(_APPROVALS, "WithdrawApproval", "approvals.withdraw", Callers.ANYONE, AuditKind.ADMIN, (_APPROVAL,)),
+    Method(_APPROVALS, "ListQuorumRules", "quorumRules.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
+    Method(
+        _APPROVALS,
+        "UpdateQuorumRule",
+        "quorumRules.update",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(QuorumRuleName.parse, "quorum_rule.name"),),
+        Quorum.ALWAYS,
+    ),
 )
 
 

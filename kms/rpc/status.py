@@ -46,7 +46,9 @@ def code_of(error: errors.KmsError) -> StatusCode:
 def status_of(error: errors.KmsError, request_id: str) -> status_pb2.Status:
     """Return the whole status: code, message, ErrorInfo, and BadRequest for broken rules, the first that there is room for."""
     status = status_pb2.Status(code=code_of(error).value[0], message=_cut(str(error)))
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata={"request_id": request_id})
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason, domain=DOMAIN, metadata={**error.metadata, "request_id": request_id}
+    )
     status.details.append(_packed(info))
     if isinstance(error, errors.InvalidRequest):
         status.details.append(_packed(_bad_request(error)))

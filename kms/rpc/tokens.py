@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from google.protobuf.empty_pb2 import Empty
 
+from kms.acting import present_caller
 from kms.core.callers import CredentialKind, Scope, TokenLimits
 from kms.core.errors import Denied, invalid
 from kms.core.keyring import Tenant
@@ -31,7 +32,6 @@ from kms.core.tokens import (
     parse_origin,
 )
 from kms.rpc.fields import parse_display_name, parse_reason, parse_seconds
-from kms.rpc.identity import present_caller
 from kms.rpc.messages import timestamp
 from kms.rpc.paging import Page, cut, parse_page
 from kms.services.pins import Pins

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import structlog
 
+from kms.acting import acting_under
 from kms.core.errors import Conflict, FailedPrecondition, NotFound, WrongKeyState, invalid
 from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.lifecycle import KeyEvent, KeyState
@@ -58,8 +59,10 @@ class Destruction:
         self._drop = drop
         self._now = now
 
-    async def retire_version(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, VersionStatus]:
-        """Begin the quarantine of an archived or revoked version.
+    async def retire_version(
+        self, caller: Principal, name: KeyVersionName, *, force: bool = False
+    ) -> tuple[KeyStatus, VersionStatus]:
+        """Begin the quarantine of an archived or revoked version; with *force* whatever its census says, then and later.
 
         Raises:
             WrongKeyState: it is neither.
@@ -67,7 +70,8 @@ class Destruction:
         """
         status = await self._keys.get(caller, name.key)
         version = await self._version(status.tenant, status.key, name.version)
-        status, version = await self._retire(status, version, f"retired by {caller}")
+        forced_by = _forced_by(caller) if force else ""
+        status, version = await self._retire(status, version, f"retired by {caller}", forced_by)
         return status, (await self._statuses(status.key, [version]))[0]
 
     async def retire_automatically(self, status: KeyStatus) -> int:
@@ -90,7 +94,9 @@ class Destruction:
                 retired += 1
         return retired
 
-    async def _retire(self, status: KeyStatus, version: KeyVersion, reason: str) -> tuple[KeyStatus, KeyVersion]:
+    async def _retire(
+        self, status: KeyStatus, version: KeyVersion, reason: str, forced_by: str = ""
+    ) -> tuple[KeyStatus, KeyVersion]:
         tenant, key = status.tenant, status.key
         name = key.name(tenant).version(version.version)
         now = self._now()
@@ -98,8 +104,10 @@ class Destruction:
             lineage = await lineage_of(work, key)
         until = now + max(lineage.policy.quarantine, self._horizon)
         retired = version.after(KeyEvent.SCHEDULE_DESTRUCTION, now, until=until, reason=reason)
-        [standing] = await self._statuses(key, [version])
-        _require_zero(name, standing)
+        retired = replace(retired, forced_by=forced_by)
+        if not forced_by:
+            [standing] = await self._statuses(key, [version])
+            _require_zero(name, standing)
         async with self._storage.transaction(tenant.uid, write=True) as work:
             # The key, too: with a declaration in between it would be another revision. A count that came in between is
             # seen at the end of the quarantine.
@@ -110,7 +118,8 @@ class Destruction:
             reach("retire_version.before_commit")
         reach("retire_version.committed")
         self._drop(tenant.uid)
-        _log.info("key_version.quarantined", name=name, until=moment(until))
+        tell = _log.warning if forced_by else _log.info
+        tell("key_version.quarantined", name=name, until=moment(until), forced_by=forced_by)
         return status, retired
 
     async def cancel_retirement(self, caller: Principal, name: KeyVersionName) -> tuple[KeyStatus, VersionStatus]:
@@ -132,9 +141,16 @@ class Destruction:
         return status, (await self._statuses(status.key, [restored]))[0]
 
     async def schedule_key(
-        self, caller: Principal, name: KeyName, etag: str, reason: str, waiting: timedelta | None
+        self,
+        caller: Principal,
+        name: KeyName,
+        etag: str,
+        reason: str,
+        waiting: timedelta | None,
+        *,
+        force: bool = False,
     ) -> KeyStatus:
-        """Begin the waiting period of a key; None for the default one.
+        """Begin the waiting period of a key, None for the default one; with *force* whatever the census of its versions says.
 
         Raises:
             InvalidRequest: the waiting period is shorter than the backup horizon.
@@ -148,7 +164,11 @@ class Destruction:
         status = await self._current(caller, name, etag)
         tenant, now = status.tenant, self._now()
         key = replace(status.key.after(KeyEvent.SCHEDULE_DESTRUCTION, now, reason), destroy_at=now + waiting)
-        await self._require_all_zero(tenant, status.key)
+        if force:
+            key = replace(key, forced_by=_forced_by(caller))
+            _log.warning("key.destruction_forced", name=str(name), forced_by=key.forced_by)
+        else:
+            await self._require_all_zero(tenant, status.key)
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await work.keys.replace(planned(await lineage_of(work, key)))
             status = await key_status(work, tenant, key)
@@ -199,9 +219,10 @@ class Destruction:
         if version.until is None or version.until > now:
             raise FailedPrecondition(f"{name} is in quarantine until later")
         [standing] = await self._statuses(key, [version])
-        _require_zero(name, standing)
+        if not version.forced_by:
+            _require_zero(name, standing)
         destroyed = version.after(KeyEvent.DESTROY, now, reason=version.state_reason)
-        fields = _version_fields(key, version, standing)
+        fields = {**_version_fields(key, version, standing), **_force(version.forced_by)}
         receipt = await self._receipts.make(
             tenant, name, key.uid, {**fields, "act": "key version destroyed", **self._grounds(key, version.state_at)}
         )
@@ -210,7 +231,9 @@ class Destruction:
             await work.keys.replace(planned(await lineage_of(work, key), destroyed))
             await work.key_versions.replace(destroyed)
             # Signing takes its time, in which somebody may have found some.
-            if any(count.count for count in await work.places.counts(tenant.uid, key.uid, [version.version])):
+            if not version.forced_by and any(
+                count.count for count in await work.places.counts(tenant.uid, key.uid, [version.version])
+            ):
                 raise FailedPrecondition(f"values of {name} have been counted at this moment")
             await work.receipts.add(receipt)
             await work.epochs.revoked(tenant.uid)
@@ -229,7 +252,8 @@ class Destruction:
         now = self._now()
         if key.destroy_at is None or key.destroy_at > now:
             raise FailedPrecondition(f"{key.name(tenant)} waits for its destruction until later")
-        await self._require_all_zero(tenant, key)
+        if not key.forced_by:
+            await self._require_all_zero(tenant, key)
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await work.keys.replace(planned(await lineage_of(work, replace(key, destroy_at=None))))
             await work.operations.add(
@@ -329,6 +353,7 @@ class KeyDestruction:
                 "reason": key.state_reason,
                 "scheduled_at": moment(key.state_at),
                 "backup_horizon_seconds": self._horizon // timedelta(seconds=1),
+                **_force(key.forced_by),
             },
         )
         async with self._storage.transaction(tenant.uid, write=True) as work:
@@ -341,6 +366,15 @@ class KeyDestruction:
         reach("destroy_key.committed")
         _log.warning("key.destroyed", name=operation.target)
         return Batch("", 0, finished=True)
+
+
+def _forced_by(caller: Principal) -> str:
+    approval = acting_under()
+    return f"{caller} under {approval}" if approval else f"{caller}, whom nobody had to approve"
+
+
+def _force(by: str) -> dict[str, JsonValue]:
+    return {"forced_by": by} if by else {}
 
 
 def _require_zero(name: str, standing: VersionStatus) -> None:

@@ -23,7 +23,7 @@ from storage.migrate import upgrade
 
 SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY type, name"
 
-REFERENCES = 18
+REFERENCES = 21
 TRIGGER = ("adopt_key_version", "key_versions")  # for nodes of the release before; not part of the declaration
 OF_THE_INSTALLATION = {"nodes", "installation"}  # no tenant's
 

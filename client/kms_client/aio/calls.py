@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import grpc
 import grpc.aio
 
+from ..approval import metadata
 from ..batches import Batch
 from ..connection import DEADLINE, Connection
 from ..formats.names import Principal
@@ -94,7 +95,7 @@ class Calls:
             self._open()
         try:
             response = await self._methods[request.method](
-                request.message, timeout=timeout, metadata=self._connection.metadata
+                request.message, timeout=timeout, metadata=(*self._connection.metadata, *metadata())
             )
         except grpc.RpcError as failure:
             raise self._connection.error(failure, datetime.now(UTC)) from failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .access import AccessCalls
+from .approvals import ApprovalCalls
 from .crypto import CryptoCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
@@ -24,6 +25,7 @@ class Client(
     NodeCalls,
     AccessCalls,
     TokenCalls,
+    ApprovalCalls,
     CryptoCalls,
 ):
     """A connection to the daemon, for use by any number of threads; keep one for the life of the process.

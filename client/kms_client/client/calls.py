@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from ..approval import metadata
 from ..batches import Batch
 from ..connection import DEADLINE, Connection
 from ..formats.names import Principal
@@ -84,7 +85,7 @@ class Calls:
             raise RuntimeError("the client is closed")
         try:
             response = self._methods[request.method](
-                request.message, timeout=timeout, metadata=self._connection.metadata
+                request.message, timeout=timeout, metadata=(*self._connection.metadata, *metadata())
             )
         except grpc.RpcError as failure:
             raise self._connection.error(failure, datetime.now(UTC)) from failure

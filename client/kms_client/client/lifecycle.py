@@ -54,18 +54,29 @@ class LifecycleCalls(Calls):
         reason: str,
         waiting_period: timedelta | None = None,
         etag: str = "",
+        force: bool = False,
         deadline: float | None = None,
     ) -> Key:
-        """Begin the waiting period (None: 30 days, or the backup horizon) after which a key is destroyed."""
-        return self._run(lifecycle.schedule_key_destruction(name, reason, waiting_period, etag), deadline)
+        """Begin the waiting period (None: 30 days, or the backup horizon) after which a key is destroyed.
+
+        With *force* it is destroyed whatever the census says of its versions.
+
+        Raises:
+            ApprovalRequired: others have to approve it; repeat it under() the approval that the error names.
+        """
+        return self._run(lifecycle.schedule_key_destruction(name, reason, waiting_period, etag, force), deadline)
 
     def cancel_key_destruction(self, name: str, *, etag: str = "", deadline: float | None = None) -> Key:
         """End the waiting period: the key is again what it was before."""
         return self._run(lifecycle.cancel_key_destruction(name, etag), deadline)
 
-    def retire_key_version(self, name: str, *, deadline: float | None = None) -> KeyVersion:
-        """Begin the quarantine after which a version is destroyed; its census must be known to be zero."""
-        return self._run(lifecycle.retire_key_version(name), deadline)
+    def retire_key_version(self, name: str, *, force: bool = False, deadline: float | None = None) -> KeyVersion:
+        """Begin the quarantine after which a version is destroyed; its census must be known to be zero, but for *force*.
+
+        Raises:
+            ApprovalRequired: others have to approve a *force*; repeat it under() the approval that the error names.
+        """
+        return self._run(lifecycle.retire_key_version(name, force), deadline)
 
     def cancel_key_version_retirement(self, name: str, *, deadline: float | None = None) -> KeyVersion:
         """End the quarantine of a version: it is again what it was before."""

@@ -84,6 +84,7 @@ class PolicyCalls(Calls):
 
         Raises:
             InvalidRequest: there is nothing to change; nothing has been sent.
+            ApprovalRequired: others have to approve it; repeat it under() the approval that the error names.
         """
         return self._run(
             policies.update_policy(

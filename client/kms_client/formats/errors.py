@@ -5,6 +5,7 @@ KmsError
 |-- CannotDecrypt           one answer for every decryption failure
 |-- Unauthenticated         no identity that can be used
 |-- Denied                  an identity that may not do this
+|   `-- SelfApproval
 |-- NotFound                no such resource, or another tenant's
 |-- AlreadyExists           choose another name
 |-- Conflict                read again, then retry
@@ -12,7 +13,10 @@ KmsError
 |   |-- WrongKeyState
 |   |-- WrongPurpose
 |   |-- ClassViolation      a rule of the data's class; the message names it
-|   `-- VersionExhausted    rotate the key
+|   |-- VersionExhausted    rotate the key
+|   |-- ApprovalRequired    let others approve it, then repeat it
+|   |-- ApprovalUnusable    ask for another approval
+|   `-- WrongApprovalState
 |-- NotSupported            not in this release
 |-- LimitExceeded           slow down
 |-- DeadlineExceeded        the time that the caller gave is over
@@ -21,13 +25,15 @@ KmsError
 |   `-- StorageUnavailable
 `-- CorruptRecord           stored state that makes no sense; somebody has to look
 
-A message is written for the caller: names and rules, never secrets. `reason` goes over the wire as
-google.rpc.ErrorInfo.reason, and the SDK turns it back into the class.
+A message is written for the caller: names and rules, never secrets. `reason` and `metadata` go over the wire as those
+of google.rpc.ErrorInfo, and the SDK turns them back into the class and its metadata.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -35,6 +41,8 @@ class KmsError(Exception):
     """The root of all errors that are answered to a caller."""
 
     reason: ClassVar[str] = "INTERNAL"
+    # What programs need of it beside the class, at most a few short pairs; set on the error, never secrets.
+    metadata: Mapping[str, str] = MappingProxyType({})
     request_id: str = ""  # the id under which the daemon logged the call; set where the error has crossed the wire
 
 
@@ -80,6 +88,12 @@ class Denied(KmsError):
     """The caller's identity may not do this."""
 
     reason = "DENIED"
+
+
+class SelfApproval(Denied):
+    """Who has asked for something cannot approve it."""
+
+    reason = "SELF_APPROVAL"
 
 
 class NotFound(KmsError):
@@ -131,6 +145,42 @@ class VersionExhausted(FailedPrecondition):
     """The version has reached its limit of encryptions or wraps (SP 800-38D, section 8.3); rotate it."""
 
     reason = "VERSION_EXHAUSTED"
+
+
+class ApprovalRequired(FailedPrecondition):
+    """Others have to approve this request first; it is stored under the name in `approval`."""
+
+    reason = "APPROVAL_REQUIRED"
+
+    @property
+    def approval(self) -> str:
+        """The name of the stored request, `tenants/{tenant}/approvals/{approval}`; repeat the request under it."""
+        return self.metadata.get("approval", "")
+
+    @property
+    def needed(self) -> int:
+        """How many principals other than the requester have to approve; 0 where that is not told."""
+        number = self.metadata.get("needed", "")
+        return int(number) if number.isascii() and number.isdecimal() else 0
+
+
+def approval_required(message: str, approval: str, needed: int) -> ApprovalRequired:
+    """Make the error for a request that has been stored for approval."""
+    error = ApprovalRequired(message)
+    error.metadata = MappingProxyType({"approval": approval, "needed": str(needed)})
+    return error
+
+
+class ApprovalUnusable(FailedPrecondition):
+    """The approval is for another request, not given, used, or over; the message says which."""
+
+    reason = "APPROVAL_UNUSABLE"
+
+
+class WrongApprovalState(FailedPrecondition):
+    """The state of the stored request does not allow this."""
+
+    reason = "WRONG_APPROVAL_STATE"
 
 
 class NotSupported(KmsError):

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from .errors import InvalidRequest, Unauthenticated, invalid
 
+_PERMISSION = re.compile(r"[a-zA-Z]{1,64}\.[a-zA-Z]{1,64}")
 TenantUid = NewType("TenantUid", UUID)
 KekUid = NewType("KekUid", UUID)
 KeyUid = NewType("KeyUid", UUID)
@@ -254,6 +255,70 @@ class TokenName:
 
     def __str__(self) -> str:
         return f"tenants/{self.tenant}/tokens/{self.token}"
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalName:
+    """`tenants/{tenant}/approvals/{approval}`; the last segment is a UUID."""
+
+    tenant: str
+    approval: UUID
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read the resource name of a request for approval.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/approvals/{approval}"
+        head, _, uid = text.rpartition("/approvals/")
+        if _UUID.fullmatch(uid) is None:
+            raise invalid(field, f"must have the form {pattern}; {{approval}} is a UUID in lower case with hyphens")
+        try:
+            return cls(TenantName.parse(head, field).tenant, UUID(uid))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant whose principals decide."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/approvals/{self.approval}"
+
+
+@dataclass(frozen=True, slots=True)
+class QuorumRuleName:
+    """`tenants/{tenant}/quorumRules/{permission}`."""
+
+    tenant: str
+    permission: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read the resource name of a quorum rule.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/quorumRules/{permission}"
+        head, _, permission = text.rpartition("/quorumRules/")
+        if _PERMISSION.fullmatch(permission) is None:
+            raise invalid(field, f"must have the form {pattern}; {{permission}} is one such as keys.destroy")
+        try:
+            return cls(TenantName.parse(head, field).tenant, permission)
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant for which it holds."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/quorumRules/{self.permission}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,11 @@ def revoke_key_version(name: str, reason: str, etag: str, wait: bool) -> Request
     return Request(f"{KEYS}/RevokeKeyVersion", message, keys.stopped_key_version, STOP_WAITS if wait else 0)
 
 
-def schedule_key_destruction(name: str, reason: str, waiting_period: timedelta | None, etag: str) -> Request[Key]:
+def schedule_key_destruction(
+    name: str, reason: str, waiting_period: timedelta | None, etag: str, force: bool
+) -> Request[Key]:
     """KeyService.ScheduleKeyDestruction."""
-    message = build(keys_pb2.ScheduleKeyDestructionRequest, name=name, reason=reason, etag=etag)
+    message = build(keys_pb2.ScheduleKeyDestructionRequest, name=name, reason=reason, etag=etag, force=force)
     if waiting_period is not None:
         message.waiting_period.CopyFrom(duration(waiting_period))
     return Request(f"{KEYS}/ScheduleKeyDestruction", message, keys.key)
@@ -64,9 +66,9 @@ def cancel_key_destruction(name: str, etag: str) -> Request[Key]:
     return Request(f"{KEYS}/CancelKeyDestruction", message, keys.key)
 
 
-def retire_key_version(name: str) -> Request[KeyVersion]:
+def retire_key_version(name: str, force: bool) -> Request[KeyVersion]:
     """KeyService.RetireKeyVersion."""
-    message = build(keys_pb2.RetireKeyVersionRequest, name=name)
+    message = build(keys_pb2.RetireKeyVersionRequest, name=name, force=force)
     return Request(f"{KEYS}/RetireKeyVersion", message, keys.key_version)
 
 

@@ -12,6 +12,7 @@ from .access import (
     PrincipalKind,
     Role,
 )
+from .approvals import Approval, ApprovalState, ApprovalVote, QuorumRule
 from .crypto import (
     BatchResult,
     DataKey,
@@ -36,6 +37,9 @@ __all__ = [
     "AccessExplanation",
     "AccessPrincipal",
     "AccessRule",
+    "Approval",
+    "ApprovalState",
+    "ApprovalVote",
     "BatchResult",
     "Caller",
     "ClassRules",
@@ -71,6 +75,7 @@ __all__ = [
     "Policy",
     "PrincipalKind",
     "Propagation",
+    "QuorumRule",
     "ReEncrypted",
     "ReEncryptedBatch",
     "Role",

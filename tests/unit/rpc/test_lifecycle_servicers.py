@@ -305,16 +305,16 @@ class Destroyer:
         self.receipts = receipts
         self.asked: list[tuple[Any, ...]] = []
 
-    async def schedule_key(self, caller, name, etag, reason, waiting) -> KeyStatus:
-        self.asked.append(("schedule_key", caller, name, etag, reason, waiting))
+    async def schedule_key(self, caller, name, etag, reason, waiting, *, force) -> KeyStatus:
+        self.asked.append(("schedule_key", caller, name, etag, reason, waiting, force))
         return self.key
 
     async def cancel_key(self, caller, name, etag) -> KeyStatus:
         self.asked.append(("cancel_key", caller, name, etag))
         return self.key
 
-    async def retire_version(self, caller, name) -> tuple[KeyStatus, VersionStatus]:
-        self.asked.append(("retire_version", caller, name))
+    async def retire_version(self, caller, name, *, force) -> tuple[KeyStatus, VersionStatus]:
+        self.asked.append(("retire_version", caller, name, force))
         return self.key, self.version
 
     async def cancel_retirement(self, caller, name) -> tuple[KeyStatus, VersionStatus]:
@@ -356,10 +356,10 @@ async def test_what_destroys_gets_parsed_values(node, acme):
         assert [receipt.subject[-1] for receipt in answer.receipts] == ["3"]
         assert answer.next_page_token == ""
     assert destroyer.asked == [
-        ("schedule_key", acme, name, "7", "contract over", None),
-        ("schedule_key", acme, name, "7", "contract over", timedelta(days=7)),
+        ("schedule_key", acme, name, "7", "contract over", None, False),
+        ("schedule_key", acme, name, "7", "contract over", timedelta(days=7), False),
         ("cancel_key", acme, name, "8"),
-        ("retire_version", acme, KeyVersionName(name, 1)),
+        ("retire_version", acme, KeyVersionName(name, 1), False),
         ("cancel_retirement", acme, KeyVersionName(name, 1)),
         ("list_receipts", acme, TenantName("acme"), "", 3),
         ("list_receipts", acme, TenantName("acme"), f"{KEY}/versions/2", 3),
@@ -371,13 +371,9 @@ async def test_what_destroys_gets_parsed_values(node, acme):
     assert (lines[0], lines[-1]) == ("-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----")
     assert max(map(len, lines[1:-1])) == 64
     assert base64.b64decode("".join(lines[1:-1])) == bytes(range(91))
-    for request, method in (
-        (pb.ScheduleKeyDestructionRequest(name=KEY, reason="x", force=True), keys.ScheduleKeyDestruction),
-        (pb.RetireKeyVersionRequest(name=first, force=True), keys.RetireKeyVersion),
-    ):
-        with pytest.raises(NotSupported, match="needs a quorum"):
-            await method(request, acme)
-    assert len(destroyer.asked) == 9
+    await keys.ScheduleKeyDestruction(pb.ScheduleKeyDestructionRequest(name=KEY, reason="x", force=True), acme)
+    await keys.RetireKeyVersion(pb.RetireKeyVersionRequest(name=first, force=True), acme)
+    assert [asked[-1] for asked in destroyer.asked[9:]] == [True, True]
 
 
 async def test_what_is_not_there_yet_is_refused_after_the_request_was_read(keys, acme):
