@@ -9,12 +9,14 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
+from kms.core.access import Conditions, Effect, Grant, GrantUid, PrincipalKind, PrincipalRecord, parse_network
 from kms.core.census import Place, PlaceCount, PlaceKind
 from kms.core.classification import Classification
 from kms.core.keyring import ERASED, Kek, KekState, Key, KeyVersion, Tenant
 from kms.core.lifecycle import KEY_TRANSITIONS, VERSION_TRANSITIONS, KeyEvent, KeyState
 from kms.core.names import KekUid, KeyUid, TenantUid
 from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
+from kms.core.patterns import Pattern
 from kms.core.policy import (
     LONGEST_CACHE,
     LONGEST_GRACE,
@@ -33,6 +35,7 @@ from kms.core.policy import (
     Policy,
 )
 from kms.core.receipts import Receipt, ReceiptUid
+from kms.core.roles import ALL_PERMISSIONS, GRANTABLE, Role
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import WrapMechanism
 
@@ -151,6 +154,24 @@ def new_receipt(tenant: Tenant, subject: str | None = None, key: Key | None = No
         body='{"version":1}',
         signature=b"signature",
         created_at=NOW,
+    )
+
+
+def new_principal(tenant: Tenant, slug: str | None = None) -> PrincipalRecord:
+    name = slug or f"principal-{next(_numbers)}"
+    return PrincipalRecord(tenant.uid, name, PrincipalKind.SERVICE, "", NOW, "operators/root")
+
+
+def new_grant(principal: PrincipalRecord, role: Role = Role.APPLICATION) -> Grant:
+    return Grant(
+        uid=GrantUid(uuid.uuid4()),
+        tenant=principal.tenant,
+        principal=principal.slug,
+        effect=Effect.ALLOW,
+        resource=Pattern("tenants/acme/**"),
+        created_at=NOW,
+        created_by="operators/root",
+        role=role,
     )
 
 
@@ -377,4 +398,55 @@ def receipts(tenant: Tenant) -> st.SearchStrategy[Receipt]:
         body=texts.filter(bool),
         signature=st.binary(min_size=1, max_size=80),
         created_at=times,
+    )
+
+
+def principals(tenant: Tenant) -> st.SearchStrategy[PrincipalRecord]:
+    free = st.builds(
+        PrincipalRecord,
+        tenant=st.just(tenant.uid),
+        slug=slugs,
+        kind=st.sampled_from(PrincipalKind),
+        display_name=texts,
+        created_at=times,
+        created_by=texts,
+    )
+    blocked = st.builds(replace, free, blocked=st.just(True), blocked_until=st.none() | times, blocked_reason=texts)
+    return free | blocked
+
+
+patterns = (
+    st.from_regex(r"tenants/acme(/([a-z0-9-]{1,9}|\*)){0,4}(/\*\*)?", fullmatch=True)
+    .filter(lambda text: all(segment in {"*", "**"} or segment[0] != "-" for segment in text.split("/")))
+    .map(Pattern.parse)
+)
+networks = st.sampled_from(["192.0.2.0/24", "198.51.100.7", "2001:db8::/32", "0.0.0.0/0", "::/0"]).map(parse_network)
+conditions = st.builds(
+    Conditions,
+    context=st.dictionaries(st.sampled_from(["table", "column", "row"]), st.frozensets(texts, min_size=1, max_size=3)),
+    classes=st.frozensets(slugs, max_size=2),
+    networks=st.lists(networks, max_size=3).map(tuple),
+)
+
+
+def grants(principal: PrincipalRecord) -> st.SearchStrategy[Grant]:
+    return st.builds(
+        Grant,
+        uid=st.uuids(version=4),
+        tenant=st.just(principal.tenant),
+        principal=st.just(principal.slug),
+        effect=st.sampled_from(Effect),
+        resource=patterns,
+        created_at=times,
+        created_by=texts,
+        role=st.none(),
+        permissions=st.frozensets(st.sampled_from(sorted(ALL_PERMISSIONS)), min_size=1, max_size=5),
+        conditions=conditions,
+        expires_at=st.none() | times,
+        reason=texts,
+    ).flatmap(
+        lambda grant: (
+            st.just(grant)
+            | st.sampled_from(GRANTABLE).map(lambda role: replace(grant, role=role, permissions=frozenset()))
+        )
     )

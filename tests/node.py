@@ -32,9 +32,11 @@ from kms.core.suites import Purpose, Suite, choose_suite
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.hsm.pkcs11 import Pkcs11Vault
+from kms.services.access import Accesses
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Fields
+from kms.services.grants import Grants
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion
 from kms.services.keys import Keys, NewKey
@@ -42,6 +44,7 @@ from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import Operations
 from kms.services.policies import Policies
+from kms.services.principals import Principals
 from kms.services.rewrap import Rewrap
 from kms.services.rings import Ring
 from kms.services.rotating import Rotator
@@ -157,6 +160,7 @@ class Node:
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     uid: UUID = field(default_factory=uuid4)
     leased: bool = True  # until its membership first looks; False: as a node that has heard nothing yet
+    open_tenants: bool = False
 
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
@@ -169,7 +173,14 @@ class Node:
         )
         if self.leased:
             self.keyrings.lease = ENDLESS
-        self.membership = Membership(self.storage, self.keyrings, DEADLINE, "node", self.wall, self.clock)
+        self.accesses = Accesses(
+            self.storage, open_tenants=self.open_tenants, lifetime=KEY_LIFETIME, clock=self.clock, most=100
+        )
+        self.membership = Membership(
+            self.storage, self.keyrings, DEADLINE, "node", self.wall, self.clock, listeners=(self.accesses.changed,)
+        )
+        self.principals = Principals(self.storage, self.membership.drop, self.wall)
+        self.grants = Grants(self.storage, self.principals, self.membership.drop, self.accesses.changed, self.wall)
         self.operations = Operations(
             self.storage,
             {OperationKind.REWRAP: Rewrap(self.storage, self.vault, self.wrapping)},
