@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from kms.core.census import Uses
+from kms.core.classification import Classification
 from kms.core.errors import Conflict, InvalidRequest, NotFound, NotSupported, WrongKeyState
 from kms.core.keyring import Kek, KekState
 from kms.core.lifecycle import KeyState
@@ -509,3 +510,44 @@ async def test_anothers_policies_are_not_found(policies, acme):
         await change(policies, globex, ["*"])
     with pytest.raises(NotFound):
         await policies.ListPolicies(policies_pb2.ListPoliciesRequest(parent=PARENT), globex)
+
+
+async def test_classes_are_listed_for_everybody_with_what_the_table_says(policies, acme):
+    for caller in (acme, Principal(None, "root")):
+        answer = await policies.ListClasses(policies_pb2.ListClassesRequest(), caller)
+        assert [each.classification for each in answer.classes] == list(Classification)
+        assert [each.available for each in answer.classes] == [True, True, True, False]
+    public, _, confidential, secret = answer.classes
+    assert not public.HasField("longest_rotation_period")
+    assert confidential == policies_pb2.ClassRules(
+        classification="CONFIDENTIAL",
+        available=True,
+        encryption_required=True,
+        protection_levels=["SOFTWARE", "ENCLAVE", "HSM"],
+        purposes=["ENCRYPT", "DETERMINISTIC", "DATA_KEY"],
+        suites=["AES_256_GCM", "XAES_256_GCM", "AES_SIV"],
+        required_context=["table", "column"],
+        longest_rotation_period={"seconds": 90 * 86_400},
+        longest_cache_lifetime={"seconds": 300},
+        log_data_access=True,
+        approvals=1,
+    )
+    assert (list(secret.protection_levels), secret.approvals) == ([pb.ENCLAVE], 2)
+
+
+async def test_a_policy_and_its_key_show_their_class_and_what_is_demanded(keys, policies, acme):
+    given = policies_pb2.Policy(classification=3, required_context=["row"], approvals=2)
+    request = policies_pb2.CreatePolicyRequest(parent=PARENT, policy_id="gold", policy=given)
+    made = await policies.CreatePolicy(request, acme)
+    assert (made.classification, list(made.required_context), made.approvals) == (3, ["row"], 2)
+    assert (made.log_data_access, made.cache_lifetime.seconds) == (False, 300)
+    changed = await change(policies, acme, ["required_context", "log_data_access"], log_data_access=True)
+    assert (changed.classification, list(changed.required_context), changed.log_data_access) == (3, [], True)
+    wish = pb.Key(purpose=pb.ENCRYPT, policy="tenants/acme/policies/gold")
+    key = await keys.CreateKey(pb.CreateKeyRequest(parent=PARENT, key_id="k9", key=wish), acme)
+    assert key.classification == pb.CONFIDENTIAL
+    effective = key.effective_policy
+    assert list(effective.required_context) == ["column", "table"]
+    assert (effective.log_data_access, effective.approvals) == (True, 2)
+    with pytest.raises(InvalidRequest, match=r"^policy\.classification"):
+        await change(policies, acme, ["classification"], classification=9)
