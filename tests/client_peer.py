@@ -101,6 +101,7 @@ class Call:
     at: float
     peer: str
     remaining: float
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 Answer = Callable[[Any, grpc.ServicerContext], Message]
@@ -167,7 +168,8 @@ class _Handlers(grpc.GenericRpcHandler):
         described = SERVICES[service].methods_by_name[method]
 
         def handle(request: Message, context: grpc.ServicerContext) -> Message:
-            call = Call(method, request, time.monotonic(), context.peer(), context.time_remaining())
+            metadata = dict(context.invocation_metadata())
+            call = Call(method, request, time.monotonic(), context.peer(), context.time_remaining(), metadata)
             self.peer.calls.append(call)
             return self.peer.answers[method](request, context)
 

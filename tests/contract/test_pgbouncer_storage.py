@@ -16,6 +16,7 @@ import pytest
 from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
 from tests.contract.storage_access import AccessContract
+from tests.contract.storage_approvals import ApprovalsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
 
@@ -63,7 +64,7 @@ def pgbouncer(own_postgresql_server):
 
 
 @pytest.mark.postgresql
-class TestPgbouncerStorage(StorageContract, RecordsContract, AccessContract, SharingContract):
+class TestPgbouncerStorage(StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract):
     @pytest.fixture
     async def opener(self, pgbouncer, postgresql_url):
         with psycopg.connect(postgresql_url) as connection:

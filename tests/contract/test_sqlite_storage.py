@@ -7,6 +7,7 @@ from storage.migrate import upgrade
 from storage.sqlite import open_sqlite
 from tests.contract.storage import StorageContract
 from tests.contract.storage_access import AccessContract
+from tests.contract.storage_approvals import ApprovalsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
 
@@ -18,7 +19,7 @@ def migrated(tmp_path_factory):
     return path
 
 
-class TestSqliteStorage(StorageContract, RecordsContract, AccessContract, SharingContract):
+class TestSqliteStorage(StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract):
     @pytest.fixture
     async def opener(self, tmp_path, migrated):
         path = Path(shutil.copy2(migrated, tmp_path))

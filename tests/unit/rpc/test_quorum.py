@@ -75,7 +75,7 @@ class Edge:
 
     async def approve(self, name: str, *principals: str) -> None:
         parsed = ApprovalName.parse(name)
-        for principal in principals or ("b", "c"):
+        for principal in principals or ("bob", "cyd"):
             caller = Caller(Principal("acme", principal), Credential(CredentialKind.CERTIFICATE))
             standing = await self.approvals.get(caller.principal, parsed)
             await self.approvals.decide(caller, parsed, Decision.APPROVE, "", standing.request.digest)
@@ -140,8 +140,8 @@ async def test_an_approval_is_for_no_other_request(edge: Edge) -> None:
 
 
 async def test_another_tenants_resource_is_not_found_and_nothing_is_stored(edge: Edge) -> None:
-    request = keys_pb2.ScheduleKeyDestructionRequest(name="tenants/globex/keys/k", reason="x")
-    missing = keys_pb2.ScheduleKeyDestructionRequest(name="tenants/nobody/keys/k", reason="x")
+    request = keys_pb2.ScheduleKeyDestructionRequest(name="tenants/globex/keys/k1", reason="x")
+    missing = keys_pb2.ScheduleKeyDestructionRequest(name="tenants/nobody/keys/k1", reason="x")
     for asked in (request, missing):
         _, status = await refused(edge.keys.ScheduleKeyDestruction(asked))
         assert (info_of(status).reason, status.message) == ("NOT_FOUND", f"{asked.name} does not exist")
@@ -188,7 +188,6 @@ async def test_a_caller_that_goes_away_leaves_the_approval_used(edge: Edge) -> N
     edge.answers.by_name["ScheduleKeyDestruction"] = hang
     call = edge.keys.ScheduleKeyDestruction(DESTROY, **under(name))
     async with asyncio.timeout(20):
-        await call.wait_for_connection()
         await inside.wait()
         call.cancel()
         while await edge.state(name) is ApprovalState.EXECUTING:  # noqa: ASYNC110  nothing announces it
@@ -219,9 +218,9 @@ async def test_to_lower_a_number_takes_as_many_and_to_raise_it_those_of_the_rule
     name = info_of(status).metadata["approval"]
     # Who says that it is no lowering is believed no further than to where it is compared with what holds.
     assert await reason(edge.service.UpdateQuorumRule(rule(2, 1))) == "CONFLICT"
-    await edge.approve(name, "b", "c")
+    await edge.approve(name, "bob", "cyd")
     assert await reason(edge.service.UpdateQuorumRule(rule(2, 3), **under(name))) == "APPROVAL_UNUSABLE"
-    await edge.approve(name, "d")
+    await edge.approve(name, "dan")
     assert (await edge.service.UpdateQuorumRule(rule(2, 3), **under(name))).approvals == 2
     await edge.service.UpdateQuorumRule(rule(4, 2))  # up again, by nobody's leave
     await edge.service.UpdateQuorumRule(rule(1, 0, "quorumRules.update"))

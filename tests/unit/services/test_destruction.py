@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from kms.acting import act_under
 from kms.core.census import Uses
 from kms.core.errors import Conflict, FailedPrecondition, InvalidRequest, NotFound, WrongKeyState
 from kms.core.keyring import ERASED, REVOKED_GRACE
@@ -365,3 +366,57 @@ async def test_another_tenants_versions_and_keys_are_not_found(life: Lifespan) -
         await life.receipts.list_below(stranger, life.name, "", 10)
     with pytest.raises(NotFound):
         await life.destruction.retire_version(life.caller, KeyVersionName(KeyName("acme", "k1"), 9))
+
+
+async def test_what_is_forced_goes_whatever_its_census_says_after_quarantine_and_says_so(life: Lifespan) -> None:
+    await life.key()
+    await life.encrypt()
+    await life.rotate()
+    act_under("tenants/acme/approvals/x")
+    with pytest.raises(FailedPrecondition, match="is not known"):
+        await life.destruction.retire_version(life.caller, life.version_name(1))
+    _, status = await life.destruction.retire_version(life.caller, life.version_name(1), force=True)
+    assert status.version.until == life.time + HORIZON
+    assert status.next_step.endswith("; forced, whatever it still protects")
+    with pytest.raises(FailedPrecondition, match="in quarantine until later"):
+        await destroy(life, 1)
+    life.pass_time(days=HORIZON.days)
+    await life.declare()
+    await life.count(v1=3)  # also what is found in quarantine
+    await destroy(life, 1)
+    [receipt] = await receipts(life)
+    assert (await verified(life, receipt))["forced_by"] == f"{life.caller} under tenants/acme/approvals/x"
+    assert (await life.version(1)).state is KeyState.DESTROYED
+
+
+async def test_a_cancelled_force_forces_nothing_later(life: Lifespan) -> None:
+    await life.key()
+    await life.encrypt()
+    await life.rotate()
+    await life.destruction.retire_version(life.caller, life.version_name(1), force=True)
+    await life.destruction.cancel_retirement(life.caller, life.version_name(1))
+    assert (await life.version(1)).forced_by == ""
+    with pytest.raises(FailedPrecondition):
+        await life.destruction.retire_version(life.caller, life.version_name(1))
+    await life.destruction.schedule_key(life.caller, life.name, "", "over", None, force=True)
+    assert (await life.ring()).key.forced_by == f"{life.caller}, whom nobody had to approve"
+    await life.destruction.cancel_key(life.caller, life.name, "")
+    assert (await life.ring()).key.forced_by == ""
+
+
+async def test_a_reason_that_speaks_of_force_forces_nothing(life: Lifespan) -> None:
+    await life.key()
+    await life.encrypt()
+    await life.rotate()
+    with pytest.raises(FailedPrecondition):
+        await life.destruction.schedule_key(life.caller, life.name, "", f"forced_by {life.caller}", None)
+
+
+async def test_a_forced_key_is_destroyed_when_its_waiting_is_over(life: Lifespan) -> None:
+    await life.key()
+    await life.encrypt()
+    await life.destruction.schedule_key(life.caller, life.name, "", "over", None, force=True)
+    life.pass_time(days=max(DEFAULT_WAITING, HORIZON).days)
+    ring = await life.ring()
+    await life.destruction.destroy_key(ring.tenant, ring.key)
+    assert (await life.ring()).key.destroy_at is None
