@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from kms.clock import boottime, now
+from kms.clock import boottime, boottime_ns, now
 from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
@@ -30,7 +30,7 @@ from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
-from kms.rpc.admission import CallsInFlight
+from kms.rpc.admission import FairAdmission
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.crypto import CryptoServicer
@@ -203,6 +203,18 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     )
 
 
+def make_gates(settings: Settings, parts: Parts, services: Services, admission: FairAdmission) -> Gates:
+    """Put together what every call passes."""
+    del parts, services
+    return Gates(
+        authenticator=_identities(settings),
+        admission=admission,
+        authorizer=OpenAuthorizer(),
+        quorum=OpenQuorum(),
+        watch=NoWatch(),
+    )
+
+
 def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
     """Return what serves each service, in the order of SERVICES, by its full name."""
     servicers = (
@@ -244,13 +256,9 @@ async def serve(settings: Settings) -> None:
         stack.callback(tracing.close)
 
         # The edge.
-        gates = Gates(
-            authenticator=_identities(settings),
-            admission=CallsInFlight(limits.calls_in_flight),
-            authorizer=OpenAuthorizer(),
-            quorum=OpenQuorum(),
-            watch=NoWatch(),
-        )
+        admission = FairAdmission(limits, boottime_ns)
+        metrics.watch_admission(admission)
+        gates = make_gates(settings, parts, services, admission)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
         health = HealthMonitor(

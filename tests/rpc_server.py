@@ -17,10 +17,11 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from kms.clock import boottime_ns
 from kms.core.names import Principal
-from kms.rpc.admission import CallsInFlight
+from kms.rpc.admission import FairAdmission
 from kms.rpc.calls import Calls
-from kms.rpc.gates import Gates
+from kms.rpc.gates import Authenticator, Gates
 from kms.rpc.identity import Identities
 from kms.rpc.methods import METHODS, SERVICES
 from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
@@ -71,6 +72,7 @@ class Edge:
     answers: Answers
     observer: Observer
     channel: grpc.aio.Channel
+    admission: FairAdmission
 
     @property
     def crypto(self) -> Any:
@@ -94,22 +96,28 @@ def socket_directory() -> Iterator[Path]:
 
 @pytest.fixture
 async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
-    """Start servers: `await serve(in_flight=..., deadline=...)`."""
+    """Start servers: `await serve(limits=..., deadline=...)`."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, in_flight: int = 256, deadline: float = 20.0) -> Edge:
-            answers, observer = Answers(), Observer()
+        async def start(
+            *,
+            limits: Limits = Limits(),  # noqa: B008  frozen
+            deadline: float = 20.0,
+            clock: Callable[[], int] = boottime_ns,
+            authenticator: Authenticator | None = None,
+        ) -> Edge:
+            answers, observer, admission = Answers(), Observer(), FairAdmission(limits, clock)
             gates = Gates(
-                Identities("test", CALLER), CallsInFlight(in_flight), OpenAuthorizer(), OpenQuorum(), NoWatch()
+                authenticator or Identities("test", CALLER), admission, OpenAuthorizer(), OpenQuorum(), NoWatch()
             )
             calls = Calls(gates, observer, deadline=deadline)
             handlers = calls.handlers(METHODS, {service.full_name: answers for service in SERVICES})
             path = socket_directory / "kmsd.sock"
-            server = RpcServer(handlers, Listen(unix=listener(path)), Limits())
+            server = RpcServer(handlers, Listen(unix=listener(path)), limits)
             await server.start()
             stack.push_async_callback(server.stop, 0.0)
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"unix:{path}"))
-            return Edge(server, path, answers, observer, channel)
+            return Edge(server, path, answers, observer, channel, admission)
 
         yield start
 

@@ -7,6 +7,7 @@ instead of the daemon, is mapped by its code and keeps gRPC's text.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -15,7 +16,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from .formats import errors
-from .formats.errors import InvalidRequest, KmsError, Violation
+from .formats.errors import InvalidRequest, KmsError, LimitExceeded, Violation
 
 DOMAIN: Final = "kms"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -65,9 +66,17 @@ BY_CODE: Final = MappingProxyType(
 _CODES: Final = MappingProxyType({code.value[0]: code for code in grpc.StatusCode})
 
 
-def _make(kind: type[KmsError], message: str, violations: tuple[Violation, ...], request_id: str) -> KmsError:
+def _make(
+    kind: type[KmsError],
+    message: str,
+    violations: tuple[Violation, ...],
+    request_id: str,
+    retry_after: timedelta | None = None,
+) -> KmsError:
     if issubclass(kind, InvalidRequest):
         error: KmsError = kind(*violations) if violations else kind(Violation("request", message))
+    elif issubclass(kind, LimitExceeded):
+        error = kind(message, retry_after)
     else:
         error = kind(message)
     error.request_id = request_id[:_LONGEST_ID]
@@ -82,17 +91,29 @@ def from_status(status: status_pb2.Status, request_id: str = "") -> KmsError:
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     kind: type[KmsError] = BY_CODE.get(code, KmsError)
     violations: tuple[Violation, ...] = ()
+    retry_after: timedelta | None = None
     for detail in status.details:
-        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         try:
             if detail.Unpack(info) and info.domain == DOMAIN:
                 kind = BY_REASON.get(info.reason, kind)
                 request_id = info.metadata.get("request_id", request_id)
             elif detail.Unpack(bad):
                 violations = tuple(Violation(v.field, v.description) for v in bad.field_violations)
+            elif detail.Unpack(retry):
+                retry_after = _delay(retry)
         except DecodeError:
             continue
-    return _make(kind, status.message or f"the daemon answers {code.name}", violations, request_id)
+    return _make(kind, status.message or f"the daemon answers {code.name}", violations, request_id, retry_after)
+
+
+def _delay(retry: error_details_pb2.RetryInfo) -> timedelta | None:
+    """Return the delay; None where it is none that one could wait for."""
+    try:
+        delay = retry.retry_delay.ToTimedelta()
+    except (ValueError, OverflowError):
+        return None
+    return delay if delay >= timedelta(0) else None
 
 
 def _trailer(failure: RpcFailure) -> dict[str, str | bytes]:

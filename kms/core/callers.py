@@ -32,12 +32,24 @@ ALL_SCOPES: Final = frozenset(Scope)
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """How often a token may be used, in calls; None: no limit of that kind."""
+
+    per_minute: int | None = None
+    per_hour: int | None = None
+    per_day: int | None = None
+    rate: int | None = None  # calls per second
+    burst: int | None = None  # calls at once, of a rate; as many as the rate where it is not given
+
+
+@dataclass(frozen=True, slots=True)
 class Credential:
     """By what one caller has shown who it is; *id* is a certificate's SHA-256 in hexadecimal digits or a token's prefix."""
 
     kind: CredentialKind
     id: str = ""
     scopes: frozenset[Scope] = ALL_SCOPES
+    limits: TokenLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)

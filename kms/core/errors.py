@@ -27,6 +27,7 @@ google.rpc.ErrorInfo.reason, and the SDK turns it back into the class.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -133,9 +134,13 @@ class NotSupported(KmsError):
 
 
 class LimitExceeded(KmsError):
-    """Too much at once; slow down and retry."""
+    """Too much at once, or in too short a time; *retry_after* is the time after which to try again, if that is known."""
 
     reason = "LIMIT_EXCEEDED"
+
+    def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeadlineExceeded(KmsError):
