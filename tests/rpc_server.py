@@ -7,9 +7,11 @@ import shutil
 import socket
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from kms.clock import boottime_ns
+from kms.core.callers import Address, Caller, Credential, CredentialKind
+from kms.core.errors import Unauthenticated
 from kms.core.names import Principal
 from kms.rpc.admission import FairAdmission
 from kms.rpc.calls import Calls
@@ -45,6 +49,32 @@ class Answers:
             return await self.by_name[name](request, caller)
 
         return answer
+
+
+class Claims:
+    """An authenticator for tests of what comes after it: believes the metadata of a call.
+
+    `caller` is a principal's name and CALLER where there is none, `address` where it comes from; `credentials` are by the
+    name of the principal that shows them. A caller who is `nobody` is not known.
+    """
+
+    def __init__(self, credentials: Mapping[str, Credential] | None = None) -> None:
+        self._credentials = credentials or {}
+
+    async def of(self, context: Any) -> Caller:
+        text = _claim(context, "caller") or str(CALLER)
+        if text == "nobody":
+            raise Unauthenticated("nobody is known by that name")
+        credential = self._credentials.get(text, Credential(CredentialKind.CERTIFICATE))
+        return Caller(Principal.parse(text), credential, self.address_of(context))
+
+    def address_of(self, context: Any) -> Address | None:
+        text = _claim(context, "address")
+        return ip_address(text) if text else None
+
+
+def _claim(context: Any, name: str) -> str:
+    return next((str(value) for key, value in context.invocation_metadata() if key == name), "")
 
 
 @dataclass
@@ -133,6 +163,13 @@ async def refused(call: Awaitable[Any]) -> tuple[grpc.aio.AioRpcError, status_pb
 def info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     """The ErrorInfo of a status."""
     return error_details_pb2.ErrorInfo.FromString(status.details[0].value)
+
+
+def retry_of(status: status_pb2.Status) -> timedelta:
+    """What a refusal says to wait; it must say so."""
+    [packed] = [detail for detail in status.details if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR)]
+    retry = error_details_pb2.RetryInfo.FromString(packed.value)
+    return retry.retry_delay.ToTimedelta()
 
 
 class StalledPeer:
