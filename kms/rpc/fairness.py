@@ -88,8 +88,9 @@ class Turns:
     def end(self, name: str, cost: int) -> None:
         """A call that had begun works no more."""
         tenant = self._tenants[name]
-        tenant.at_work -= cost
-        self.at_work -= cost
+        held = min(cost, self._room)
+        tenant.at_work -= held
+        self.at_work -= held
         while self._ring and self.at_work < self._room:
             self._serve(self._ring[0])
         while tenant.queue and self._is_owed(tenant):
@@ -120,8 +121,9 @@ class Turns:
             self._forget_unused(tenant)
 
     def _start(self, tenant: _Tenant, cost: int) -> None:
-        tenant.at_work += cost
-        self.at_work += cost
+        held = min(cost, self._room)
+        tenant.at_work += held
+        self.at_work += held
 
     def _remove(self, tenant: _Tenant, future: asyncio.Future[None]) -> None:
         del tenant.queue[future]
