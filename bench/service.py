@@ -83,7 +83,7 @@ def running() -> Iterator[Service]:
         command: list[str | Path] = [program("kmsd"), "serve", "--config", home / "kmsd.toml"]
         with (
             Client.from_profile(home / "kms.toml") as operator,
-            started(command, directory / "daemon.log", lambda: _serves(operator)) as process,
+            started(command, directory / "daemon.log", lambda: serves(operator)) as process,
         ):
             operator.create_tenant(TENANT.rpartition("/")[2])
             kmsd("issue-cert", "--config", str(home / "kmsd.toml"), PRINCIPAL, "--out", str(client))
@@ -126,7 +126,8 @@ def _configure(config: Path) -> str:
     return f"http://{address}/metrics"
 
 
-def _serves(client: Client) -> bool:
+def serves(client: Client) -> bool:
+    """Whether the daemon answers."""
     try:
         client.health(deadline=1)
     except KmsError:

@@ -23,3 +23,8 @@ def now() -> datetime:
 def boottime() -> float:
     """Return seconds since the machine was started, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def boottime_ns() -> int:
+    """Return boottime() in whole nanoseconds."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from kms.clock import boottime, now
+from kms.clock import boottime, boottime_ns, now
 from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
@@ -31,7 +31,7 @@ from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
 from kms.rpc.access import AccessServicer
-from kms.rpc.admission import CallsInFlight
+from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
 from kms.rpc.authorization import GrantAuthorizer
 from kms.rpc.calls import Calls
@@ -258,6 +258,23 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     )
 
 
+def make_gates(
+    settings: Settings,
+    parts: Parts,
+    services: Services,
+    admission: FairAdmission,
+    revocations: Revocations | None = None,
+) -> Gates:
+    """Put together what every call passes."""
+    return Gates(
+        authenticator=_identities(settings, services, revocations),
+        admission=admission,
+        authorizer=GrantAuthorizer(services.accesses, now),
+        quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
+        watch=NoWatch(),
+    )
+
+
 def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
     """Return what serves each service, in the order of SERVICES, by its full name."""
     servicers = (
@@ -311,13 +328,9 @@ async def serve(settings: Settings) -> None:
 
         # The edge.
         revocations = _revocations(settings)
-        gates = Gates(
-            authenticator=_identities(settings, services, revocations),
-            admission=CallsInFlight(limits.calls_in_flight),
-            authorizer=GrantAuthorizer(services.accesses, now),
-            quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
-            watch=NoWatch(),
-        )
+        admission = FairAdmission(limits, boottime_ns)
+        metrics.watch_admission(admission)
+        gates = make_gates(settings, parts, services, admission, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
         health = HealthMonitor(

@@ -67,6 +67,16 @@ class ScheduleStatistics(Protocol):
     def failures(self) -> int: ...  # noqa: D102
 
 
+class AdmissionStatistics(Protocol):
+    """What stands before the work counts about itself; read at every scrape. Its keys come from the program."""
+
+    @property
+    def waiting(self) -> int: ...  # noqa: D102
+
+    @property
+    def refusals(self) -> Mapping[str, int]: ...  # noqa: D102
+
+
 class Metrics:
     """All metrics of one daemon; the methods never raise for a strange label.
 
@@ -84,6 +94,7 @@ class Metrics:
         self._token_operations: Callable[[], Mapping[str, int]] = dict
         self._token_restarts: Callable[[], int] = int
         self._schedule: ScheduleStatistics | None = None
+        self._admission: AdmissionStatistics | None = None
         self._lease: Callable[[], float] = float
         self._epoch: Callable[[], int] = int
         registry = self.registry
@@ -151,6 +162,10 @@ class Metrics:
         """Read the scheduler's own counts at every scrape."""
         self._schedule = schedule
 
+    def watch_admission(self, admission: AdmissionStatistics) -> None:
+        """Read at every scrape how many calls wait for their turn, and how many each limit has refused."""
+        self._admission = admission
+
     def watch_lease(self, remaining: Callable[[], float], epoch: Callable[[], int]) -> None:
         """Ask at every scrape how many seconds of this node's lease are left, and which revocation it acts on."""
         self._lease, self._epoch = remaining, epoch
@@ -182,6 +197,7 @@ class Metrics:
     def watched(self) -> Iterator[Metric]:
         """Yield what is read from other objects at scrape time."""
         yield from self._call_families()
+        yield from self._admission_families()
         yield from self._cache_families()
         yield from self._token_families()
         yield from self._schedule_families()
@@ -200,6 +216,17 @@ class Metrics:
         yield calls
         yield seconds
         yield GaugeMetricFamily("kms_calls_in_flight", "Calls being worked on.", value=self._in_flight)
+
+    def _admission_families(self) -> Iterator[Metric]:
+        if self._admission is None:
+            return
+        yield GaugeMetricFamily(
+            "kms_calls_waiting", "Calls that wait for their turn to work.", value=self._admission.waiting
+        )
+        refused = CounterMetricFamily("kms_calls_refused", "Calls that a limit has refused.", labels=["limit"])
+        for limit, count in self._admission.refusals.items():
+            refused.add_metric([limit], count)
+        yield refused
 
     def _token_families(self) -> Iterator[Metric]:
         operations = CounterMetricFamily(

@@ -99,6 +99,7 @@ DIRECTORY = "{directory}"
 ConfigPath = Annotated[Path, AfterValidator(_resolve)]
 Address = Annotated[str, AfterValidator(_checked_address)]
 Seconds = Annotated[timedelta, Field(gt=timedelta(0))]
+CallsPerSecond = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class _Part(BaseModel):
@@ -264,9 +265,33 @@ class Limits(_Part):
 
     message_bytes: Annotated[int, Field(ge=1 << 16, le=64 << 20)] = 4 << 20
     batch_values: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    record_bytes: Annotated[int, Field(ge=1 << 12, le=4 << 20)] = 256 << 10  # of a request that uses no key
+
+    # In flight: from the arrival until the answer has left.
     calls_in_flight: Annotated[int, Field(ge=1)] = 256  # for each principal
+    tenant_bytes_in_flight: Annotated[int, Field(ge=1 << 20)] = 64 << 20
+    bytes_in_flight: Annotated[int, Field(ge=1 << 20)] = 256 << 20  # of all tenants; the operators' are bounded apart
+
+    # A fair turn at the work.
+    room_bytes: Annotated[int, Field(ge=1 << 14)] = 1 << 20  # what works at once
+    queue: Annotated[int, Field(ge=1)] = 1024  # calls of one tenant that wait for their turn
+
+    # In a time, for each node; None: as many as there are.
+    principal_rate: CallsPerSecond | None = None
+    tenant_rate: CallsPerSecond | None = None
+    address_rate: CallsPerSecond | None = None
+    burst: Seconds = timedelta(seconds=2)  # so much of a rate may come at once
+    block: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(seconds=1)  # for whoever exceeds a rate, at least
+    failures_per_minute: Annotated[int, Field(ge=1)] | None = 60  # of authentication, from one address
+    failure_block: Seconds = timedelta(minutes=1)
     call_deadline: Seconds = timedelta(seconds=30)  # also for callers that set none
     drain: Seconds = timedelta(seconds=10)  # for running calls, after SIGTERM
+
+    @model_validator(mode="after")
+    def _a_message_fits(self) -> Limits:
+        if not 2 * self.message_bytes <= self.tenant_bytes_in_flight <= self.bytes_in_flight:
+            raise ValueError("tenant_bytes_in_flight must be from twice message_bytes to bytes_in_flight")
+        return self
 
 
 class Access(_Part):

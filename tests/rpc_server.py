@@ -7,9 +7,11 @@ import shutil
 import socket
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from kms.clock import boottime_ns
+from kms.core.callers import Address, Caller, Credential, CredentialKind
+from kms.core.errors import Unauthenticated
 from kms.core.names import Principal
-from kms.rpc.admission import CallsInFlight
+from kms.rpc.admission import FairAdmission
 from kms.rpc.calls import Calls
-from kms.rpc.gates import Gates, QuorumGate
+from kms.rpc.gates import Authenticator, Gates, QuorumGate
 from kms.rpc.identity import Identities
 from kms.rpc.methods import METHODS, SERVICES
 from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
@@ -44,6 +49,32 @@ class Answers:
             return await self.by_name[name](request, caller)
 
         return answer
+
+
+class Claims:
+    """An authenticator for tests of what comes after it: believes the metadata of a call.
+
+    `caller` is a principal's name and CALLER where there is none, `address` where it comes from; `credentials` are by the
+    name of the principal that shows them. A caller who is `nobody` is not known.
+    """
+
+    def __init__(self, credentials: Mapping[str, Credential] | None = None) -> None:
+        self._credentials = credentials or {}
+
+    async def of(self, context: Any) -> Caller:
+        text = _claim(context, "caller") or str(CALLER)
+        if text == "nobody":
+            raise Unauthenticated("nobody is known by that name")
+        credential = self._credentials.get(text, Credential(CredentialKind.CERTIFICATE))
+        return Caller(Principal.parse(text), credential, self.address_of(context))
+
+    def address_of(self, context: Any) -> Address | None:
+        text = _claim(context, "address")
+        return ip_address(text) if text else None
+
+
+def _claim(context: Any, name: str) -> str:
+    return next((str(value) for key, value in context.invocation_metadata() if key == name), "")
 
 
 @dataclass
@@ -71,6 +102,7 @@ class Edge:
     answers: Answers
     observer: Observer
     channel: grpc.aio.Channel
+    admission: FairAdmission
 
     @property
     def crypto(self) -> Any:
@@ -94,14 +126,21 @@ def socket_directory() -> Iterator[Path]:
 
 @pytest.fixture
 async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
-    """Start servers: `await serve(in_flight=..., deadline=...)`."""
+    """Start servers: `await serve(limits=..., deadline=...)`."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, in_flight: int = 256, deadline: float = 20.0, quorum: QuorumGate | None = None) -> Edge:
-            answers, observer = Answers(), Observer()
+        async def start(
+            *,
+            limits: Limits = Limits(),  # noqa: B008  frozen
+            deadline: float = 20.0,
+            clock: Callable[[], int] = boottime_ns,
+            authenticator: Authenticator | None = None,
+            quorum: QuorumGate | None = None,
+        ) -> Edge:
+            answers, observer, admission = Answers(), Observer(), FairAdmission(limits, clock)
             gates = Gates(
-                Identities("test", CALLER),
-                CallsInFlight(in_flight),
+                authenticator or Identities("test", CALLER),
+                admission,
                 OpenAuthorizer(),
                 quorum or OpenQuorum(),
                 NoWatch(),
@@ -109,11 +148,11 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
             calls = Calls(gates, observer, deadline=deadline)
             handlers = calls.handlers(METHODS, {service.full_name: answers for service in SERVICES})
             path = socket_directory / "kmsd.sock"
-            server = RpcServer(handlers, Listen(unix=listener(path)), Limits())
+            server = RpcServer(handlers, Listen(unix=listener(path)), limits)
             await server.start()
             stack.push_async_callback(server.stop, 0.0)
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"unix:{path}"))
-            return Edge(server, path, answers, observer, channel)
+            return Edge(server, path, answers, observer, channel, admission)
 
         yield start
 
@@ -129,6 +168,13 @@ async def refused(call: Awaitable[Any]) -> tuple[grpc.aio.AioRpcError, status_pb
 def info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     """The ErrorInfo of a status."""
     return error_details_pb2.ErrorInfo.FromString(status.details[0].value)
+
+
+def retry_of(status: status_pb2.Status) -> timedelta:
+    """What a refusal says to wait; it must say so."""
+    [packed] = [detail for detail in status.details if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR)]
+    retry = error_details_pb2.RetryInfo.FromString(packed.value)
+    return retry.retry_delay.ToTimedelta()
 
 
 class StalledPeer:

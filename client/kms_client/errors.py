@@ -7,6 +7,7 @@ instead of the daemon, is mapped by its code and keeps gRPC's text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -15,7 +16,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from .formats import errors
-from .formats.errors import InvalidRequest, KmsError, Violation
+from .formats.errors import InvalidRequest, KmsError, LimitExceeded, Violation
 
 DOMAIN: Final = "kms"
 DETAILS_KEY: Final = "grpc-status-details-bin"
@@ -72,9 +73,12 @@ def _make(
     violations: tuple[Violation, ...],
     request_id: str,
     metadata: Mapping[str, str] = _NONE,
+    retry_after: timedelta | None = None,
 ) -> KmsError:
     if issubclass(kind, InvalidRequest):
         error: KmsError = kind(*violations) if violations else kind(Violation("request", message))
+    elif issubclass(kind, LimitExceeded):
+        error = kind(message, retry_after)
     else:
         error = kind(message)
     error.request_id = request_id[:_LONGEST_ID]
@@ -91,8 +95,9 @@ def from_status(status: status_pb2.Status, request_id: str = "") -> KmsError:
     kind: type[KmsError] = BY_CODE.get(code, KmsError)
     violations: tuple[Violation, ...] = ()
     metadata = _NONE
+    retry_after: timedelta | None = None
     for detail in status.details:
-        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         try:
             if detail.Unpack(info) and info.domain == DOMAIN:
                 kind = BY_REASON.get(info.reason, kind)
@@ -100,9 +105,21 @@ def from_status(status: status_pb2.Status, request_id: str = "") -> KmsError:
                 request_id = metadata.get("request_id", request_id)
             elif detail.Unpack(bad):
                 violations = tuple(Violation(v.field, v.description) for v in bad.field_violations)
+            elif detail.Unpack(retry):
+                retry_after = _delay(retry)
         except DecodeError:
             continue
-    return _make(kind, status.message or f"the daemon answers {code.name}", violations, request_id, metadata)
+    message = status.message or f"the daemon answers {code.name}"
+    return _make(kind, message, violations, request_id, metadata, retry_after)
+
+
+def _delay(retry: error_details_pb2.RetryInfo) -> timedelta | None:
+    """Return the delay; None where it is none that one could wait for."""
+    try:
+        delay = retry.retry_delay.ToTimedelta()
+    except (ValueError, OverflowError):
+        return None
+    return delay if delay >= timedelta(0) else None
 
 
 def _trailer(failure: RpcFailure) -> dict[str, str | bytes]:

@@ -1,6 +1,6 @@
 """The one wrapper through which every call passes.
 
-In this order: request id, the gates (kms/rpc/gates.py), deadline, the work, errors, metrics, the watch. Nothing of an
+In this order: request id, deadline, the gates (kms/rpc/gates.py), the work, errors, metrics, the watch. Nothing of an
 unknown exception reaches a caller.
 """
 
@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError, Message
 
 from kms.acting import act_for
 from kms.core.callers import Address, Caller
-from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, invalid
+from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, Unauthenticated, invalid
 from kms.core.names import Principal
 from kms.rpc.gates import APPROVAL, Ended, Gates
 from kms.rpc.identity import check_caller, check_scope
@@ -76,7 +76,13 @@ class Calls:
             error: KmsError
             code = "CANCELLED"
             try:
-                response = await self._answer(handler, attempt)
+                # gRPC itself ends a call at its caller's deadline; a timer of ours is for those who allow themselves more.
+                remaining = context.time_remaining()
+                if remaining is not None and remaining <= self._deadline:
+                    response = await self._answer(handler, attempt)
+                else:
+                    async with asyncio.timeout(self._deadline):
+                        response = await self._answer(handler, attempt)
             except TimeoutError:
                 error = DeadlineExceeded("the call did not finish in time; a change may still take effect")
                 code = code_of(error).name
@@ -117,7 +123,11 @@ class Calls:
         gates, method, request, context = self._gates, attempt.method, attempt.request, attempt.context
         attempt.address = gates.authenticator.address_of(context)
         gates.admission.arrive(attempt.address)
-        attempt.caller = caller = await gates.authenticator.of(context)
+        try:
+            attempt.caller = caller = await gates.authenticator.of(context)
+        except Unauthenticated:
+            gates.admission.refused(attempt.address)
+            raise
         check_caller(method, caller.principal)
         check_scope(method, caller.credential)
         act_for(caller)
@@ -126,12 +136,7 @@ class Calls:
             if request is None:
                 raise invalid("request", f"must be a {method.request.full_name} message with valid UTF-8")
             with self._observer.span(method.full_name, attempt.id):
-                # gRPC itself ends a call at its caller's deadline; a timer of ours is for those who allow themselves more.
-                remaining = context.time_remaining()
-                if remaining is not None and remaining <= self._deadline:
-                    return await self._work(handler, attempt, caller)
-                async with asyncio.timeout(self._deadline):
-                    return await self._work(handler, attempt, caller)
+                return await self._work(handler, attempt, caller)
 
     async def _work(self, handler: Handler, attempt: _Attempt, caller: Caller) -> Message:
         gates, method, request = self._gates, attempt.method, attempt.request

@@ -49,10 +49,15 @@ class Admission(Protocol):
         """
         ...
 
+    def refused(self, address: Address | None) -> None:
+        """Count a call that has failed to show who makes it."""
+        ...
+
     def turn(self, method: Method, caller: Caller, size: int, context: Any) -> AbstractAsyncContextManager[None]:
         """Wait for a turn and hold it; *size* is the request's in bytes.
 
         Raises:
+            InvalidRequest: the request is larger than one of its kind may be.
             LimitExceeded: the caller, its credential or its tenant asks for too much.
         """
         ...

@@ -80,6 +80,7 @@ class Method:
     audit: AuditKind
     resources: tuple[ResourceField, ...] = ()
     quorum: Quorum = Quorum.NEVER
+    waits: bool = False  # for what others do, so that it needs no turn
 
     @property
     def scope(self) -> Scope:
@@ -248,7 +249,7 @@ METHODS: Final = (
     Method(_CENSUS, "ReportCensus", "places.report", Callers.TENANT, AuditKind.ADMIN, (_PLACE,)),
     Method(_OPERATIONS, "ListOperations", "operations.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
     Method(_OPERATIONS, "GetOperation", "operations.get", Callers.ANYONE, AuditKind.READ, (_OPERATION,)),
-    Method(_OPERATIONS, "WaitOperation", "operations.get", Callers.ANYONE, AuditKind.READ, (_OPERATION,)),
+    Method(_OPERATIONS, "WaitOperation", "operations.get", Callers.ANYONE, AuditKind.READ, (_OPERATION,), waits=True),
     Method(_OPERATIONS, "CancelOperation", "operations.cancel", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from google.protobuf import any_pb2
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
@@ -44,7 +45,7 @@ def code_of(error: errors.KmsError) -> StatusCode:
 
 
 def status_of(error: errors.KmsError, request_id: str) -> status_pb2.Status:
-    """Return the whole status: code, message, ErrorInfo, and BadRequest for broken rules, the first that there is room for."""
+    """Return the whole status: code, message, ErrorInfo, RetryInfo, and BadRequest for broken rules, the first that there is room for."""
     status = status_pb2.Status(code=code_of(error).value[0], message=_cut(str(error)))
     info = error_details_pb2.ErrorInfo(
         reason=error.reason, domain=DOMAIN, metadata={**error.metadata, "request_id": request_id}
@@ -52,6 +53,10 @@ def status_of(error: errors.KmsError, request_id: str) -> status_pb2.Status:
     status.details.append(_packed(info))
     if isinstance(error, errors.InvalidRequest):
         status.details.append(_packed(_bad_request(error)))
+    if isinstance(error, errors.LimitExceeded) and error.retry_after is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromTimedelta(error.retry_after)
+        status.details.append(_packed(retry))
     return status
 
 
@@ -70,7 +75,7 @@ def _cut(text: str) -> str:
     return text if len(raw) <= LONGEST_MESSAGE else raw[: LONGEST_MESSAGE - 3].decode(errors="ignore") + "..."
 
 
-def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:
+def _packed(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -190,9 +191,13 @@ class NotSupported(KmsError):
 
 
 class LimitExceeded(KmsError):
-    """Too much at once; slow down and retry."""
+    """Too much at once, or in too short a time; *retry_after* is the time after which to try again, if that is known."""
 
     reason = "LIMIT_EXCEEDED"
+
+    def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeadlineExceeded(KmsError):

@@ -16,6 +16,7 @@ from kms.core.context import Context
 from kms.core.errors import CorruptRecord, InvalidRequest, KmsError, NotFound, Violation
 from kms.core.names import TenantUid
 from kms.rpc.calls import REQUEST_ID
+from kms.settings import Limits
 from kms.v1 import crypto_pb2 as pb
 from kms.v1 import keys_pb2, keys_pb2_grpc
 from tests.node import until
@@ -191,7 +192,7 @@ async def fill(edge: Edge, count: int) -> list[grpc.aio.UnaryUnaryCall]:
 
 
 async def test_a_caller_has_so_many_calls_in_flight_and_no_more(serve: Serve):
-    edge = await serve(in_flight=3)
+    edge = await serve(limits=Limits(calls_in_flight=3))
     edge.answers.by_name["Decrypt"] = raising(NotFound("x"))
     calls = await fill(edge, 3)
     for _ in range(5):
@@ -220,7 +221,7 @@ async def room(edge: Edge) -> None:
 
 
 async def test_calls_in_flight_are_given_back_when_the_client_goes_away(serve: Serve):
-    edge = await serve(in_flight=3)
+    edge = await serve(limits=Limits(calls_in_flight=3))
     edge.answers.by_name["Decrypt"] = raising(NotFound("x"))
     peers = [StalledPeer(edge.path, "/kms.v1.CryptoService/Encrypt") for _ in range(3)]
     edge.answers.by_name["Encrypt"] = hang
@@ -234,7 +235,7 @@ async def test_calls_in_flight_are_given_back_when_the_client_goes_away(serve: S
 
 
 async def test_a_peer_that_does_not_read_its_answers_keeps_its_places(serve: Serve):
-    edge = await serve(in_flight=2)
+    edge = await serve(limits=Limits(calls_in_flight=2))
     edge.answers.by_name["Decrypt"] = raising(NotFound("x"))
     edge.answers.by_name["Encrypt"] = giving(pb.EncryptResponse(ciphertext=bytes(1000)))
     peers = [StalledPeer(edge.path, "/kms.v1.CryptoService/Encrypt") for _ in range(2)]
@@ -246,7 +247,7 @@ async def test_a_peer_that_does_not_read_its_answers_keeps_its_places(serve: Ser
 
 
 async def test_calls_that_are_refused_before_the_limit_take_no_place(serve: Serve):
-    edge = await serve(in_flight=1)
+    edge = await serve(limits=Limits(calls_in_flight=1))
     edge.answers.by_name["Encrypt"] = giving(pb.EncryptResponse(ciphertext=bytes(1000)))
     for _ in range(5):  # an operator's method
         error, _ = await refused(edge.channel.unary_unary("/kms.v1.TenantService/CreateTenant")(b""))
