@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from . import node_tables  # noqa: F401  all tables are declared once this module is loaded
+from .event_tables import outbox_items, security_events
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -288,6 +289,8 @@ RECORDS: Final = (
     place_counts,
     operations,
     receipts,
+    security_events,
+    outbox_items,
 )
 
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol
 
-from kms.core.names import Principal, TenantName, parse_slug
+from kms.core.names import INSTALLATION_PARENT, Principal, TenantName, parse_slug
 
-INSTALLATION: Final = "installation"  # what belongs to no tenant
+INSTALLATION: Final = INSTALLATION_PARENT  # what belongs to no tenant
 
 
 class ResourceName(Protocol):
     """A parsed resource name."""
 
     @property
-    def tenant(self) -> str:
-        """The slug of the tenant that owns it."""
+    def tenant(self) -> str | None:
+        """The slug of the tenant that owns it; None for the installation's."""
         ...
 
 
