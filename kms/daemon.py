@@ -34,16 +34,18 @@ from kms.rpc.admission import CallsInFlight
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.crypto import CryptoServicer
+from kms.rpc.events import SecurityEventServicer
 from kms.rpc.gates import Gates
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, check_complete
 from kms.rpc.nodes import NodeServicer
-from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
+from kms.rpc.open_gates import OpenAuthorizer, OpenQuorum
 from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
+from kms.security import Security, make_security, suspending
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
@@ -64,6 +66,7 @@ from kms.services.rewrap import Rewrap
 from kms.services.rotate_keys import RotateKeys
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
+from kms.services.sightings import KeySightings
 from kms.services.tenants import Tenants
 from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
@@ -129,6 +132,7 @@ class Services:
     fields: Fields
     data_keys: DataKeys
     rotation: Rotation
+    security: Security
 
 
 async def make_services(settings: Settings, parts: Parts) -> Services:
@@ -139,7 +143,8 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
     )
     uses = UseRecorder(storage, now)
-    keyrings = Keyrings(storage, parts.wrapping, parts.usage, rings, versions, uses, boottime)
+    sightings = KeySightings()
+    keyrings = Keyrings(storage, parts.wrapping, parts.usage, rings, versions, uses, boottime, sightings)
     node = f"{socket.gethostname()}:{os.getpid()}"
     membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime)
     receipts = Receipts(storage, parts.vault, now)
@@ -184,6 +189,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     if settings.rotation.enabled:
         parts.usage.watch(rotation.request)
 
+    lifecycle = Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now)
     return Services(
         rings=rings,
         versions=versions,
@@ -193,13 +199,14 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         keks=keks,
         tenants=tenants,
         keys=keys,
-        lifecycle=Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now),
+        lifecycle=lifecycle,
         destruction=destruction,
         policies=Policies(storage, tenants, now, operations.wake),
         census=Census(storage, keys, destruction.retire_automatically, now),
         fields=Fields(keyrings, settings.limits.batch_values, settings.rotation.identity),
         data_keys=DataKeys(keyrings, parts.vault),
         rotation=rotation,
+        security=make_security(settings, storage, sightings, membership.uid, suspending(lifecycle)),
     )
 
 
@@ -213,6 +220,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership),
+        SecurityEventServicer(services.security.events, now),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -249,7 +257,7 @@ async def serve(settings: Settings) -> None:
             admission=CallsInFlight(limits.calls_in_flight),
             authorizer=OpenAuthorizer(),
             quorum=OpenQuorum(),
-            watch=NoWatch(),
+            watch=services.security.watch,
         )
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
@@ -287,6 +295,7 @@ async def serve(settings: Settings) -> None:
                 tasks.create_task(health.run()),
                 tasks.create_task(metrics.watch_event_loop()),
                 tasks.create_task(_sweep(services.rings, services.versions)),
+                *map(tasks.create_task, services.security.running()),
             ]
             if settings.rotation.enabled:
                 running += [
@@ -321,6 +330,7 @@ def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
     metrics.watch_lease(services.membership.remaining, lambda: services.membership.epoch)
     metrics.watch_schedule(services.rotation.counts)
+    services.security.show(metrics)
     return metrics
 
 

@@ -24,6 +24,7 @@ from kms_client import (
 from kms_client.v1 import (
     census_pb2,
     crypto_pb2,
+    events_pb2,
     keys_pb2,
     nodes_pb2,
     operations_pb2,

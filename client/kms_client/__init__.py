@@ -26,7 +26,16 @@ from .formats.errors import (
     WrongKeyState,
     WrongPurpose,
 )
-from .formats.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, Principal, TenantName
+from .formats.names import (
+    KeyName,
+    KeyVersionName,
+    OperationName,
+    PlaceName,
+    PolicyName,
+    Principal,
+    SecurityEventName,
+    TenantName,
+)
 from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
 from .receipts import NotGenuine, verify_receipt
@@ -59,6 +68,9 @@ from .values import (
     Propagation,
     ReEncrypted,
     ReEncryptedBatch,
+    SecurityEvent,
+    SecurityEventSum,
+    Severity,
     SigningKey,
     StoppedKey,
     StoppedKeyVersion,
@@ -122,6 +134,10 @@ __all__ = [
     "ReEncrypted",
     "ReEncryptedBatch",
     "Rule",
+    "SecurityEvent",
+    "SecurityEventName",
+    "SecurityEventSum",
+    "Severity",
     "SigningKey",
     "StopState",
     "StoppedKey",

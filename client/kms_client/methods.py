@@ -11,6 +11,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from .v1 import (
     census_pb2_grpc,
     crypto_pb2_grpc,
+    events_pb2_grpc,
     keys_pb2_grpc,
     nodes_pb2_grpc,
     operations_pb2_grpc,
@@ -25,6 +26,7 @@ POLICIES: Final = "kms.v1.PolicyService"
 CENSUS: Final = "kms.v1.CensusService"
 OPERATIONS: Final = "kms.v1.OperationService"
 NODES: Final = "kms.v1.NodeService"
+EVENTS: Final = "kms.v1.SecurityEventService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -47,6 +49,7 @@ SAFE: Final = MappingProxyType(
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes",),
+        EVENTS: ("ListSecurityEvents", "GetSecurityEvent", "SummarizeSecurityEvents"),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -74,6 +77,7 @@ NEVER_RETRIED: Final = MappingProxyType(
         POLICIES: ("CreatePolicy", "UpdatePolicy"),
         CENSUS: ("CreatePlace", "DeletePlace", "DeclarePlaces", "ReportCensus"),
         OPERATIONS: ("CancelOperation", "ResumeOperation"),
+        EVENTS: ("UpdateSecurityEvent",),
         HEALTH: ("Check",),
     }
 )
@@ -106,6 +110,7 @@ def bind(channel: Any) -> dict[str, Any]:
         CENSUS: census_pb2_grpc.CensusServiceStub(channel),  # type: ignore[no-untyped-call]
         OPERATIONS: operations_pb2_grpc.OperationServiceStub(channel),  # type: ignore[no-untyped-call]
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
+        EVENTS: events_pb2_grpc.SecurityEventServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}

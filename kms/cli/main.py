@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
-from . import doctor, kek, keys, lifecycle, nodes, operations, places, policies, receipts, tenants
+from . import doctor, events, kek, keys, lifecycle, nodes, operations, places, policies, receipts, tenants
 from .exit_codes import ExitCode, code_of
 from .output import plain
 
@@ -29,6 +29,7 @@ app.add_typer(policies.app, name="policies")
 app.add_typer(places.app, name="places")
 app.add_typer(operations.app, name="operations")
 app.add_typer(nodes.app, name="nodes")
+app.add_typer(events.app, name="events")
 app.command("doctor")(doctor.doctor)
 
 

@@ -13,10 +13,19 @@ from typing import Any, Final
 from google.protobuf.descriptor import ServiceDescriptor
 
 from kms.core.callers import Scope
-from kms.core.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, TenantName
+from kms.core.names import (
+    KeyName,
+    KeyVersionName,
+    OperationName,
+    PlaceName,
+    PolicyName,
+    SecurityEventName,
+    SecurityEventsParent,
+    TenantName,
+)
 from kms.rpc.fields import parse_owner
 from kms.rpc.resources import Named, NewTenant, ResourceField
-from kms.v1 import census_pb2, crypto_pb2, keys_pb2, nodes_pb2, operations_pb2, policies_pb2, tenants_pb2
+from kms.v1 import census_pb2, crypto_pb2, events_pb2, keys_pb2, nodes_pb2, operations_pb2, policies_pb2, tenants_pb2
 
 
 class Callers(Enum):
@@ -90,13 +99,16 @@ _POLICIES = policies_pb2.DESCRIPTOR.services_by_name["PolicyService"]
 _CENSUS = census_pb2.DESCRIPTOR.services_by_name["CensusService"]
 _OPERATIONS = operations_pb2.DESCRIPTOR.services_by_name["OperationService"]
 _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
-SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES)
+_EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
+SERVICES: Final = (_TENANTS, _KEYS, _CRYPTO, _POLICIES, _CENSUS, _OPERATIONS, _NODES, _EVENTS)
 
 _PARENT: Final = Named(TenantName.parse, "parent")
 _KEY: Final = Named(KeyName.parse, "name")
 _DESTINATION: Final = Named(KeyName.parse, "destination", optional=True)
 _VERSION: Final = Named(KeyVersionName.parse, "name")
 _OPERATION: Final = Named(OperationName.parse, "name")
+_EVENT: Final = Named(SecurityEventName.parse, "name")
+_EVENTS_PARENT: Final = Named(SecurityEventsParent.parse, "parent")
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
@@ -211,6 +223,24 @@ METHODS: Final = (
     Method(_OPERATIONS, "CancelOperation", "operations.cancel", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),
+    Method(_EVENTS, "ListSecurityEvents", "securityEvents.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_EVENTS, "GetSecurityEvent", "securityEvents.get", Callers.ANYONE, AuditKind.READ, (_EVENT,)),
+    Method(
+        _EVENTS,
+        "UpdateSecurityEvent",
+        "securityEvents.update",
+        Callers.ANYONE,
+        AuditKind.ADMIN,
+        (Named(SecurityEventName.parse, "security_event.name"),),
+    ),
+    Method(
+        _EVENTS,
+        "SummarizeSecurityEvents",
+        "securityEvents.summarize",
+        Callers.ANYONE,
+        AuditKind.READ,
+        (_EVENTS_PARENT,),
+    ),
 )
 
 

@@ -106,7 +106,7 @@ class SecurityWatch:
         elif call.method.audit is AuditKind.DATA:
             self._used(call)
         # Where another node has put a newer version in the place of a refused one, the call has succeeded after all.
-        if refused is not None and (call.error is not None or getattr(call.response, "failures", ())):
+        if refused is not None and (call.error is not None or bool(getattr(call.response, "failures", False))):
             self._refused(call, refused)
 
     def _used(self, call: Ended) -> None:

@@ -22,7 +22,7 @@ import structlog
 
 from kms.core.detection import Grown
 from kms.core.errors import Conflict, KmsError, StorageUnavailable
-from kms.core.events import KINDS, Answer, EventType, EventUid, Outcome, SecurityEvent, Severity, event_body, risk_of
+from kms.core.events import KINDS, Answer, EventType, EventUid, Outcome, SecurityEvent, event_body, risk_of
 from kms.core.names import INSTALLATION_UID, KeyName, Principal, TenantUid
 from kms.core.outbox import OutboxItem, OutboxUid, Topic
 from kms.core.ports import Storage
@@ -98,7 +98,7 @@ class EventRecorder:
         self._wake = asyncio.Event()
         self._failing = False
         self._loud_after: datetime | None = None
-        self.counts: dict[tuple[EventType, Severity], int] = {(kind, KINDS[kind].severity): 0 for kind in EventType}
+        self.counts: dict[tuple[str, str], int] = {(kind, KINDS[kind].severity): 0 for kind in EventType}
         self.dropped = 0
 
     def __len__(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .crypto import CryptoCalls
+from .events import EventCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
 from .nodes import NodeCalls
@@ -13,7 +14,7 @@ from .tenants import TenantCalls
 
 
 class AsyncClient(
-    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, CryptoCalls
+    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, EventCalls, CryptoCalls
 ):
     """A connection to the daemon, for use on one event loop; keep one for the life of the process.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .crypto import CryptoCalls
+from .events import EventCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
 from .nodes import NodeCalls
@@ -12,7 +13,9 @@ from .policies import PolicyCalls
 from .tenants import TenantCalls
 
 
-class Client(TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, CryptoCalls):
+class Client(
+    TenantCalls, KeyCalls, LifecycleCalls, PolicyCalls, PlaceCalls, OperationCalls, NodeCalls, EventCalls, CryptoCalls
+):
     """A connection to the daemon, for use by any number of threads; keep one for the life of the process.
 
     Every method takes *deadline*: seconds for this call with its retries, instead of the client's. Calls that change

@@ -10,6 +10,7 @@ from .crypto import (
     ReEncrypted,
     ReEncryptedBatch,
 )
+from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes
 from .operations import Operation, OperationState
@@ -46,6 +47,9 @@ __all__ = [
     "Propagation",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "SecurityEvent",
+    "SecurityEventSum",
+    "Severity",
     "SigningKey",
     "StopState",
     "StoppedKey",
