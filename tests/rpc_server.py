@@ -20,7 +20,7 @@ from google.rpc import error_details_pb2, status_pb2
 from kms.core.names import Principal
 from kms.rpc.admission import CallsInFlight
 from kms.rpc.calls import Calls
-from kms.rpc.gates import Gates
+from kms.rpc.gates import Gates, Watch
 from kms.rpc.identity import Identities
 from kms.rpc.methods import METHODS, SERVICES
 from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
@@ -97,10 +97,20 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
     """Start servers: `await serve(in_flight=..., deadline=...)`."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, in_flight: int = 256, deadline: float = 20.0) -> Edge:
+        async def start(
+            *,
+            in_flight: int = 256,
+            deadline: float = 20.0,
+            watch: Watch | None = None,
+            identity: Principal | None = CALLER,
+        ) -> Edge:
             answers, observer = Answers(), Observer()
             gates = Gates(
-                Identities("test", CALLER), CallsInFlight(in_flight), OpenAuthorizer(), OpenQuorum(), NoWatch()
+                Identities("test", identity),
+                CallsInFlight(in_flight),
+                OpenAuthorizer(),
+                OpenQuorum(),
+                watch or NoWatch(),
             )
             calls = Calls(gates, observer, deadline=deadline)
             handlers = calls.handlers(METHODS, {service.full_name: answers for service in SERVICES})

@@ -10,6 +10,7 @@ from kms.core.errors import StorageUnavailable
 from kms.core.ports import Counter
 from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
+from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import HELD, NODE, OTHER, SECOND, SharingContract, uids, with_due_keys
 from tests.keyrings import NOW
@@ -81,7 +82,7 @@ async def process(script, *arguments):
 
 
 @pytest.mark.postgresql
-class TestPostgresqlStorage(StorageContract, RecordsContract, SharingContract):
+class TestPostgresqlStorage(StorageContract, RecordsContract, SharingContract, EventsContract):
     @pytest.fixture
     async def opener(self, postgresql_url):
         opened = []

@@ -6,6 +6,7 @@ import pytest
 from storage.migrate import upgrade
 from storage.sqlite import open_sqlite
 from tests.contract.storage import StorageContract
+from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
 
@@ -17,7 +18,7 @@ def migrated(tmp_path_factory):
     return path
 
 
-class TestSqliteStorage(StorageContract, RecordsContract, SharingContract):
+class TestSqliteStorage(StorageContract, RecordsContract, SharingContract, EventsContract):
     @pytest.fixture
     async def opener(self, tmp_path, migrated):
         path = Path(shutil.copy2(migrated, tmp_path))
