@@ -38,18 +38,19 @@ from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
 from kms.rpc.crypto import CryptoServicer
+from kms.rpc.events import SecurityEventServicer
 from kms.rpc.gates import Gates
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, check_complete
 from kms.rpc.nodes import NodeServicer
-from kms.rpc.open_gates import NoWatch
 from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.quorum import Quorums
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
 from kms.rpc.tokens import TokenServicer
+from kms.security import Security, blocking, make_security, suspending
 from kms.services.access import Accesses
 from kms.services.approvals import Approvals
 from kms.services.census import Census
@@ -77,6 +78,7 @@ from kms.services.rings import Ring
 from kms.services.rotate_keys import RotateKeys
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
+from kms.services.sightings import KeySightings
 from kms.services.tenants import Tenants
 from kms.services.token_gate import TokenGate
 from kms.services.token_uses import TokenUseRecorder
@@ -163,6 +165,7 @@ class Services:
     pin_gate: PinGate
     quorum_rules: QuorumRules
     approvals: Approvals
+    security: Security
 
 
 async def make_services(settings: Settings, parts: Parts) -> Services:
@@ -173,7 +176,8 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         cache.dek_entries, cache.dek_lifetime.total_seconds(), time.monotonic
     )
     uses = UseRecorder(storage, now)
-    keyrings = Keyrings(storage, parts.wrapping, parts.usage, rings, versions, uses, boottime)
+    sightings = KeySightings()
+    keyrings = Keyrings(storage, parts.wrapping, parts.usage, rings, versions, uses, boottime, sightings)
     node = f"{socket.gethostname()}:{os.getpid()}"
 
     # Who calls, and what they may do; without other nodes nothing of that changes but by this one.
@@ -182,7 +186,9 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
     token_uses = TokenUseRecorder(storage, now)
     token_gate = TokenGate(storage, token_uses, now, boottime, entries=cache.key_entries, lifetime=lifetime)
     pin_gate = PinGate(storage, boottime, entries=cache.key_entries, lifetime=lifetime)
-    accesses = Accesses(storage, open_tenants=settings.access.open_tenants, lifetime=lifetime, clock=time.monotonic)
+    accesses = Accesses(
+        storage, open_tenants=settings.access.open_tenants, lifetime=lifetime, clock=time.monotonic, now=now
+    )
     listeners = (token_gate.forget, pin_gate.forget, accesses.changed)
     membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners)
     principals = Principals(storage, membership.drop, now)
@@ -229,6 +235,8 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         parts.usage.watch(rotation.request)
 
     quorum_rules = QuorumRules(storage, settings.approvals_needed, now)
+    lifecycle = Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now)
+    security = make_security(settings, storage, sightings, membership.uid, suspending(lifecycle), blocking(principals))
     return Services(
         rings=rings,
         versions=versions,
@@ -241,7 +249,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         keks=keks,
         tenants=tenants,
         keys=keys,
-        lifecycle=Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now),
+        lifecycle=lifecycle,
         destruction=destruction,
         policies=Policies(storage, tenants, now, operations.wake, keyrings.reread),
         census=Census(storage, keys, destruction.retire_automatically, now),
@@ -254,7 +262,8 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         pins=Pins(storage, tenants, membership.drop, now),
         pin_gate=pin_gate,
         quorum_rules=quorum_rules,
-        approvals=Approvals(storage, quorum_rules, now),
+        approvals=Approvals(storage, quorum_rules, now, may_approve=accesses.may_approve, notifier=security.notifier),
+        security=security,
     )
 
 
@@ -271,7 +280,7 @@ def make_gates(
         admission=admission,
         authorizer=GrantAuthorizer(services.accesses, now),
         quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
-        watch=NoWatch(),
+        watch=services.security.watch,
     )
 
 
@@ -288,6 +297,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         AccessServicer(services.principals, services.grants, services.accesses, now),
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
+        SecurityEventServicer(services.security.events, now),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -376,6 +386,7 @@ async def serve(settings: Settings) -> None:
                         services.accesses.cache,
                     ),
                 ),
+                *map(tasks.create_task, services.security.running()),
             ]
             if revocations is not None:
                 running.append(tasks.create_task(revocations.run()))
@@ -425,6 +436,7 @@ def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
     metrics.watch_lease(services.membership.remaining, lambda: services.membership.epoch)
     metrics.watch_schedule(services.rotation.counts)
+    services.security.show(metrics)
     return metrics
 
 

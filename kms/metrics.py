@@ -77,6 +77,23 @@ class AdmissionStatistics(Protocol):
     def refusals(self) -> Mapping[str, int]: ...  # noqa: D102
 
 
+class EventStatistics(Protocol):
+    """What the recorder of security events counts about itself; read at every scrape."""
+
+    dropped: int
+
+    @property
+    def counts(self) -> Mapping[tuple[str, str], int]: ...  # noqa: D102
+
+
+class SinkStatistics(Protocol):
+    """What the delivery to one sink counts about itself; read at every scrape. Its name comes from the configuration."""
+
+    name: str
+    delivered: int
+    failures: int
+
+
 class Metrics:
     """All metrics of one daemon; the methods never raise for a strange label.
 
@@ -95,6 +112,8 @@ class Metrics:
         self._token_restarts: Callable[[], int] = int
         self._schedule: ScheduleStatistics | None = None
         self._admission: AdmissionStatistics | None = None
+        self._events: EventStatistics | None = None
+        self._sinks: list[SinkStatistics] = []
         self._lease: Callable[[], float] = float
         self._epoch: Callable[[], int] = int
         registry = self.registry
@@ -166,6 +185,14 @@ class Metrics:
         """Read at every scrape how many calls wait for their turn, and how many each limit has refused."""
         self._admission = admission
 
+    def watch_events(self, events: EventStatistics) -> None:
+        """Read the counts of security events at every scrape."""
+        self._events = events
+
+    def watch_sink(self, sink: SinkStatistics) -> None:
+        """Read a sink's own counts at every scrape."""
+        self._sinks.append(sink)
+
     def watch_lease(self, remaining: Callable[[], float], epoch: Callable[[], int]) -> None:
         """Ask at every scrape how many seconds of this node's lease are left, and which revocation it acts on."""
         self._lease, self._epoch = remaining, epoch
@@ -202,6 +229,7 @@ class Metrics:
         yield from self._token_families()
         yield from self._schedule_families()
         yield from self._lease_families()
+        yield from self._event_families()
         yield from self._health_families()
 
     def _call_families(self) -> Iterator[Metric]:
@@ -263,6 +291,23 @@ class Metrics:
         yield GaugeMetricFamily(
             "kms_revocation_epoch", "The newest revocation that this node acts on.", value=self._epoch()
         )
+
+    def _event_families(self) -> Iterator[Metric]:
+        if self._events is not None:
+            events = CounterMetricFamily("kms_security_events", "Security events.", labels=["type", "severity"])
+            for labels, count in self._events.counts.items():
+                events.add_metric(list(labels), count)
+            yield events
+            yield CounterMetricFamily(
+                "kms_security_events_dropped", "Security events lost for want of room.", value=self._events.dropped
+            )
+        delivered = CounterMetricFamily("kms_sink_items", "Items that a sink has taken.", labels=["sink"])
+        failures = CounterMetricFamily("kms_sink_failures", "Deliveries that have failed.", labels=["sink"])
+        for sink in self._sinks:
+            delivered.add_metric([sink.name], sink.delivered)
+            failures.add_metric([sink.name], sink.failures)
+        yield delivered
+        yield failures
 
     def _cache_families(self) -> Iterator[Metric]:
         counts = {

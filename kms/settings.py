@@ -22,7 +22,9 @@ from pydantic import (
 )
 
 from kms.core.errors import KmsError
+from kms.core.events import KINDS, Answer, EventType
 from kms.core.names import Principal, parse_slug, parse_trust_domain
+from kms.core.outbox import Topic
 
 
 class SettingsError(Exception):
@@ -301,6 +303,65 @@ class Access(_Part):
     open_tenants: bool = False
 
 
+def _checked_answers(answers: dict[EventType, Answer]) -> dict[EventType, Answer]:
+    for kind, answer in answers.items():
+        if answer is not Answer.NONE and answer not in KINDS[kind].answers:
+            allowed = ", ".join(sorted(one.value for one in KINDS[kind].answers)) or "nothing"
+            raise ValueError(f"{kind.value} can be answered by {allowed}, not by {answer.value}")
+    return answers
+
+
+class Events(_Part):
+    """What counts as a security event, and what the daemon does about it by itself."""
+
+    enabled: bool = True
+    window: Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(minutes=1)
+    # So often within a window; failures of decryption one after the other, however long it takes.
+    denials: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    unauthenticated: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    unauthorized: Annotated[int, Field(ge=1, le=1_000_000)] = 3
+    rate_exceeded: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    decrypt_failures: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    volume_factor: Annotated[float, Field(gt=1, le=1_000)] = 10.0  # times what a caller usually decrypts in a minute
+    volume_minimum: Annotated[int, Field(ge=1)] = 10_000  # values in a minute
+    answers: Annotated[dict[EventType, Answer], AfterValidator(_checked_answers)] = Field(default_factory=dict)
+    block_period: Seconds = timedelta(hours=1)  # of a principal that is blocked in answer to an event
+
+
+class _Sink(_Part):
+    name: Annotated[str, AfterValidator(_checked_slug)]  # its position is kept under this name
+    topics: tuple[Topic, ...] = ()  # all of them where none is named
+
+
+class FileSink(_Sink):
+    """A file of JSON lines."""
+
+    kind: Literal["file"]
+    path: ConfigPath
+    max_bytes: Annotated[int, Field(ge=1 << 16)] = 64 << 20
+    keep: Annotated[int, Field(ge=0, le=1_000)] = 9  # rotated files
+
+
+class WebhookSink(_Sink):
+    """A web server that is sent signed POST requests."""
+
+    kind: Literal["webhook"]
+    url: str
+    secret: Secret
+    ca: ConfigPath | None = None
+    deadline: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(seconds=10))] = timedelta(seconds=10)
+
+
+Sinks = tuple[Annotated[FileSink | WebhookSink, Field(discriminator="kind")], ...]
+
+
+def _checked_sinks(sinks: Sinks) -> Sinks:
+    names = [sink.name for sink in sinks]
+    if len(set(names)) < len(names):
+        raise ValueError("each sink must have a name of its own")
+    return sinks
+
+
 class Log(_Part):
     """The operators' log, on standard error."""
 
@@ -336,6 +397,8 @@ class Settings(_Part):
     quorum: Quorum = Quorum()
     limits: Limits = Limits()
     access: Access = Access()
+    events: Events = Events()
+    sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
     log: Log = Log()
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()

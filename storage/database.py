@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from typing import Final
@@ -18,12 +18,15 @@ from kms.core.census import Uses
 from kms.core.errors import StorageUnavailable
 from kms.core.keyring import Key, Tenant
 from kms.core.names import KeyUid, TenantUid
+from kms.core.outbox import OutboxItem, Topic
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 from kms.core.tokens import TokenUid, TokenUse
 
 from . import counters as counting
 from . import due_work, epochs
+from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
+from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
 from .key_versions import KeyVersions
@@ -62,6 +65,8 @@ class Work:
         self.certificate_pins = CertificatePins(session)
         self.approvals = Approvals(session)
         self.quorum_rules = QuorumRules(session)
+        self.security_events = SecurityEvents(session)
+        self.outbox = outboxes.Outbox(session)
         self.epochs = epochs.Epochs(session)
 
 
@@ -201,6 +206,31 @@ class Database(Storage):
         """Return when any node was last seen, struck out or not; None for a new installation."""
         async with self._session(None, write=False) as session:
             return await epochs.last_seen(session)
+
+    async def claim_sink(self, sink: str, node: UUID, now: datetime, until: datetime) -> int | None:
+        """Let *node* alone deliver to a sink until a time; returns the sink's position, None while another node delivers."""
+        async with self._session(None, write=True) as session:
+            return await outboxes.claim(session, sink, node, now, until)
+
+    async def outbox_items(self, after: int, topics: Collection[Topic], limit: int) -> list[OutboxItem]:
+        """Return at most *limit* items (1,000) of all tenants and of these topics beyond a position, in order."""
+        async with self._session(None, write=False) as session:
+            return await outboxes.items_after(session, after, topics, limit)
+
+    async def advance_sink(self, sink: str, node: UUID, position: int, until: datetime) -> bool:
+        """Note that a sink has got all up to a position; False where another node has taken over."""
+        async with self._session(None, write=True) as session:
+            return await outboxes.advance(session, sink, node, position, until)
+
+    async def release_sink(self, sink: str, node: UUID, now: datetime) -> None:
+        """Let any node deliver to a sink."""
+        async with self._session(None, write=True) as session:
+            await outboxes.release(session, sink, node, now)
+
+    async def prune_outbox(self, before: datetime, limit: int) -> int:
+        """Remove at most *limit* items (1,000) of all tenants that are older; returns how many."""
+        async with self._session(None, write=True) as session:
+            return await outboxes.prune(session, before, limit)
 
     @abstractmethod
     def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from . import node_tables, token_tables  # noqa: F401  all tables are declared once this module is loaded
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
+from .event_tables import outbox_items, security_events
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -303,6 +304,8 @@ RECORDS: Final = (
     approvals,
     approval_votes,
     quorum_rules,
+    security_events,
+    outbox_items,
 )
 
 

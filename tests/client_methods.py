@@ -20,6 +20,7 @@ from kms_client import (
     PlaceKind,
     ProtectionLevel,
     Purpose,
+    Severity,
     StopState,
     Suite,
 )
@@ -27,6 +28,7 @@ from kms_client.v1 import (
     approvals_pb2,
     census_pb2,
     crypto_pb2,
+    events_pb2,
     keys_pb2,
     nodes_pb2,
     operations_pb2,
@@ -45,6 +47,7 @@ OPERATION = "tenants/acme/operations/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 APPROVAL = "tenants/acme/approvals/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 RULE = "tenants/acme/quorumRules/keys.destroy"
 DIGEST = "ab" * 32
+EVENT = "tenants/acme/securityEvents/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 MOMENT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 
 
@@ -653,6 +656,64 @@ METHODS = {
             approvals_pb2.UpdateQuorumRuleRequest(
                 quorum_rule=approvals_pb2.QuorumRule(name=RULE, approvals=3), present_approvals=2
             ),
+        ),
+        "list_security_events": (
+            "ListSecurityEvents",
+            lambda *_: events_pb2.ListSecurityEventsResponse(security_events=[events_pb2.SecurityEvent(name=EVENT)]),
+            lambda c: c.list_security_events(
+                TENANT, since=MOMENT, severity=Severity.HIGH, type="canary_touched", unresolved=True, page_size=5
+            ),
+            lambda v: [e.name for e in v] == [EVENT],
+            events_pb2.ListSecurityEventsRequest(
+                parent=TENANT, since=stamp(), severity=4, type="canary_touched", unresolved=True, page_size=5
+            ),
+        ),
+        "get_security_event": (
+            "GetSecurityEvent",
+            lambda r, _: events_pb2.SecurityEvent(name=r.name, severity=5, risk=95, indicators=["10 within 2 s"]),
+            lambda c: c.get_security_event(EVENT),
+            lambda v: (
+                (v.name, v.severity, v.risk, v.indicators, v.false_alarm, v.resolved)
+                == (EVENT, Severity.CRITICAL, 0.95, ("10 within 2 s",), None, False)
+            ),
+            events_pb2.GetSecurityEventRequest(name=EVENT),
+        ),
+        "update_security_event": (
+            "UpdateSecurityEvent",
+            lambda r, _: events_pb2.SecurityEvent(
+                name=r.security_event.name,
+                notes="seen",
+                false_alarm=False,
+                resolve_time=stamp(),
+                resolver="operators/root",
+            ),
+            lambda c: c.update_security_event(EVENT, notes="seen", false_alarm=False, resolved=True, etag="3"),
+            lambda v: (
+                (v.notes, v.false_alarm, v.resolved, v.resolve_time, v.resolver)
+                == ("seen", False, True, MOMENT, "operators/root")
+            ),
+            events_pb2.UpdateSecurityEventRequest(
+                security_event=events_pb2.SecurityEvent(
+                    name=EVENT, notes="seen", false_alarm=False, resolved=True, etag="3"
+                ),
+                update_mask=FieldMask(paths=["notes", "false_alarm", "resolved"]),
+            ),
+        ),
+        "summarize_security_events": (
+            "SummarizeSecurityEvents",
+            lambda *_: events_pb2.SummarizeSecurityEventsResponse(
+                sums=[
+                    events_pb2.SummarizeSecurityEventsResponse.Sum(
+                        day="2026-03-01", type="rate_exceeded", severity=2, events=3, occurrences=40, resolved=1
+                    )
+                ]
+            ),
+            lambda c: c.summarize_security_events("installation", days=7),
+            lambda v: (
+                [(s.day.day, s.type, s.severity, s.events, s.occurrences, s.resolved) for s in v]
+                == [(1, "rate_exceeded", Severity.LOW, 3, 40, 1)]
+            ),
+            events_pb2.SummarizeSecurityEventsRequest(parent="installation", days=7),
         ),
         "reencrypt_to_another_key": (
             "ReEncrypt",

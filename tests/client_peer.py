@@ -23,6 +23,7 @@ from kms_client.v1 import (
     approvals_pb2,
     census_pb2,
     crypto_pb2,
+    events_pb2,
     keys_pb2,
     nodes_pb2,
     operations_pb2,
@@ -41,6 +42,7 @@ SERVICES = {
         operations_pb2,
         nodes_pb2,
         approvals_pb2,
+        events_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 }

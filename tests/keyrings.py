@@ -6,16 +6,19 @@ import itertools
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 from hypothesis import strategies as st
 
 from kms.core.access import Conditions, Effect, Grant, GrantUid, PrincipalKind, PrincipalRecord, parse_network
 from kms.core.census import Place, PlaceCount, PlaceKind
 from kms.core.classification import Classification
+from kms.core.events import KINDS, Answer, EventType, EventUid, Outcome, SecurityEvent
 from kms.core.keyring import ERASED, Kek, KekState, Key, KeyVersion, Tenant
 from kms.core.lifecycle import KEY_TRANSITIONS, VERSION_TRANSITIONS, KeyEvent, KeyState
 from kms.core.names import KekUid, KeyUid, TenantUid
 from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
+from kms.core.outbox import OutboxItem, OutboxUid, Topic
 from kms.core.patterns import Pattern
 from kms.core.policy import (
     LONGEST_CACHE,
@@ -450,3 +453,63 @@ def grants(principal: PrincipalRecord) -> st.SearchStrategy[Grant]:
             | st.sampled_from(GRANTABLE).map(lambda role: replace(grant, role=role, permissions=frozenset()))
         )
     )
+
+
+def new_event(tenant: TenantUid, kind: EventType = EventType.REPEATED_DENIALS, **fields: Any) -> SecurityEvent:
+    rule = KINDS[kind]
+    event = SecurityEvent(
+        uid=EventUid(uuid.uuid4()),
+        tenant=tenant,
+        type=kind,
+        severity=rule.severity,
+        category=rule.category,
+        risk=rule.risk,
+        first_at=NOW,
+        last_at=NOW,
+        count=10,
+        threshold=10,
+        created_at=NOW,
+        description=rule.description,
+        blocked=rule.blocked,
+    )
+    return replace(event, **fields)
+
+
+def events(tenant: TenantUid) -> st.SearchStrategy[SecurityEvent]:
+    return st.sampled_from(EventType).flatmap(
+        lambda kind: st.builds(
+            SecurityEvent,
+            uid=st.uuids(version=4),
+            tenant=st.just(tenant),
+            type=st.just(kind),
+            severity=st.just(KINDS[kind].severity),
+            category=st.just(KINDS[kind].category),
+            risk=st.integers(0, 100),
+            first_at=times,
+            last_at=times,
+            count=st.integers(1, I64),
+            threshold=st.integers(1, I64),
+            created_at=times,
+            description=texts,
+            blocked=st.booleans(),
+            address=texts,
+            principal=texts,
+            credential_kind=texts,
+            credential_id=texts,
+            method=texts,
+            resource=texts,
+            request_id=texts,
+            indicators=st.lists(texts, max_size=3).map(tuple),
+            answer=st.sampled_from(Answer),
+            outcome=st.sampled_from(Outcome),
+            notes=texts,
+            false_alarm=st.none() | st.booleans(),
+            incident=texts,
+            resolved_at=st.none() | times,
+            resolved_by=texts,
+        )
+    )
+
+
+def new_item(tenant: TenantUid, body: str = "{}", topic: Topic = Topic.SECURITY_EVENTS) -> OutboxItem:
+    return OutboxItem(OutboxUid(uuid.uuid4()), tenant, topic, body, NOW)

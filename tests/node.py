@@ -174,7 +174,12 @@ class Node:
         if self.leased:
             self.keyrings.lease = ENDLESS
         self.accesses = Accesses(
-            self.storage, open_tenants=self.open_tenants, lifetime=KEY_LIFETIME, clock=self.clock, most=100
+            self.storage,
+            open_tenants=self.open_tenants,
+            lifetime=KEY_LIFETIME,
+            clock=self.clock,
+            now=self.wall,
+            most=100,
         )
         self.membership = Membership(
             self.storage, self.keyrings, DEADLINE, "node", self.wall, self.clock, listeners=(self.accesses.changed,)

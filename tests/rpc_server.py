@@ -25,7 +25,7 @@ from kms.core.errors import Unauthenticated
 from kms.core.names import Principal
 from kms.rpc.admission import FairAdmission
 from kms.rpc.calls import Calls
-from kms.rpc.gates import Authenticator, Gates, QuorumGate
+from kms.rpc.gates import Authenticator, Gates, QuorumGate, Watch
 from kms.rpc.identity import Identities
 from kms.rpc.methods import METHODS, SERVICES
 from kms.rpc.open_gates import NoWatch, OpenAuthorizer, OpenQuorum
@@ -136,14 +136,16 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
             clock: Callable[[], int] = boottime_ns,
             authenticator: Authenticator | None = None,
             quorum: QuorumGate | None = None,
+            watch: Watch | None = None,
+            identity: Principal | None = CALLER,
         ) -> Edge:
             answers, observer, admission = Answers(), Observer(), FairAdmission(limits, clock)
             gates = Gates(
-                authenticator or Identities("test", CALLER),
+                authenticator or Identities("test", identity),
                 admission,
                 OpenAuthorizer(),
                 quorum or OpenQuorum(),
-                NoWatch(),
+                watch or NoWatch(),
             )
             calls = Calls(gates, observer, deadline=deadline)
             handlers = calls.handlers(METHODS, {service.full_name: answers for service in SERVICES})

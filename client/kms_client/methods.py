@@ -13,6 +13,7 @@ from .v1 import (
     approvals_pb2_grpc,
     census_pb2_grpc,
     crypto_pb2_grpc,
+    events_pb2_grpc,
     keys_pb2_grpc,
     nodes_pb2_grpc,
     operations_pb2_grpc,
@@ -31,6 +32,7 @@ NODES: Final = "kms.v1.NodeService"
 ACCESS: Final = "kms.v1.AccessService"
 TOKENS: Final = "kms.v1.TokenService"
 APPROVALS: Final = "kms.v1.ApprovalService"
+EVENTS: Final = "kms.v1.SecurityEventService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -56,6 +58,7 @@ SAFE: Final = MappingProxyType(
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
+        EVENTS: ("ListSecurityEvents", "GetSecurityEvent", "SummarizeSecurityEvents"),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -93,6 +96,7 @@ NEVER_RETRIED: Final = MappingProxyType(
         ),
         TOKENS: ("CreateToken", "RotateToken", "RevokeToken", "PinCertificate", "UnpinCertificate"),
         APPROVALS: ("ApproveApproval", "RejectApproval", "WithdrawApproval", "UpdateQuorumRule"),
+        EVENTS: ("UpdateSecurityEvent",),
         HEALTH: ("Check",),
     }
 )
@@ -128,6 +132,7 @@ def bind(channel: Any) -> dict[str, Any]:
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
         APPROVALS: approvals_pb2_grpc.ApprovalServiceStub(channel),  # type: ignore[no-untyped-call]
+        EVENTS: events_pb2_grpc.SecurityEventServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}

@@ -60,6 +60,16 @@ class PrincipalKindChoice(StrEnum):
     PERSON = "person"
 
 
+class SeverityChoice(StrEnum):
+    """kms_client.Severity."""
+
+    INFO = "info"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
 class RuleChoice(StrEnum):
     """What a key may have otherwise than its policy: the options that set it, and kms_client.Rule by name."""
 

@@ -14,6 +14,7 @@ from . import (
     certificates,
     classes,
     doctor,
+    events,
     grants,
     kek,
     keys,
@@ -57,6 +58,7 @@ app.add_typer(certificates.app, name="certificates")
 app.command("whoami")(certificates.whoami)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(quorum.app, name="quorum")
+app.add_typer(events.app, name="events")
 app.command("doctor")(doctor.doctor)
 
 

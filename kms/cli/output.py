@@ -72,6 +72,11 @@ def emit_json(value: object) -> None:
     _emit(json.dumps(value, indent=2) + "\n")
 
 
+def emit_line(value: object) -> None:
+    """Print plain JSON types on one line, for programs that read as it comes."""
+    _emit(json.dumps(value) + "\n")
+
+
 def print_line(text: str) -> None:
     """Print one line for people."""
     _emit(f"{plain(text)}\n")

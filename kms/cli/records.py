@@ -27,6 +27,8 @@ from kms_client import (
     Propagation,
     QuorumRule,
     Role,
+    SecurityEvent,
+    SecurityEventSum,
     Tenant,
     Token,
     VersionCensus,
@@ -417,4 +419,50 @@ def of_caller(caller: Caller) -> Record:
         "scopes": [choice(scope) for scope in caller.scopes],
         "address": caller.address,
         "origin": caller.origin,
+    }
+
+
+def of_security_event(event: SecurityEvent) -> Record:
+    """Return all fields of a security event."""
+    return {
+        "name": event.name,
+        "type": event.type,
+        "severity": choice(event.severity),
+        "category": event.category,
+        "risk": event.risk,
+        "first_time": moment(event.first_time),
+        "last_time": moment(event.last_time),
+        "count": event.count,
+        "create_time": moment(event.create_time),
+        "description": event.description,
+        "indicators": list(event.indicators),
+        "blocked": event.blocked,
+        "address": event.address,
+        "principal": event.principal,
+        "credential_kind": event.credential_kind,
+        "credential_id": event.credential_id,
+        "method": event.method,
+        "resource": event.resource,
+        "request_id": event.request_id,
+        "answer": event.answer,
+        "outcome": event.outcome,
+        "notes": event.notes,
+        "false_alarm": event.false_alarm,
+        "incident": event.incident,
+        "resolved": event.resolved,
+        "resolve_time": moment(event.resolve_time),
+        "resolver": event.resolver,
+        "etag": event.etag,
+    }
+
+
+def of_security_event_sum(one: SecurityEventSum) -> Record:
+    """Return all fields of one sum of security events."""
+    return {
+        "day": one.day.isoformat(),
+        "type": one.type,
+        "severity": choice(one.severity),
+        "events": one.events,
+        "occurrences": one.occurrences,
+        "resolved": one.resolved,
     }

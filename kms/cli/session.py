@@ -85,6 +85,14 @@ class Session:
         """Return an operation's resource name for a whole or a short one."""
         return name if "/" in name else f"{self.tenant}/operations/{name}"
 
+    def events_parent(self, *, installation: bool) -> str:
+        """Return whose security events are meant."""
+        return "installation" if installation else self.tenant
+
+    def event(self, name: str, *, installation: bool) -> str:
+        """Return a security event's resource name for a whole or a short one."""
+        return name if "/" in name else f"{self.events_parent(installation=installation)}/securityEvents/{name}"
+
 
 def tenant_name(name: str) -> str:
     """Return a tenant's resource name for a whole or a short one."""

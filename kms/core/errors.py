@@ -83,6 +83,7 @@ class Unauthenticated(KmsError):
     """The caller has shown no identity that this daemon knows how to read."""
 
     reason = "UNAUTHENTICATED"
+    credential: str = ""  # the prefix of the token that was shown; set by who raises, and never sent
 
 
 class Denied(KmsError):

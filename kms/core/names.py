@@ -10,6 +10,7 @@ from uuid import UUID
 
 from .errors import InvalidRequest, Unauthenticated, invalid
 
+INSTALLATION_PARENT = "installation"  # the parent of what belongs to no tenant, in resource names
 _PERMISSION = re.compile(r"[a-zA-Z]{1,64}\.[a-zA-Z]{1,64}")
 TenantUid = NewType("TenantUid", UUID)
 KekUid = NewType("KekUid", UUID)
@@ -319,6 +320,62 @@ class QuorumRuleName:
 
     def __str__(self) -> str:
         return f"tenants/{self.tenant}/quorumRules/{self.permission}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEventsParent:
+    """`tenants/{tenant}`, or (tenant None) `installation`: whose security events are meant."""
+
+    tenant: str | None
+
+    @classmethod
+    def parse(cls, text: str, field: str = "parent") -> Self:
+        """Read a parent of security events.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        if text == INSTALLATION_PARENT:
+            return cls(None)
+        try:
+            return cls(TenantName.parse(text, field).tenant)
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form tenants/{{tenant}}, or be {INSTALLATION_PARENT}") from error
+
+    def __str__(self) -> str:
+        return INSTALLATION_PARENT if self.tenant is None else f"tenants/{self.tenant}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityEventName:
+    """`tenants/{tenant}/securityEvents/{event}`, or `installation/securityEvents/{event}`; {event} is a UUID."""
+
+    tenant: str | None
+    event: UUID
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a security event's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/securityEvents/{event}"
+        head, _, uid = text.rpartition("/securityEvents/")
+        if _UUID.fullmatch(uid) is None:
+            raise invalid(field, f"must have the form {pattern}; {{event}} is a UUID in lower case with hyphens")
+        try:
+            return cls(SecurityEventsParent.parse(head, field).tenant, UUID(uid))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> SecurityEventsParent:
+        """Whose event it is."""
+        return SecurityEventsParent(self.tenant)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/securityEvents/{self.event}"
 
 
 @dataclass(frozen=True, slots=True)

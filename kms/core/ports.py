@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from .census import Uses
 from .errors import CorruptRecord
 from .keyring import Kek, Key, Tenant
 from .names import KekUid, KeyUid, TenantUid
+from .outbox import OutboxItem, Topic
 from .repositories import UnitOfWork
 from .tokens import TokenUid, TokenUse
 from .wrapping import WrapMechanism
@@ -230,6 +231,33 @@ class Nodes(Protocol):
         ...
 
 
+class Outbox(Protocol):
+    """What sinks are told from, each at its own pace; every call is a transaction of its own."""
+
+    async def claim_sink(self, sink: str, node: UUID, now: datetime, until: datetime) -> int | None:
+        """Let *node* alone deliver to a sink until a time; returns the sink's position, None while another node delivers.
+
+        A new sink begins at the end: what was there before it is not told.
+        """
+        ...
+
+    async def outbox_items(self, after: int, topics: Collection[Topic], limit: int) -> list[OutboxItem]:
+        """Return at most *limit* items (1,000) of all tenants and of these topics beyond a position, in order."""
+        ...
+
+    async def advance_sink(self, sink: str, node: UUID, position: int, until: datetime) -> bool:
+        """Note that a sink has got all up to a position; False where another node has taken over."""
+        ...
+
+    async def release_sink(self, sink: str, node: UUID, now: datetime) -> None:
+        """Let any node deliver to a sink."""
+        ...
+
+    async def prune_outbox(self, before: datetime, limit: int) -> int:
+        """Remove at most *limit* items (1,000) of all tenants that are older; returns how many."""
+        ...
+
+
 class ChangeSignal(Protocol):
     """Wakes a node that waits for changes."""
 
@@ -238,7 +266,7 @@ class ChangeSignal(Protocol):
         ...
 
 
-class Storage(Counters, UseRecords, TokenUseRecords, DueWork, Nodes, Protocol):
+class Storage(Counters, UseRecords, TokenUseRecords, DueWork, Nodes, Outbox, Protocol):
     """The database. Every operation has a bound that holds even when the database is frozen.
 
     Raises (all methods):

@@ -37,7 +37,12 @@ class Receipt:
 
 def body_of(fields: Mapping[str, JsonValue]) -> str:
     """Return the one text that stands for *fields*."""
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json_text(fields)
+
+
+def json_text(value: JsonValue) -> str:
+    """Return the one text that stands for a JSON value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def signed_bytes(body: str) -> bytes:

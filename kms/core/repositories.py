@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Protocol
 from uuid import UUID
 
 from .access import Grant, GrantUid, PrincipalRecord
 from .approvals import ApprovalRequest, ApprovalUid, QuorumRule, Vote
 from .census import Place, PlaceCount
+from .events import DaySum, EventType, EventUid, SecurityEvent, Severity
 from .keyring import Kek, Key, KeyVersion, Tenant
 from .lifecycle import KeyState
 from .names import KeyUid, Principal, TenantUid
 from .operations import Operation, OperationState, OperationUid
+from .outbox import OutboxItem
 from .policy import NamedPolicy
 from .receipts import Receipt
 from .tokens import ApiToken, CertificatePin, TokenUid, TokenUse
@@ -515,6 +518,61 @@ class QuorumRuleRepository(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which security events are wanted."""
+
+    since: datetime | None = None  # stored then or later
+    severity: Severity = Severity.INFO  # or worse
+    type: EventType | None = None
+    unresolved: bool = False
+
+
+class SecurityEventRepository(Protocol):
+    """Security events and their investigation."""
+
+    async def get(self, tenant: TenantUid, uid: EventUid) -> SecurityEvent | None:
+        """Return one event."""
+        ...
+
+    async def list_newest(
+        self, tenant: TenantUid, wanted: EventFilter, before: tuple[datetime, EventUid] | None, limit: int
+    ) -> list[SecurityEvent]:
+        """Return at most *limit* events that were stored before *before*, the newest first."""
+        ...
+
+    async def sum_by_day(self, tenant: TenantUid, first: date, last: date) -> list[DaySum]:
+        """Return the sums of the days from *first* to *last*, ordered by day, type and severity."""
+        ...
+
+    async def add_all(self, events: Sequence[SecurityEvent]) -> None:
+        """Store new events with revision 1; at most 1,000 at once.
+
+        Raises:
+            Conflict: one of them is stored already; nothing of the transaction is committed then.
+        """
+        ...
+
+    async def replace(self, event: SecurityEvent) -> SecurityEvent:
+        """Store a changed event over the revision that it came from; returns it with the next revision.
+
+        Raises:
+            Conflict: the stored revision is another.
+        """
+        ...
+
+
+class OutboxRepository(Protocol):
+    """What others are told of; part of the transaction that makes it so."""
+
+    async def add_all(self, items: Sequence[OutboxItem]) -> None:
+        """Store new items, which get the next positions in their order; at most 1,000 at once.
+
+        Late in the transaction, but before the epochs: others wait for it from then on.
+        """
+        ...
+
+
 class EpochRepository(Protocol):
     """Tells nodes what they must no longer believe; part of the transaction that changes it."""
 
@@ -571,6 +629,12 @@ class UnitOfWork(Protocol):
 
     @property
     def quorum_rules(self) -> QuorumRuleRepository: ...  # noqa: D102
+
+    @property
+    def security_events(self) -> SecurityEventRepository: ...  # noqa: D102
+
+    @property
+    def outbox(self) -> OutboxRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102

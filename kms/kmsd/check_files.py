@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kms.kmsd.findings import Finding, Subject, error, warning
-from kms.settings import PostgresqlStorage, Secret
+from kms.settings import PostgresqlStorage, Secret, WebhookSink
 from storage.errors import CannotOpen, DirectoryInUse
 from storage.ownership import Ownership
 
@@ -26,6 +26,9 @@ def secrets(subject: Subject) -> Iterator[Finding]:
     yield from _secret("token.pin", settings.token.pin)
     if isinstance(settings.storage, PostgresqlStorage):
         yield from _secret("storage.url", settings.storage.url)
+    for sink in settings.sinks:
+        if isinstance(sink, WebhookSink):
+            yield from _secret(f"sinks.{sink.name}.secret", sink.secret)
     if settings.listen.tcp is not None:
         yield from _secret_file("listen.tcp.private_key", settings.listen.tcp.private_key)
     tcp, tls = settings.listen.tcp, settings.listen.tls

@@ -23,6 +23,8 @@ from kms.core.names import (
     PolicyName,
     Principal,
     QuorumRuleName,
+    SecurityEventName,
+    SecurityEventsParent,
     TenantName,
     TokenName,
 )
@@ -33,6 +35,7 @@ from kms.v1 import (
     approvals_pb2,
     census_pb2,
     crypto_pb2,
+    events_pb2,
     keys_pb2,
     nodes_pb2,
     operations_pb2,
@@ -117,6 +120,8 @@ _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
 _ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
 _APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
+_EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
+
 SERVICES: Final = (
     _TENANTS,
     _KEYS,
@@ -128,6 +133,7 @@ SERVICES: Final = (
     _ACCESS,
     _TOKENS,
     _APPROVALS,
+    _EVENTS,
 )
 
 _PARENT: Final = Named(TenantName.parse, "parent")
@@ -140,6 +146,8 @@ _APPROVAL: Final = Named(ApprovalName.parse, "name")
 _OPERATION: Final = Named(OperationName.parse, "name")
 _TOKEN: Final = Named(TokenName.parse, "name")
 _HOLDER: Final = Named(Principal.parse, "principal")
+_EVENT: Final = Named(SecurityEventName.parse, "name")
+_EVENTS_PARENT: Final = Named(SecurityEventsParent.parse, "parent")
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
@@ -323,6 +331,24 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(QuorumRuleName.parse, "quorum_rule.name"),),
         Quorum.ALWAYS,
+    ),
+    Method(_EVENTS, "ListSecurityEvents", "securityEvents.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_EVENTS, "GetSecurityEvent", "securityEvents.get", Callers.ANYONE, AuditKind.READ, (_EVENT,)),
+    Method(
+        _EVENTS,
+        "UpdateSecurityEvent",
+        "securityEvents.update",
+        Callers.ANYONE,
+        AuditKind.ADMIN,
+        (Named(SecurityEventName.parse, "security_event.name"),),
+    ),
+    Method(
+        _EVENTS,
+        "SummarizeSecurityEvents",
+        "securityEvents.summarize",
+        Callers.ANYONE,
+        AuditKind.READ,
+        (_EVENTS_PARENT,),
     ),
 )
 

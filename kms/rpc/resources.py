@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol
 
-from kms.core.names import Principal, TenantName, parse_slug
+from kms.core.names import INSTALLATION_PARENT, Principal, TenantName, parse_slug
 
-INSTALLATION: Final = "installation"  # what belongs to no tenant
+INSTALLATION: Final = INSTALLATION_PARENT  # what belongs to no tenant
 
 
 class ResourceName(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from kms.core.access import (
@@ -20,7 +21,7 @@ from kms.core.access import (
     look,
 )
 from kms.core.errors import CorruptRecord
-from kms.core.names import INSTALLATION_UID, Principal, TenantUid
+from kms.core.names import INSTALLATION_UID, ApprovalName, Principal, TenantUid
 from kms.core.ports import Storage
 from kms.crypto.cache import DekCache
 
@@ -50,6 +51,7 @@ class Accesses:
         open_tenants: bool,
         lifetime: float,
         clock: Callable[[], float],
+        now: Callable[[], datetime],
         most: int = MOST_PRINCIPALS,
     ) -> None:
         """Prepare.
@@ -59,10 +61,12 @@ class Accesses:
             open_tenants: whether principals of tenants hold all roles without a grant.
             lifetime: seconds for which an access is remembered.
             clock: seconds that never jump.
+            now: the time of the day, by which grants expire.
             most: how many are remembered.
         """
         self._storage = storage
         self._open = open_tenants
+        self._now = now
         self.cache: DekCache[Principal, Access] = DekCache(most, lifetime, clock)
         # A tenant keeps its uid, and its slug is nobody else's.
         self._uids: dict[str, TenantUid] = {}
@@ -96,6 +100,11 @@ class Accesses:
         if len(grants) > MOST_GRANTS:
             raise CorruptRecord(f"{principal} has more than {MOST_GRANTS} grants")
         return compile_access(tenant, record, grants, implied)
+
+    async def may_approve(self, principal: Principal, name: ApprovalName) -> bool:
+        """Whether a principal may approve a request, by what is stored now; where it calls from is not known."""
+        access = await self.read(principal)
+        return decide(access, "approvals.approve", str(name), Facts(self._now())).allowed
 
     def changed(self, tenants: AbstractSet[TenantUid]) -> None:
         """Forget what is remembered of principals of these tenants; a read that is under way is not remembered."""

@@ -54,12 +54,19 @@ class Notifier(Protocol):
         """A request has been stored; part of the transaction that stores it, so what is told is durable with it."""
         ...
 
+    def committed(self) -> None:
+        """That transaction has been committed."""
+        ...
+
 
 class NoNotifier:
     """Tells nobody: approvers look for themselves."""
 
     async def approval_requested(self, work: UnitOfWork, tenant: Tenant, request: ApprovalRequest) -> None:
         """A request has been stored."""
+
+    def committed(self) -> None:
+        """That transaction has been committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +108,9 @@ class Standing:
         return self.request.name(self.tenant.slug)
 
 
-async def anybody_may(principal: Principal) -> bool:
+async def anybody_may(principal: Principal, name: ApprovalName) -> bool:
     """Count every vote, whoever gave it."""
-    del principal
+    del principal, name
     return True
 
 
@@ -116,7 +123,7 @@ class Approvals:
         rules: QuorumRules,
         now: Callable[[], datetime],
         *,
-        may_approve: Callable[[Principal], Awaitable[bool]] = anybody_may,
+        may_approve: Callable[[Principal, ApprovalName], Awaitable[bool]] = anybody_may,
         notifier: Notifier | None = None,
     ) -> None:
         """*may_approve* says whether a vote still counts when the request is executed."""
@@ -291,6 +298,7 @@ class Approvals:
                 )
             )
             await self._notifier.approval_requested(work, tenant, request)
+        self._notifier.committed()
         reach("approval.stored")
         _log.info(
             "approval.requested",
@@ -306,7 +314,9 @@ class Approvals:
         async with self._storage.transaction(tenant.uid) as work:
             before = await work.approvals.votes(tenant.uid, [ApprovalUid(name.approval)])
         # Asked outside the transaction that writes; a vote that comes meanwhile does not count this time.
-        counting = {given.principal for given in before if await self._may_approve(Principal.parse(given.principal))}
+        counting = {
+            given.principal for given in before if await self._may_approve(Principal.parse(given.principal), name)
+        }
         now, use = self._now(), Use(asked.method, asked.requester, asked.digest)
         async with self._storage.transaction(tenant.uid, write=True) as work:
             request = await _found(work, tenant, name)

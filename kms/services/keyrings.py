@@ -43,6 +43,7 @@ from kms.crypto.cache import DekCache
 from kms.services.counting import UsageCounter, UsageCounters
 from kms.services.lineages import policy_of
 from kms.services.rings import Generation, Ring
+from kms.services.sightings import KeySightings
 from kms.services.uses import Marks, UseRecorder
 from kms.services.wrapping import DekWrapping
 
@@ -104,7 +105,9 @@ class Keyrings:
         versions: DekCache[DekPlace, ReadyVersion],
         recorder: UseRecorder,
         boottime: Callable[[], float],
+        sightings: KeySightings | None = None,
     ) -> None:
+        self._sightings = sightings or KeySightings()
         self._storage = storage
         self._wrapping = wrapping
         self._usage = usage
@@ -290,6 +293,7 @@ class Keyrings:
             if key is None:
                 raise NotFound(str(name))
             policy, _ = await policy_of(work, key)
+        self._sightings.read(name, key)
         uses = frozenset(use for use in Use if key_allows(key.state, use))
         ring = Ring(tenant, key, policy, uses, generation, changes, stops)
         self._usage_of(ring, key.primary_version)  # a limit that has changed holds from here on
@@ -359,12 +363,14 @@ class Keyrings:
             named = Tally(number for c in ciphertexts if 0 < (number := version_in(c)) <= key.primary_version)
             for number, count in (named or {key.primary_version: 1}).items():
                 self._report(ring, number, use, count)
+        self._sightings.refused(str(key.name(ring.tenant)), key.state, max(len(ciphertexts), 1))
         raise WrongKeyState(f"{key.name(ring.tenant)} is {spoken(key.state)}: it cannot be used to {use}")
 
     def _refuse_version(self, ring: Ring, number: int, state: KeyState, use: Use, count: int) -> NoReturn:
         if state is KeyState.DESTRUCTION_SCHEDULED:
             self._report(ring, number, use, count)
         name = ring.key.name(ring.tenant).version(number)
+        self._sightings.refused(name, state, count)
         raise WrongKeyState(f"{name} is {spoken(state)}: it cannot be used to {use}")
 
     def _report(self, ring: Ring, number: int, use: Use, count: int) -> None:

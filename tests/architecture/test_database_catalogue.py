@@ -23,9 +23,9 @@ from storage.migrate import upgrade
 
 SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY type, name"
 
-REFERENCES = 21
+REFERENCES = 23
 TRIGGER = ("adopt_key_version", "key_versions")  # for nodes of the release before; not part of the declaration
-OF_THE_INSTALLATION = {"nodes", "installation"}  # no tenant's
+OF_THE_INSTALLATION = {"nodes", "installation", "outbox_head", "sink_positions"}  # no tenant's
 
 # ruff: noqa: S608  no input
 OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND c.relname NOT LIKE 'alembic_version%'"
@@ -219,6 +219,9 @@ def test_records_are_written_in_one_place():
         ("epochs.py", "delete"),
         ("grants.py", "delete"),
         ("operations.py", "delete"),
+        ("outbox.py", "insertion"),
+        ("outbox.py", "update"),
+        ("outbox.py", "delete"),
         ("places.py", "delete"),
         ("tokens.py", "insertion"),
         ("tokens.py", "delete"),

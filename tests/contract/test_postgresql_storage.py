@@ -12,6 +12,7 @@ from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
+from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import HELD, NODE, OTHER, SECOND, SharingContract, uids, with_due_keys
 from tests.keyrings import NOW
@@ -83,7 +84,9 @@ async def process(script, *arguments):
 
 
 @pytest.mark.postgresql
-class TestPostgresqlStorage(StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract):
+class TestPostgresqlStorage(
+    StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract, EventsContract
+):
     @pytest.fixture
     async def opener(self, postgresql_url):
         opened = []

@@ -8,6 +8,7 @@ from storage.sqlite import open_sqlite
 from tests.contract.storage import StorageContract
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
+from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
 
@@ -19,7 +20,9 @@ def migrated(tmp_path_factory):
     return path
 
 
-class TestSqliteStorage(StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract):
+class TestSqliteStorage(
+    StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract, EventsContract
+):
     @pytest.fixture
     async def opener(self, tmp_path, migrated):
         path = Path(shutil.copy2(migrated, tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .access import AccessCalls
 from .approvals import ApprovalCalls
 from .crypto import CryptoCalls
+from .events import EventCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
 from .nodes import NodeCalls
@@ -26,6 +27,7 @@ class AsyncClient(
     AccessCalls,
     TokenCalls,
     ApprovalCalls,
+    EventCalls,
     CryptoCalls,
 ):
     """A connection to the daemon, for use on one event loop; keep one for the life of the process.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .access import AccessCalls
 from .approvals import ApprovalCalls
 from .crypto import CryptoCalls
+from .events import EventCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
 from .nodes import NodeCalls
@@ -26,6 +27,7 @@ class Client(
     AccessCalls,
     TokenCalls,
     ApprovalCalls,
+    EventCalls,
     CryptoCalls,
 ):
     """A connection to the daemon, for use by any number of threads; keep one for the life of the process.

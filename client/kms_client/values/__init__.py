@@ -23,6 +23,7 @@ from .crypto import (
     ReEncrypted,
     ReEncryptedBatch,
 )
+from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes
 from .operations import Operation, OperationState
@@ -79,6 +80,9 @@ __all__ = [
     "ReEncrypted",
     "ReEncryptedBatch",
     "Role",
+    "SecurityEvent",
+    "SecurityEventSum",
+    "Severity",
     "SigningKey",
     "StopState",
     "StoppedKey",

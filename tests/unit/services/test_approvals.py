@@ -54,6 +54,9 @@ class Told:
         assert await work.approvals.get(tenant.uid, request.uid) == request
         self.names.append(str(request.name(tenant.slug)))
 
+    def committed(self) -> None:
+        assert self.names
+
 
 class World:
     """One tenant, and services as of one node."""
@@ -65,7 +68,7 @@ class World:
         self.denied: set[str] = set()
         self.approvals = Approvals(storage, self.rules, wall, may_approve=self.may_approve, notifier=self.told)
 
-    async def may_approve(self, principal: Principal) -> bool:
+    async def may_approve(self, principal: Principal, name: ApprovalName) -> bool:
         return principal.name not in self.denied
 
     def caller(self, name: str, kind: CredentialKind = CredentialKind.CERTIFICATE) -> Caller:

@@ -1,0 +1,141 @@
+"""The parts that notice, answer, keep and tell security events, put together for kms/daemon.py."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from kms.clock import now
+from kms.core.detection import Detections, Thresholds
+from kms.core.events import EventType
+from kms.core.names import KeyName, Principal
+from kms.core.outbox import Topic
+from kms.core.ports import Storage
+from kms.metrics import Metrics
+from kms.rpc.gates import Watch
+from kms.rpc.open_gates import NoWatch
+from kms.rpc.watch import SecurityWatch
+from kms.services.event_recorder import Answers, BlockPrincipal, EventRecorder, SuspendKey
+from kms.services.events import SecurityEvents
+from kms.services.lifecycle import Lifecycle
+from kms.services.outbox import OutboxNotifier, OutboxPruner
+from kms.services.principals import Principals
+from kms.services.sightings import KeySightings
+from kms.settings import Events, FileSink, Settings, SettingsError, WebhookSink
+from kms.sinks import file, webhook
+from kms.sinks.delivery import Delivery
+from kms.sinks.sink import Sink
+
+WATCHMAN = "security-watch"  # who answers events, in each tenant and for the installation
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """What runs for security events."""
+
+    watch: Watch
+    recorder: EventRecorder
+    events: SecurityEvents
+    notifier: OutboxNotifier
+    deliveries: tuple[Delivery, ...]
+    pruner: OutboxPruner
+
+    def running(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what has to run."""
+        return [self.recorder.run(), self.pruner.run(), *(delivery.run() for delivery in self.deliveries)]
+
+    def show(self, metrics: Metrics) -> None:
+        """Let metrics read the counts."""
+        metrics.watch_events(self.recorder)
+        for delivery in self.deliveries:
+            metrics.watch_sink(delivery)
+
+
+def make_security(
+    settings: Settings,
+    storage: Storage,
+    sightings: KeySightings,
+    node: UUID,
+    suspend_key: SuspendKey,
+    block_principal: BlockPrincipal | None = None,
+) -> Security:
+    """Put it together; without *block_principal* a principal that is to be blocked is not, and the event says so.
+
+    Raises:
+        SettingsError: a sink's secret, URL or authority cannot be used.
+    """
+    deliveries = tuple(
+        Delivery(sink.name, storage, _sink(sink), sink.topics or tuple(Topic), node, now, random.random)
+        for sink in settings.sinks
+    )
+
+    def stored() -> None:
+        for delivery in deliveries:
+            delivery.wake()
+
+    events = settings.events
+    detections = Detections(_thresholds(events), uuid4)
+    answers = Answers(events.answers, events.block_period, block_principal, suspend_key)
+    recorder = EventRecorder(storage, answers, detections.grown, now, time.monotonic, stored=stored)
+    watch = SecurityWatch(detections, sightings, recorder.offer, now, time.monotonic) if events.enabled else NoWatch()
+    return Security(
+        watch,
+        recorder,
+        SecurityEvents(storage, now),
+        OutboxNotifier(now, stored),
+        deliveries,
+        OutboxPruner(storage, now),
+    )
+
+
+def suspending(lifecycle: Lifecycle) -> SuspendKey:
+    """Return what suspends a key for an event."""
+
+    async def suspend(name: KeyName, reason: str) -> None:
+        await lifecycle.suspend(Principal(name.tenant, WATCHMAN), name, "", reason, wait=False)
+
+    return suspend
+
+
+def blocking(principals: Principals) -> BlockPrincipal:
+    """Return what blocks a principal for an event."""
+
+    async def block(principal: Principal, reason: str, until: datetime) -> None:
+        await principals.block(Principal(principal.tenant, WATCHMAN), principal, until, reason)
+
+    return block
+
+
+def _thresholds(events: Events) -> Thresholds:
+    return Thresholds(
+        window=events.window.total_seconds(),
+        counts={
+            EventType.REPEATED_DENIALS: events.denials,
+            EventType.TOKEN_BRUTE_FORCE: events.unauthenticated,
+            EventType.UNAUTHORIZED_ACCESS: events.unauthorized,
+            EventType.RATE_EXCEEDED: events.rate_exceeded,
+            EventType.DECRYPT_FAILURES: events.decrypt_failures,
+        },
+        volume_factor=events.volume_factor,
+        volume_minimum=events.volume_minimum,
+    )
+
+
+def _sink(settings: FileSink | WebhookSink) -> Sink:
+    if isinstance(settings, FileSink):
+        return file.FileSink(settings.path, settings.max_bytes, settings.keep)
+    try:
+        return webhook.WebhookSink(
+            settings.url,
+            settings.secret.read().get_secret_value().encode(),
+            now,
+            deadline=settings.deadline.total_seconds(),
+            ca=settings.ca,
+        )
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"sinks.{settings.name}: {error}") from error
