@@ -55,7 +55,7 @@ async def test_a_retry_finishes_the_tenant_with_the_same_founders_and_makes_none
 
 async def test_a_tenant_that_exists_gets_no_founders(node):
     await node.tenants.create(OPERATOR, "acme", "", [ALICE])
-    with pytest.raises(AlreadyExists, match="^tenants/acme exists$"):
+    with pytest.raises(AlreadyExists, match=r"^tenants/acme exists$"):
         await node.tenants.create(OPERATOR, "acme", "", [APP])
     found = await node.principals.list_by_slug(Principal("acme", "x1"), TenantName("acme"), "", 9)
     assert [principal.slug for principal in found] == ["alice"]
