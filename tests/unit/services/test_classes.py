@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -17,9 +18,11 @@ from kms.core.errors import (
     NotFound,
     NotSupported,
 )
+from kms.core.keyring import Kek
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName, PolicyName, Principal, TenantName
 from kms.core.policy import BUILT_IN, DEFAULT, NEVER, NamedPolicy, Overrides, Policy
+from kms.core.ports import KekVault
 from kms.core.suites import Purpose
 from kms.services import policies
 from kms.services.statuses import KeyStatus
@@ -180,6 +183,35 @@ async def test_a_key_goes_to_a_higher_class_that_it_keeps_to(node, acme):
     assert raised.policy == CONFIDENTIAL
     with pytest.raises(InvalidRequest, match=r"^context"):
         await node.fields.encrypt(acme, K1, b"x", ())
+
+
+class Meanwhile:
+    """A vault before whose first wrap something else happens."""
+
+    def __init__(self, vault: KekVault, happens: Callable[[], Awaitable[object]]) -> None:
+        self._vault = vault
+        self._happens: Callable[[], Awaitable[object]] | None = happens
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vault, name)
+
+    async def wrap(self, kek: Kek, dek: bytes, bound: bytes) -> bytes:
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            await happens()
+        return await self._vault.wrap(kek, dek, bound)
+
+
+async def test_a_policy_that_changes_while_the_token_works_is_looked_at_again(node, acme):
+    await node.policies.create(acme, ACME, "people", DEFAULT)
+    raised = {"classification": Classification.CONFIDENTIAL}
+    slow = Node(node.storage, Meanwhile(node.vault, lambda: node.policies.update(acme, PEOPLE, 0, raised)))
+    with pytest.raises(InvalidRequest, match=r"^key\.rotation_period"):
+        await key(slow, acme, "people", rotation=timedelta(days=91))
+    assert (await node.policies.get(acme, PEOPLE))[1].version == 2
+    with pytest.raises(NotFound):
+        await node.keys.get(acme, K1)
+    await key(slow, acme, "people")
 
 
 # A policy whose class is raised above its keys.
