@@ -5,7 +5,17 @@ from hypothesis import strategies as st
 
 from kms.core.ciphertext import TEXT_PREFIX, Header, from_text, to_text
 from kms.core.errors import CorruptRecord, InvalidRequest
-from kms.core.names import KeyName, KeyVersionName, OperationName, PlaceName, PolicyName, Principal, TenantName
+from kms.core.names import (
+    ApprovalName,
+    KeyName,
+    KeyVersionName,
+    OperationName,
+    PlaceName,
+    PolicyName,
+    Principal,
+    QuorumRuleName,
+    TenantName,
+)
 from kms.core.suites import MAX_PLAINTEXT, RULES
 from kms.core.wrapping import WrappedDek
 from tests.property.attempt import attempt
@@ -23,7 +33,17 @@ nearly_blobs = st.builds(
     st.binary(max_size=300),
 )
 nearly_base64 = st.text("ABCxyz019-_+/= \n", max_size=12).map(TEXT_PREFIX.__add__)
-NAMES = (TenantName, KeyName, KeyVersionName, PlaceName, PolicyName, OperationName, Principal)
+NAMES = (
+    TenantName,
+    KeyName,
+    KeyVersionName,
+    PlaceName,
+    PolicyName,
+    OperationName,
+    ApprovalName,
+    QuorumRuleName,
+    Principal,
+)
 WORDS = ["tenants", "keys", "versions", "places", "policies", "operations", "principals", "operators"]
 UUIDS = ["44444444-4444-4444-8444-444444444444", "4" * 32, "4" * 36, "F4444444-4444-4444-8444-444444444444"]
 NUMBERS = ["1", "0", "01", "4294967295", "4294967296", "-1", "1 "]
@@ -39,6 +59,8 @@ names = st.one_of(
     st.builds(PlaceName, slugs, slugs, slugs),
     st.builds(PolicyName, slugs, slugs),
     st.builds(OperationName, slugs, st.uuids()),
+    st.builds(ApprovalName, slugs, st.uuids()),
+    st.builds(QuorumRuleName, slugs, st.from_regex(r"[a-zA-Z]{1,64}\.[a-zA-Z]{1,64}", fullmatch=True)),
     st.builds(Principal, st.none() | slugs, slugs),
 )
 
