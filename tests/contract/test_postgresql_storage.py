@@ -12,6 +12,7 @@ from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import HELD, NODE, OTHER, SECOND, SharingContract, uids, with_due_keys
+from tests.contract.storage_tokens import TokensContract
 from tests.keyrings import NOW
 
 HOLD = """
@@ -81,7 +82,7 @@ async def process(script, *arguments):
 
 
 @pytest.mark.postgresql
-class TestPostgresqlStorage(StorageContract, RecordsContract, SharingContract):
+class TestPostgresqlStorage(StorageContract, RecordsContract, SharingContract, TokensContract):
     @pytest.fixture
     async def opener(self, postgresql_url):
         opened = []

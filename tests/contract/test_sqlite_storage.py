@@ -8,6 +8,7 @@ from storage.sqlite import open_sqlite
 from tests.contract.storage import StorageContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
+from tests.contract.storage_tokens import TokensContract
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def migrated(tmp_path_factory):
     return path
 
 
-class TestSqliteStorage(StorageContract, RecordsContract, SharingContract):
+class TestSqliteStorage(StorageContract, RecordsContract, SharingContract, TokensContract):
     @pytest.fixture
     async def opener(self, tmp_path, migrated):
         path = Path(shutil.copy2(migrated, tmp_path))
