@@ -27,11 +27,12 @@ from kms_client.v1 import (
     operations_pb2,
     policies_pb2,
     tenants_pb2,
+    tokens_pb2,
 )
 
 SERVICES = {
     service.full_name: service
-    for module in (tenants_pb2, keys_pb2, crypto_pb2, policies_pb2, census_pb2, operations_pb2, nodes_pb2)
+    for module in (tenants_pb2, keys_pb2, crypto_pb2, policies_pb2, census_pb2, operations_pb2, nodes_pb2, tokens_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 }
 
