@@ -53,12 +53,13 @@ _ABOUT: Final = frozenset(
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 # Text without any of these cannot match the patterns below: names and numbers, which most values are, pass quickly.
-_SUSPECT: Final = re.compile(r"""[=:'"@]|-----|(?i:bearer|basic)\s""")
+_SUSPECT: Final = re.compile(r"""[=:'"@]|-----|kms_|(?i:bearer|basic)\s""")
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
 _BYTES: Final = re.compile(r"\b[bB](?:'(?:[^'\\]|\\.)*(?:'|\\?\Z)|\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z))", re.DOTALL)
 _URL_USER: Final = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_API_TOKEN: Final = re.compile(r"(kms_[a-z0-9]{12})_[A-Za-z0-9_-]+")  # ours: its prefix tells which
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}")
 _ASSIGNMENT: Final = re.compile(
     r"""(?isx)
@@ -100,7 +101,7 @@ def clean_text(text: str, limit: int = MAX_TEXT) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    text = _BYTES.sub("<bytes>", _PEM.sub(REDACTED, text))
+    text = _API_TOKEN.sub(rf"\1_{REDACTED}", _BYTES.sub("<bytes>", _PEM.sub(REDACTED, text)))
     text = _BEARER.sub(rf"\1 {REDACTED}", _URL_USER.sub(REDACTED, text))
     return _ASSIGNMENT.sub(rf"\1\2{REDACTED}", text)
 

@@ -23,6 +23,9 @@ from kms_client import (
     Severity,
     StopState,
     Suite,
+    TokenLimits,
+    TokenScope,
+    TokenState,
 )
 from kms_client.v1 import (
     approvals_pb2,
@@ -34,6 +37,7 @@ from kms_client.v1 import (
     operations_pb2,
     policies_pb2,
     tenants_pb2,
+    tokens_pb2,
 )
 
 from tests.client_peer import Answer
@@ -48,6 +52,10 @@ APPROVAL = "tenants/acme/approvals/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 RULE = "tenants/acme/quorumRules/keys.destroy"
 DIGEST = "ab" * 32
 EVENT = "tenants/acme/securityEvents/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+TOKEN = "tenants/acme/tokens/0a1b2c3d4e5f"
+APP = "tenants/acme/principals/app"
+TEXT = f"kms_0a1b2c3d4e5f_{'A' * 43}"
+FINGERPRINT = "0f" * 32
 MOMENT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
 
 
@@ -155,6 +163,34 @@ RULES_SENT = {
     "grace_period": period(hours=1),
     "automatic_retirement": True,
 }
+
+
+def token_of(request, context):
+    return tokens_pb2.Token(
+        name=TOKEN,
+        principal=APP,
+        scopes=[2],
+        allowed_networks=["192.0.2.0/24"],
+        limits=tokens_pb2.TokenLimits(requests_per_minute=100),
+        expire_time=stamp(),
+        state=1,
+        use_count=7,
+    )
+
+
+def is_token(token):
+    return (token.name, token.scopes, token.allowed_networks, token.limits, token.state, token.last_use_time) == (
+        TOKEN,
+        (TokenScope.USE,),
+        ("192.0.2.0/24",),
+        TokenLimits(100),
+        TokenState.ACTIVE,
+        None,
+    )
+
+
+def pin_of(request, context):
+    return tokens_pb2.PinnedCertificate(principal=request.principal, fingerprint=FINGERPRINT, create_time=stamp())
 
 
 class Row(NamedTuple):
@@ -714,6 +750,96 @@ METHODS = {
                 == [(1, "rate_exceeded", Severity.LOW, 3, 40, 1)]
             ),
             events_pb2.SummarizeSecurityEventsRequest(parent="installation", days=7),
+        ),
+        "create_token": (
+            "CreateToken",
+            lambda r, c: tokens_pb2.CreateTokenResponse(token=token_of(r, c), text=TEXT),
+            lambda c: c.create_token(
+                TENANT,
+                APP,
+                display_name="CI",
+                scopes=[TokenScope.READ, TokenScope.USE],
+                lifetime=timedelta(days=1),
+                allowed_networks=["192.0.2.0/24"],
+                allowed_origins=["https://a.example"],
+                limits=TokenLimits(requests_per_minute=5, requests_per_second=2, burst=4),
+            ),
+            lambda v: is_token(v.token) and v.text == TEXT and TEXT not in repr(v) and v.replaced is None,
+            tokens_pb2.CreateTokenRequest(
+                parent=TENANT,
+                token=tokens_pb2.Token(
+                    principal=APP,
+                    display_name="CI",
+                    scopes=[1, 2],
+                    allowed_networks=["192.0.2.0/24"],
+                    allowed_origins=["https://a.example"],
+                    limits=tokens_pb2.TokenLimits(requests_per_minute=5, requests_per_second=2, burst=4),
+                ),
+                lifetime=period(days=1),
+            ),
+        ),
+        "create_token_with_defaults": (
+            "CreateToken",
+            lambda r, c: tokens_pb2.CreateTokenResponse(token=token_of(r, c), text=TEXT),
+            lambda c: c.create_token(TENANT, APP),
+            lambda v: is_token(v.token),
+            tokens_pb2.CreateTokenRequest(parent=TENANT, token=tokens_pb2.Token(principal=APP, scopes=[1])),
+        ),
+        "get_token": (
+            "GetToken",
+            token_of,
+            lambda c: c.get_token(TOKEN),
+            is_token,
+            tokens_pb2.GetTokenRequest(name=TOKEN),
+        ),
+        "list_tokens": (
+            "ListTokens",
+            lambda r, c: tokens_pb2.ListTokensResponse(tokens=[token_of(r, c)]),
+            lambda c: c.list_tokens(TENANT, page_size=5),
+            lambda v: all(map(is_token, v)) and len(v) == 1,
+            tokens_pb2.ListTokensRequest(parent=TENANT, page_size=5),
+        ),
+        "rotate_token": (
+            "RotateToken",
+            lambda r, c: tokens_pb2.RotateTokenResponse(token=token_of(r, c), text=TEXT, replaced=token_of(r, c)),
+            lambda c: c.rotate_token(TOKEN, overlap=timedelta(0)),
+            lambda v: is_token(v.token) and is_token(v.replaced) and v.text == TEXT,
+            tokens_pb2.RotateTokenRequest(name=TOKEN, overlap=period()),
+        ),
+        "revoke_token": (
+            "RevokeToken",
+            token_of,
+            lambda c: c.revoke_token(TOKEN, "lost"),
+            is_token,
+            tokens_pb2.RevokeTokenRequest(name=TOKEN, reason="lost"),
+        ),
+        "pin_certificate": (
+            "PinCertificate",
+            pin_of,
+            lambda c: c.pin_certificate(APP, FINGERPRINT),
+            lambda v: (v.principal, v.fingerprint, v.create_time) == (APP, FINGERPRINT, MOMENT),
+            tokens_pb2.PinCertificateRequest(principal=APP, fingerprint=FINGERPRINT),
+        ),
+        "unpin_certificate": (
+            "UnpinCertificate",
+            lambda *_: Empty(),
+            lambda c: c.unpin_certificate(APP, FINGERPRINT),
+            lambda v: v is None,
+            tokens_pb2.UnpinCertificateRequest(principal=APP, fingerprint=FINGERPRINT),
+        ),
+        "list_pinned_certificates": (
+            "ListPinnedCertificates",
+            lambda r, c: tokens_pb2.ListPinnedCertificatesResponse(certificates=[pin_of(r, c)]),
+            lambda c: c.list_pinned_certificates(APP),
+            lambda v: [pin.fingerprint for pin in v] == [FINGERPRINT],
+            tokens_pb2.ListPinnedCertificatesRequest(principal=APP),
+        ),
+        "who_am_i": (
+            "WhoAmI",
+            lambda *_: tokens_pb2.WhoAmIResponse(principal=APP, credential_kind="token", scopes=[1, 9]),
+            lambda c: c.who_am_i(),
+            lambda v: (v.principal, v.credential_kind, v.scopes) == (APP, "token", (TokenScope.READ, 9)),
+            tokens_pb2.WhoAmIRequest(),
         ),
         "reencrypt_to_another_key": (
             "ReEncrypt",

@@ -29,6 +29,7 @@ from kms_client.v1 import (
     operations_pb2,
     policies_pb2,
     tenants_pb2,
+    tokens_pb2,
 )
 
 SERVICES = {
@@ -43,6 +44,7 @@ SERVICES = {
         nodes_pb2,
         approvals_pb2,
         events_pb2,
+        tokens_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()
 }

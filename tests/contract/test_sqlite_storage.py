@@ -11,6 +11,7 @@ from tests.contract.storage_approvals import ApprovalsContract
 from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
+from tests.contract.storage_tokens import TokensContract
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def migrated(tmp_path_factory):
 
 
 class TestSqliteStorage(
-    StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract, EventsContract
+    StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract, EventsContract, TokensContract
 ):
     @pytest.fixture
     async def opener(self, tmp_path, migrated):

@@ -123,6 +123,8 @@ def test_objects_of_unknown_types_never_show_their_repr(secret, data):
             "https://{}@host/path",
             "Authorization: Bearer {}",
             "header Bearer {} refused",
+            "kms_0a1b2c3d4e5f_{} refused",
+            "https://kms.example/?t=kms_0a1b2c3d4e5f_{}",
             "-----BEGIN PRIVATE KEY-----\nMIG{}\n-----END PRIVATE KEY-----",
             "-----BEGIN EC PRIVATE KEY-----\nMIG{}",
             "PIN = {}, slot 0",
