@@ -275,7 +275,7 @@ class Limits(_Part):
     bytes_in_flight: Annotated[int, Field(ge=1 << 20)] = 256 << 20  # of all tenants; the operators' are bounded apart
 
     # A fair turn at the work.
-    room_bytes: Annotated[int, Field(ge=1 << 14)] = 1 << 20  # what works at once
+    room_bytes: Annotated[int, Field(ge=1 << 14)] = 64 << 10  # of requests that use keys, at work at once
     queue: Annotated[int, Field(ge=1)] = 1024  # calls of one tenant that wait for their turn
 
     # In a time, for each node; None: as many as there are.

@@ -14,15 +14,16 @@ from typing import Any, Final
 from kms.core.callers import Address, Caller
 from kms.core.errors import LimitExceeded, invalid
 from kms.core.limits import MINUTE, SECOND, Limiter, Rate, rates_of, window
-from kms.rpc.fairness import QueueFull, Turn, Turns
+from kms.rpc.fairness import QUANTUM, QueueFull, Turn, Turns
 from kms.rpc.methods import AuditKind, Method
 from kms.settings import Limits
 
 # What a call costs beside the bytes of its request: a unary call takes some 250 us of CPU time, a batch some 1.6 us for
 # each value, which is 100 to 150 bytes; and a call whose answer nobody reads keeps about 100 KB of memory.
 CALL_COST: Final = 16 << 10  # bytes
-# A call that uses no key works with the database, which has eight connections: so many work at once in the usual room.
-RECORD_COST: Final = 128 << 10  # bytes
+# Calls that use no key work with the database, which has eight connections unless it is told otherwise; one after
+# another for each tenant where they must wait.
+RECORDS_AT_WORK: Final = 8
 # For what is in flight it is not known when it will be less.
 BUSY: Final = 100_000_000  # nanoseconds
 
@@ -87,12 +88,13 @@ class FairAdmission:
         self._tenants_bytes = 0  # in flight, of all tenants
         self.refusals = {limit.value: 0 for limit in Limit}
 
-        def turns() -> Turns:
-            return Turns(limits.room_bytes, limits.queue, clock)
+        def turns(room: int) -> Turns:
+            return Turns(room, limits.queue, clock)
 
         # Calls that use keys hold the loop, others wait for the database: neither takes the other's room. Operators
         # have room of their own, so that no tenant can lock them out.
-        self._keys, self._records, self._operators = turns(), turns(), turns()
+        records = RECORDS_AT_WORK * QUANTUM
+        self._keys, self._records, self._operators = turns(limits.room_bytes), turns(records), turns(records)
 
     @property
     def waiting(self) -> int:
@@ -142,11 +144,11 @@ class FairAdmission:
         if method.waits:
             return None
         tenant = caller.principal.tenant
-        data = method.audit is AuditKind.DATA
-        cost = size + (CALL_COST if data else RECORD_COST)
         if tenant is None:
-            return self._operators.turn(caller.principal.name, cost)
-        return (self._keys if data else self._records).turn(tenant, cost)
+            return self._operators.turn(caller.principal.name, QUANTUM)
+        if method.audit is AuditKind.DATA:
+            return self._keys.turn(tenant, size + CALL_COST)
+        return self._records.turn(tenant, QUANTUM)
 
     def refuse_queued(self, caller: Caller, full: QueueFull) -> None:
         """Refuse a call for which there is no room to wait."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms.rpc.fairness import QUANTUM, SHARE, SHORTEST_RETRY, QueueFull, Turns
+from kms.rpc.fairness import LONGEST_WORK, QUANTUM, QUIET, SHARE, SHORTEST_RETRY, QueueFull, Turns
 
 ROOM = 4 * QUANTUM
 LARGE = ROOM  # fills the room alone
@@ -61,7 +61,7 @@ class Calls:
 
 
 async def settle() -> None:
-    for _ in range(4):
+    for _ in range(2 * QUIET):
         await asyncio.sleep(0)
 
 
