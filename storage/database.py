@@ -201,6 +201,7 @@ class Database(Storage):
         """Strike out all nodes and end their claims: where the database is not shared, whoever starts is alone."""
         async with self._session(None, write=True) as session:
             await epochs.leave_all(session)
+            await outboxes.release_all(session)
 
     async def last_seen(self) -> datetime | None:
         """Return when any node was last seen, struck out or not; None for a new installation."""

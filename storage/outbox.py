@@ -21,6 +21,7 @@ from .event_tables import outbox_items as o
 from .event_tables import sink_positions as s
 from .records import Value, insertion, read, store_all
 from .session import Session
+from .types import EPOCH
 
 
 class Outbox:
@@ -89,6 +90,11 @@ async def advance(session: Session, sink: str, node: UUID, position: int, until:
 async def release(session: Session, sink: str, node: UUID, now: datetime) -> None:
     """Let any node deliver to a sink."""
     await session.change(update(s).where(s.c.sink == sink, s.c.node_id == node).values(leased_until=now))
+
+
+async def release_all(session: Session) -> None:
+    """Let any node deliver to every sink."""
+    await session.change(update(s).values(leased_until=EPOCH))
 
 
 async def prune(session: Session, before: datetime, limit: int) -> int:

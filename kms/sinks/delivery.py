@@ -87,9 +87,7 @@ class Delivery:
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
         finally:
-            if self._leased_until is not None:
-                with suppress(KmsError):
-                    await self._outbox.release_sink(self.name, self._node, self._now())
+            await self._release()
 
     async def step(self) -> int:
         """Deliver what comes next; returns how many items that were, 0 where there is nothing or another node delivers.
@@ -110,13 +108,18 @@ class Delivery:
         if not items:
             return 0
         sent = await self._sink.deliver(items)
-        self.delivered += sent
         until, position = self._now() + LEASE, items[sent - 1].position
         if await self._outbox.advance_sink(self.name, self._node, position, until):
             self.position, self._leased_until = position, until
         else:
             self._leased_until = None
+        self.delivered += sent
         return sent
+
+    async def _release(self) -> None:
+        self._leased_until = None
+        with suppress(KmsError):
+            await self._outbox.release_sink(self.name, self._node, self._now())
 
     async def _turn(self) -> float | None:
         """Deliver once; returns how long to pause then, None for not at all."""
@@ -127,7 +130,7 @@ class Delivery:
             self.failures += 1
             if self._failed == 1:
                 _log.warning("sink.unavailable", sink=self.name, reason=str(error))
-            self._leased_until = None  # read the position again: it is not known what has been stored
+            await self._release()  # another node may reach it; and it is not known what position has been stored
             doublings = min(self._failed - 1, 16)
             return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE) * (0.5 + self._random() / 2)
         if self._failed:

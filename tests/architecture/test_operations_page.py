@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -68,12 +68,23 @@ class Cache:
         return 0
 
 
+class Noticed:
+    dropped = 0
+    counts: ClassVar = {("rate_exceeded", "low"): 1}
+
+
+class Told:
+    name, delivered, failures = "soc", 1, 0
+
+
 def test_every_metric_is_listed_with_its_type_and_labels():
     metrics = Metrics(["/kms.v1.CryptoService/Encrypt"], "1")
     metrics.watch_cache("dek", Cache())
     metrics.watch_health(lambda: {"token": PartHealth(HealthStatus.HEALTHY)})
     metrics.watch_token(lambda: {"unwrap": 1}, lambda: 0)
     metrics.watch_schedule(ScheduleCounts())
+    metrics.watch_events(Noticed())
+    metrics.watch_sink(Told())
     metrics.watch_lease(lambda: 1.0, lambda: 1)
     metrics.values_processed("/kms.v1.CryptoService/Encrypt", 1)
     there = {}

@@ -152,3 +152,40 @@ def test_a_secret_comes_from_the_environment_where_it_is_asked_for(write, monkey
         settings.token.pin.read()
     monkeypatch.setitem(os.environ, "KMS_TEST_PIN", "planted")
     assert settings.token.pin.read().get_secret_value() == "planted"
+
+
+EVENTS = "[events.answers]\n"
+SINK = '[[sinks]]\nkind = "webhook"\nname = "soc"\nurl = "https://soc.example/"\nsecret = { file = "s" }\n'
+FILE = '[[sinks]]\nkind = "file"\nname = "local"\npath = "data/events.jsonl"\n'
+
+
+def test_an_answer_that_fits_its_event_is_taken_and_no_other(write):
+    settings = load(write(MINIMAL + EVENTS + 'canary_touched = "suspend_key"\nrate_exceeded = "none"\n'))
+    assert settings.events.answers == {"canary_touched": "suspend_key", "rate_exceeded": "none"}
+    for line in ('repeated_denials = "suspend_key"', 'token_brute_force = "block_principal"', 'unknown = "none"'):
+        with pytest.raises(SettingsError, match=r"events\.answers"):
+            load(write(MINIMAL + EVENTS + line))
+
+
+def test_sinks_are_files_and_webhooks_with_names_of_their_own(write, tmp_path):
+    file, webhook = load(write(MINIMAL + FILE + SINK + 'topics = ["approvals"]\n')).sinks
+    assert (file.path, file.topics) == (tmp_path / "data/events.jsonl", ())
+    assert (webhook.name, webhook.topics, webhook.secret.file) == ("soc", ("approvals",), tmp_path / "s")
+    with pytest.raises(SettingsError, match="each sink must have a name of its own"):
+        load(write(MINIMAL + FILE + FILE))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FILE.replace("local", "Local!"),
+        FILE.replace('kind = "file"', 'kind = "mail"'),
+        SINK.replace('{ file = "s" }', '"inline"'),
+        SINK + 'topics = ["everything"]\n',
+        SINK + "deadline = 60\n",
+        FILE + "max_bytes = 10\n",
+    ],
+)
+def test_a_sink_of_another_form_is_refused(write, text):
+    with pytest.raises(SettingsError, match="sinks"):
+        load(write(MINIMAL + text))

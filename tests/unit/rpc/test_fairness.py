@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms.rpc.fairness import LONGEST_WORK, QUANTUM, QUIET, SHARE, SHORTEST_RETRY, QueueFull, Turns
+from kms.rpc.fairness import QUANTUM, QUIET, SHARE, SHORTEST_RETRY, QueueFull, Turns
 
 ROOM = 4 * QUANTUM
 LARGE = ROOM  # fills the room alone
