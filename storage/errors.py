@@ -46,6 +46,7 @@ _BY_SQLSTATE: Final = {
     "23": (CorruptRecord, "the database refuses a record that contradicts itself"),
     "22": (CorruptRecord, "the database refuses a value"),
     "XX": (CorruptRecord, "the database reports damaged data"),
+    "42501": (StorageUnavailable, "the database does not let its user do this"),
     "57014": (StorageUnavailable, "the database did not finish in time"),
     "55P03": (StorageUnavailable, "a lock in the database was not free in time"),
     "53": (StorageUnavailable, "the database has no room or memory left"),
