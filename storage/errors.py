@@ -4,6 +4,7 @@ CannotOpen
 |-- DatabaseMissing         nothing is there: make it with `kmsd migrate`
 |-- DatabaseOutdated        made by an older release: `kmsd migrate`
 |-- DatabaseTooNew          made by a newer release: start that one
+|-- UserRefused             the database's user may do too little, or too much
 `-- DirectoryInUse          another daemon owns the data directory
 """
 
@@ -32,6 +33,10 @@ class DatabaseOutdated(CannotOpen):
 
 class DatabaseTooNew(CannotOpen):
     """A newer release made the database."""
+
+
+class UserRefused(CannotOpen):
+    """The database's user may not do what is needed, or may do more than it should."""
 
 
 class DirectoryInUse(CannotOpen):

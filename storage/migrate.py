@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspe
 from sqlalchemy.schema import CreateSchema
 
 from .conninfo import database_name, parameters
-from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, explained, translated
+from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, UserRefused, explained, translated
 from .roles import OWNER, REVISION, TAKE_READER, USER, cannot_take, excess_of
 from .schemas import INTERNAL
 from .sqlite_file import make_file, prepare, require_file, sqlite_url
@@ -89,7 +89,7 @@ def excess(url: str) -> str:
     """Say what a daemon's user on PostgreSQL can do beyond its roles, in words; nothing for one that is as it should be.
 
     Raises:
-        CannotOpen: it may not take the roles of a daemon.
+        UserRefused: it may not take the roles of a daemon.
         StorageUnavailable: the database does not answer.
     """
     with _connected(url) as connection:
@@ -133,17 +133,17 @@ def _require_owner(connection: Connection) -> None:
     """Make sure that this user can change the tables, and that their rows are not hidden from it.
 
     Raises:
-        CannotOpen: it cannot.
+        UserRefused: it cannot.
     """
     made = connection.execute(text(OWNER)).one_or_none()
     if made is None:
         return
     user, owner, owns, limited = made
     if not owns:
-        raise CannotOpen(f"{user} cannot migrate tables of {owner}; set storage.migration_url to a URL for {owner}")
+        raise UserRefused(f"{user} cannot migrate tables of {owner}; set storage.migration_url to a URL for {owner}")
     # There is always one row, of the installation; what changes rows that nobody sees changes none, without an error.
     if limited and not connection.execute(text("SELECT 1 FROM security_internal.tenants LIMIT 1")).all():
-        raise CannotOpen(
+        raise UserRefused(
             f"row-level security hides all rows from {user}; migrate as who made the tables, or a superuser"
         )
 

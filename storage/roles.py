@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .errors import CannotOpen
+from .errors import UserRefused
 
 APP: Final = "kms_app"  # work for one tenant
 SWEEPER: Final = "kms_sweeper"  # work over tenants
@@ -49,7 +49,7 @@ def excess_of(user: Sequence[Any]) -> str:
     """Say what a row of USER can do beyond its roles, in words; nothing for one that is as it should be.
 
     Raises:
-        CannotOpen: it may not take the roles; the message has the statement that lets it.
+        UserRefused: it may not take the roles; the message has the statement that lets it.
     """
     name, superuser, bypasses, owns, takes, inherits = user
     if missing := [role for role in TAKEN if role not in takes]:
@@ -65,8 +65,8 @@ def excess_of(user: Sequence[Any]) -> str:
     return ""
 
 
-def cannot_take(user: str, roles: Sequence[str] = TAKEN) -> CannotOpen:
+def cannot_take(user: str, roles: Sequence[str] = TAKEN) -> UserRefused:
     """Make the error for a user who is no member of the daemon's roles."""
-    return CannotOpen(
+    return UserRefused(
         f'the user {user} may not use the database; let its owner run: GRANT {", ".join(roles)} TO "{user}";'
     )

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from alembic import op
 
-from storage.errors import CannotOpen
+from storage.errors import UserRefused
 
 revision = "0008"
 down_revision = "0007"
@@ -89,7 +89,7 @@ def _make_roles() -> None:
     """Make roles that are missing: they belong to the whole server, so another database may have brought them.
 
     Raises:
-        CannotOpen: this user may not; the message has the statements for somebody who may.
+        UserRefused: this user may not; the message has the statements for somebody who may.
     """
     connection = op.get_bind()
     there = set(connection.execute(sa.text("SELECT rolname FROM pg_roles")).scalars())
@@ -98,7 +98,7 @@ def _make_roles() -> None:
         sa.text("SELECT rolname, rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
     ).one()
     if missing and not may:
-        raise CannotOpen(f"{user} may not create roles; let an administrator of the server run: {'; '.join(missing)};")
+        raise UserRefused(f"{user} may not create roles; let an administrator of the server run: {'; '.join(missing)};")
     for statement in missing:
         # Another database of the server may be migrated at this moment; whoever is later waits, and then finds it.
         op.execute(f"""
