@@ -12,4 +12,5 @@ pytest_plugins = [
     "tests.lifespan",
     "tests.rpc_server",
     "tests.both_databases",
+    "tests.tenant_in_queries",
 ]
