@@ -1,6 +1,7 @@
 import asyncio
 import signal
 import sys
+from contextvars import ContextVar
 from datetime import timedelta
 
 import psycopg
@@ -66,6 +67,10 @@ asyncio.run(main())
 """
 
 
+TOLD = "SELECT current_user::text, " + ", ".join(
+    f"coalesce(current_setting('app.current_{name}_id', true), '')" for name in ("tenant", "user", "organization")
+)
+
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
@@ -83,11 +88,11 @@ async def process(script, *arguments):
 @pytest.mark.postgresql
 class TestPostgresqlStorage(StorageContract, RecordsContract, SharingContract):
     @pytest.fixture
-    async def opener(self, postgresql_url):
+    async def opener(self, daemon_url):
         opened = []
 
         async def open_again():
-            opened.append(await open_postgresql(postgresql_url, pool_size=4))
+            opened.append(await open_postgresql(daemon_url, pool_size=4))
             return opened[-1]
 
         yield open_again
@@ -246,17 +251,27 @@ class TestPostgresqlStorage(StorageContract, RecordsContract, SharingContract):
                     await asyncio.sleep(0.02)
         assert not other._line.tasks.running
 
-    async def test_the_tenant_is_told_for_one_transaction_only(self, storage):
-        asked = "SELECT coalesce(current_setting('app.current_tenant_id', true), '')"
+    async def test_what_is_told_holds_for_one_transaction_only(self, storage, daemon_url, daemon_user):
+        who = ContextVar("who", default="")
+        storage = await open_postgresql(daemon_url, pool_size=2, acting=who.get, organization="kms.local")
         tenant, _ = await with_kek(storage)
-        async with storage._session(tenant.uid, write=False) as session:
-            assert (await session.raw(asked))[0][0] == str(tenant.uid)
+        who.set("tenants/acme/principals/app")
+        for _ in range(2):
+            async with storage._session(tenant.uid, write=False) as session:
+                [told] = await session.raw(TOLD)
+                assert tuple(told) == ("kms_app", str(tenant.uid), "tenants/acme/principals/app", "kms.local")
         with pytest.raises(ZeroDivisionError):
             async with storage._session(tenant.uid, write=True) as session:
                 raise ZeroDivisionError
+        who.set("")
         for _ in range(8):
             async with storage._session(None, write=False) as session:
-                assert (await session.raw(asked))[0][0] == ""
+                assert tuple((await session.raw(TOLD))[0]) == ("kms_sweeper", "", "", "kms.local")
+        async with storage._line.engine.connect() as connection:
+            # Outside any transaction of ours: nothing is left in the connection.
+            await connection.execution_options(kms_begin="BEGIN")
+            assert (await connection.exec_driver_sql(TOLD)).one() == (daemon_user.name, "", "", "")
+        await storage.close()
 
     async def test_a_commit_waits_for_the_disk_whatever_the_servers_default(self, storage, postgresql_url):
         with psycopg.connect(postgresql_url) as connection:
