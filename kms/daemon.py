@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from kms.acting import acting
 from kms.clock import boottime, boottime_ns, now
 from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
@@ -85,9 +86,10 @@ from kms.services.token_uses import TokenUseRecorder
 from kms.services.tokens import Tokens
 from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
-from kms.settings import PostgresqlStorage, Secret, Settings, SqliteStorage, Token, parse_address
+from kms.settings import Secret, Settings, SqliteStorage, Token, parse_address
 from kms.tracing import Tracing
 from storage.database import Database
+from storage.errors import UserRefused
 from storage.ownership import Ownership
 from storage.postgresql import open_postgresql
 from storage.sqlite import open_sqlite
@@ -127,7 +129,7 @@ async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
         HsmUnavailable, StorageUnavailable: the token or the database cannot be used.
     """
     async with AsyncExitStack() as stack:
-        storage = await _open_storage(settings.storage)
+        storage = await _open_storage(settings)
         stack.push_async_callback(storage.close)
         vault = _make_vault(settings.token)
         await vault.start()
@@ -440,10 +442,22 @@ def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     return metrics
 
 
-async def _open_storage(settings: SqliteStorage | PostgresqlStorage) -> Database:
-    if isinstance(settings, SqliteStorage):
-        return await open_sqlite(settings.path)
-    return await open_postgresql(settings.url.read().get_secret_value(), settings.pool_size)
+async def _open_storage(settings: Settings) -> Database:
+    storage = settings.storage
+    if isinstance(storage, SqliteStorage):
+        return await open_sqlite(storage.path)
+    database = await open_postgresql(
+        storage.url.read().get_secret_value(),
+        storage.pool_size,
+        acting=lambda: str(acting() or ""),
+        organization=settings.trust_domain,
+    )
+    if database.excess and settings.profile == "production":
+        await database.close()
+        raise UserRefused(f"{database.excess}; production needs a user as docs/storage.md has it")
+    if database.excess:
+        _log.warning("storage.user_can_do_too_much", reason=database.excess)
+    return database
 
 
 def _pin_source(pin: Secret) -> Callable[[], str]:

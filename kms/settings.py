@@ -223,6 +223,7 @@ class PostgresqlStorage(_Part):
 
     kind: Literal["postgresql"]
     url: Secret  # a libpq URI; it may hold a password
+    migration_url: Secret | None = None  # for who owns the tables; `kmsd migrate` alone reads it
     pool_size: Annotated[int, Field(ge=1, le=100)] = 8
 
 

@@ -125,8 +125,7 @@ class Database(Storage):
 
     async def reserved(self, counters: list[Counter]) -> list[int]:
         """Return what has been reserved of each so far, 0 for one never reserved; at most 5,000 of them."""
-        owners = {counter.tenant for counter in counters}
-        async with self._session(owners.pop() if len(owners) == 1 else None, write=False) as session:
+        async with self._session(_common(counters), write=False) as session:
             return await counting.reserved(session, counters)
 
     async def add_uses(self, uses: Mapping[Counter, Uses]) -> None:
@@ -136,7 +135,7 @@ class Database(Storage):
 
     async def uses(self, counters: list[Counter]) -> list[Uses]:
         """Return what has been seen of each; at most 1,000 of them."""
-        async with self._session(None, write=False) as session:
+        async with self._session(_common(counters), write=False) as session:
             return await due_work.uses_of(session, counters)
 
     async def add_token_uses(self, uses: Mapping[tuple[TenantUid, TokenUid], TokenUse]) -> None:
@@ -281,6 +280,12 @@ class Database(Storage):
     def _named(self, name: str) -> asyncio.Lock:
         """Return the lock of that name inside this process; it lives as long as somebody holds or awaits it."""
         return self._names.setdefault(name, asyncio.Lock())
+
+
+def _common(counters: Sequence[Counter]) -> TenantUid | None:
+    """Return the tenant of all these counters, None where they are of several."""
+    owners = {counter.tenant for counter in counters}
+    return owners.pop() if len(owners) == 1 else None
 
 
 @asynccontextmanager

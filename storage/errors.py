@@ -4,6 +4,7 @@ CannotOpen
 |-- DatabaseMissing         nothing is there: make it with `kmsd migrate`
 |-- DatabaseOutdated        made by an older release: `kmsd migrate`
 |-- DatabaseTooNew          made by a newer release: start that one
+|-- UserRefused             the database's user may do too little, or too much
 `-- DirectoryInUse          another daemon owns the data directory
 """
 
@@ -34,6 +35,10 @@ class DatabaseTooNew(CannotOpen):
     """A newer release made the database."""
 
 
+class UserRefused(CannotOpen):
+    """The database's user may not do what is needed, or may do more than it should."""
+
+
 class DirectoryInUse(CannotOpen):
     """Another process owns the data directory."""
 
@@ -46,6 +51,7 @@ _BY_SQLSTATE: Final = {
     "23": (CorruptRecord, "the database refuses a record that contradicts itself"),
     "22": (CorruptRecord, "the database refuses a value"),
     "XX": (CorruptRecord, "the database reports damaged data"),
+    "42501": (StorageUnavailable, "the database does not let its user do this"),
     "57014": (StorageUnavailable, "the database did not finish in time"),
     "55P03": (StorageUnavailable, "a lock in the database was not free in time"),
     "53": (StorageUnavailable, "the database has no room or memory left"),

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspe
 from sqlalchemy.schema import CreateSchema
 
 from .conninfo import database_name, parameters
-from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, explained, translated
+from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, UserRefused, explained, translated
+from .roles import OWNER, REVISION, TAKE_READER, USER, cannot_take, excess_of
 from .schemas import INTERNAL
 from .sqlite_file import make_file, prepare, require_file, sqlite_url
 
@@ -67,6 +68,10 @@ def current(target: Target) -> list[str]:
         StorageUnavailable: it does not answer.
     """
     with _connected(target) as connection:
+        if connection.dialect.name == "postgresql" and connection.execute(text(REVISION)).scalar() is False:
+            connection.execute(text(TAKE_READER))
+            if not connection.execute(text(REVISION)).scalar():
+                raise cannot_take(str(connection.execute(text("SELECT session_user")).scalar()))
         return _found(connection)
 
 
@@ -80,11 +85,22 @@ def require_current(target: Target) -> None:
     require_found(current(target))
 
 
+def excess(url: str) -> str:
+    """Say what a daemon's user on PostgreSQL can do beyond its roles, in words; nothing for one that is as it should be.
+
+    Raises:
+        UserRefused: it may not take the roles of a daemon.
+        StorageUnavailable: the database does not answer.
+    """
+    with _connected(url) as connection:
+        return excess_of(connection.execute(text(USER)).one())
+
+
 def upgrade(target: Target) -> None:
     """Bring the database to this release, in one transaction; a SQLite file is made where there is none.
 
     Raises:
-        CannotOpen: it is from a newer release, or cannot be made.
+        CannotOpen: it is from a newer release, or cannot be made, or this user may not change it.
         StorageUnavailable: it does not answer, or is in use.
     """
     if isinstance(target, Path):
@@ -96,6 +112,9 @@ def upgrade(target: Target) -> None:
             connection.execute(text(f"SET LOCAL lock_timeout = '{TURN_TIMEOUT}s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('kms/migrate', 0))"))
             connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
+            # Row-level security holds for the owner, too; this is how it says that it migrates.
+            connection.execute(text("SELECT set_config('app.migrating', 'on', true)"))
+            _require_owner(connection)
             if not inspect(connection).has_schema(schema):  # IF NOT EXISTS would need the right to create it anyway
                 connection.execute(CreateSchema(schema))
         if found := _found(connection):
@@ -108,6 +127,25 @@ def upgrade(target: Target) -> None:
         _run(connection, schema)
         if schema is None and (broken := connection.execute(text("PRAGMA foreign_key_check")).all()):
             raise CannotOpen(f"the migration would leave {len(broken)} references to nothing; nothing was changed")
+
+
+def _require_owner(connection: Connection) -> None:
+    """Make sure that this user can change the tables, and that their rows are not hidden from it.
+
+    Raises:
+        UserRefused: it cannot.
+    """
+    made = connection.execute(text(OWNER)).one_or_none()
+    if made is None:
+        return
+    user, owner, owns, limited = made
+    if not owns:
+        raise UserRefused(f"{user} cannot migrate tables of {owner}; set storage.migration_url to a URL for {owner}")
+    # There is always one row, of the installation; what changes rows that nobody sees changes none, without an error.
+    if limited and not connection.execute(text("SELECT 1 FROM security_internal.tenants LIMIT 1")).all():
+        raise UserRefused(
+            f"row-level security hides all rows from {user}; migrate as who made the tables, or a superuser"
+        )
 
 
 def _run(connection: Connection, schema: str | None) -> None:

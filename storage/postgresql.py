@@ -1,16 +1,17 @@
 """PostgreSQL: one database that all nodes of an installation share; works through a transaction pooler too.
 
-Nothing is set for a session: time limits and the tenant are set in the statement that begins each transaction and end
-with it, so that nothing can leak to the next user of a connection, in our pool or in a pooler's.
+Nothing is set for a session: the role, time limits, and for whom the work is, are set in the statement that begins each
+transaction and end with it, so that nothing can leak to the next user of a connection, in our pool or in a pooler's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from .database import EXCLUSIVE_WAIT, Database, running, taken
 from .epochs import CHANNEL
 from .errors import CannotOpen, explained
 from .migrate import require_found
+from .roles import APP, REVISION, SWEEPER, TAKE_READER, USER, cannot_take, excess_of
 from .session import BOUND, Line, Session, Tasks
 
 # Milliseconds, less than a session's bound: the server answers with an error while the line is still good.
@@ -40,6 +42,9 @@ EXCLUSIVE_POLL: Final = 0.05  # seconds
 NOTIFY_GRACE: Final = 0.1  # seconds
 EXCLUSIVE_LOCKS: Final = 4  # at once in one process, each with a connection of its own
 
+# What is told to the database stands between quotes: resource names and trust domains, and nothing that could end them.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._/-]{0,512}")
+
 _WRITE: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -47,13 +52,19 @@ _READ: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 class PostgresqlDatabase(Database):
     """Storage on PostgreSQL."""
 
-    def __init__(self, line: Line, pool_size: int, connector: _Connector) -> None:
+    def __init__(
+        self, line: Line, pool_size: int, connector: _Connector, acting: Callable[[], str], organization: str
+    ) -> None:
         super().__init__(line, pool_size)
         self._connector = connector
+        self._acting = acting
+        self._organization = organization
         self._lock_slots = asyncio.Semaphore(EXCLUSIVE_LOCKS)
+        self.excess = ""  # what its user can do beyond its roles, in words
 
     def _statement(self, tenant: TenantUid | None, *, write: bool) -> str:
-        return begin(_WRITE if write else _READ, tenant=tenant)
+        mode = _WRITE if write else _READ
+        return begin(mode, tenant=tenant, acting=self._acting(), organization=self._organization)
 
     async def _turn(self, places: AsyncExitStack, *, write: bool) -> None:
         """Wait for nothing: writers of different rows do not meet."""
@@ -177,11 +188,17 @@ class _Connector:
         return await psycopg.AsyncConnection.connect(**self._parameters, prepare_threshold=None, autocommit=True)
 
 
-async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
+async def open_postgresql(
+    url: str, pool_size: int = 8, *, acting: Callable[[], str] = str, organization: str = ""
+) -> PostgresqlDatabase:
     """Open a database that `kmsd migrate` has made; *url* is a libpq connection string or URI.
 
+    *acting* returns for whom the present task works, a resource name or nothing; *organization* is the trust domain.
+    Both are told to the database in every transaction.
+
     Raises:
-        CannotOpen: the URI is none, the database is missing or not of this release, or not in UTF-8.
+        CannotOpen: the URI is none, the database is missing or not of this release, or not in UTF-8, or the user may
+            not take the roles of a daemon.
         StorageUnavailable: it does not answer, or refuses the user.
     """
     connector = _Connector(url)
@@ -194,9 +211,9 @@ async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
         pool_use_lifo=True,
     )
     line = Line(engine, _shut_down, Breaker(time.monotonic), Tasks())
-    database = PostgresqlDatabase(line, pool_size, connector)
+    database = PostgresqlDatabase(line, pool_size, connector, acting, organization)
     try:
-        await _verify(line)
+        database.excess = await _verify(line)
     except BaseException as error:
         # The first connection asks the server a few things before any session knows it.
         if connector.newest is not None:
@@ -208,29 +225,63 @@ async def open_postgresql(url: str, pool_size: int = 8) -> PostgresqlDatabase:
     return database
 
 
-async def _verify(line: Line) -> None:
-    async with running(Session(line, begin(_READ), AsyncExitStack(), tenant=None, write=False)) as session:
+async def _verify(line: Line) -> str:
+    """Look at the database as the user itself, whose roles may be missing; returns what that user can do beyond them."""
+    statement = f"{_READ}; SELECT {_set(_limits(IDLE_TIMEOUT))}"
+    async with running(Session(line, statement, AsyncExitStack(), tenant=None, write=False)) as session:
         [[encoding]] = await session.raw("SELECT current_setting('server_encoding')")
         if encoding != "UTF8":
             raise CannotOpen(f"the database is in {encoding}; make one in UTF8")
-        [[table]] = await session.raw("SELECT to_regclass('security_internal.alembic_version')::text")
-        rows = await session.raw("SELECT version_num FROM security_internal.alembic_version") if table else []
+        [user] = await session.raw(USER)
+        revision = await session.raw(REVISION)
+        if revision and not revision[0][0]:
+            await session.raw(TAKE_READER)
+            revision = await session.raw(REVISION)
+            if not revision[0][0]:
+                raise cannot_take(user[0])
+        rows = await session.raw("SELECT version_num FROM security_internal.alembic_version") if revision else []
     require_found([row[0] for row in rows])
+    return excess_of(user)
 
 
-def begin(mode: str, *, tenant: TenantUid | None = None, idle_timeout: int = IDLE_TIMEOUT) -> str:
+def begin(
+    mode: str,
+    *,
+    tenant: TenantUid | None = None,
+    acting: str = "",
+    organization: str = "",
+    idle_timeout: int = IDLE_TIMEOUT,
+) -> str:
     """Return the statements that begin a transaction, sent in one message: one round trip."""
-    settings = {
+    settings = _limits(idle_timeout)
+    if mode == _WRITE:
+        # A server that confirms commits before they are on disk would lose keys and counts that were acknowledged.
+        settings["synchronous_commit"] = "coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')"
+    # All of them, always: what somebody behind the same pooler left behind in the session must not count.
+    settings["app.current_tenant_id"] = _quoted("" if tenant is None else str(tenant))
+    settings["app.current_user_id"] = _quoted(acting)
+    settings["app.current_organization_id"] = _quoted(organization)
+    settings["role"] = f"'{SWEEPER if tenant is None else APP}'"
+    return f"{mode}; SELECT {_set(settings)}"
+
+
+def _limits(idle_timeout: int) -> dict[str, str]:
+    return {
         "statement_timeout": f"'{STATEMENT_TIMEOUT}'",
         "lock_timeout": f"'{LOCK_TIMEOUT}'",
         "idle_in_transaction_session_timeout": f"'{idle_timeout}'",
     }
-    if mode == _WRITE:
-        # A server that confirms commits before they are on disk would lose keys and counts that were acknowledged.
-        settings["synchronous_commit"] = "coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on')"
-    if tenant is not None:
-        settings["app.current_tenant_id"] = f"'{tenant}'"  # a UUID's text: hexadecimal digits and hyphens
-    return f"{mode}; SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
+
+
+def _set(settings: dict[str, str]) -> str:
+    """Set for this transaction only."""
+    return ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
+
+
+def _quoted(text: str) -> str:
+    if _PLAIN.fullmatch(text) is None:
+        raise ValueError("no resource name")
+    return f"'{text}'"
 
 
 def _drop(connection: psycopg.AsyncConnection[Any]) -> None:

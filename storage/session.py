@@ -143,7 +143,8 @@ class Session:
             connection = await self._line.engine.connect()
             self._connection = connection
             self._driver = (await connection.get_raw_connection()).driver_connection
-            await connection.execution_options(kms_begin=self._begin)
+            # The tenant is for whoever listens to statements, as the tests do.
+            await connection.execution_options(kms_begin=self._begin, kms_tenant=self.tenant)
             try:
                 await connection.begin()
             except exc.DBAPIError as error:

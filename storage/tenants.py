@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, select
 
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.keyring import Tenant
@@ -33,14 +33,14 @@ def tenant(row: Row[Any]) -> Tenant:
 
 
 class Tenants:
-    """TenantRepository on one transaction. Slugs are unique over all tenants, so these queries alone name no tenant."""
+    """TenantRepository on one transaction; one of a tenant sees that tenant only."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     async def get(self, slug: str) -> Tenant | None:
         """Return the tenant, also one that is not ready yet."""
-        return read_one(await self._session.rows(select(*COLUMNS).where(t.c.slug == slug)), tenant)
+        return read_one(await self._session.rows(self._visible().where(t.c.slug == slug)), tenant)
 
     async def by_uid(self, tenant_uid: TenantUid) -> Tenant | None:
         """Return the tenant, also one that is not ready yet."""
@@ -48,8 +48,12 @@ class Tenants:
 
     async def list_ready(self, after: str, limit: int) -> list[Tenant]:
         """Return at most *limit* ready tenants with slugs greater than *after*, ordered by slug."""
-        query = select(*COLUMNS).where(t.c.slug > after, t.c.primary_kek > 0).order_by(t.c.slug).limit(limit)
+        query = self._visible().where(t.c.slug > after, t.c.primary_kek > 0).order_by(t.c.slug).limit(limit)
         return read(await self._session.rows(query), tenant)
+
+    def _visible(self) -> Select[Any]:
+        own = self._session.tenant
+        return select(*COLUMNS) if own is None else select(*COLUMNS).where(t.c.tenant_id == own)
 
     async def add(self, tenant: Tenant) -> Tenant:
         """Store a new tenant with revision 1 and return it so.

@@ -13,4 +13,5 @@ pytest_plugins = [
     "tests.rpc_server",
     "tests.both_databases",
     "tests.webhook_server",
+    "tests.tenant_in_queries",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -147,6 +148,14 @@ class PostgresqlServer:
 
 
 @dataclass(frozen=True)
+class DatabaseUser:
+    """Who logs in, with a password for servers that ask for one."""
+
+    name: str
+    password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+
+@dataclass(frozen=True)
 class Databases:
     """Makes databases on one server, each a copy of a migrated one."""
 
@@ -155,6 +164,11 @@ class Databases:
     def url(self, database: str) -> str:
         parts = urlsplit(self.admin)
         return urlunsplit(parts._replace(path=f"/{database}"))
+
+    def url_of(self, user: DatabaseUser, database: str) -> str:
+        parts = urlsplit(self.url(database))
+        place = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{user.name}:{user.password}@{place}"))
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.admin, autocommit=True) as connection:
@@ -211,6 +225,22 @@ def postgresql_url(postgresql_databases: Databases, postgresql_template: str) ->
     name = postgresql_databases.create(postgresql_template)
     yield postgresql_databases.url(name)
     postgresql_databases.drop(name)
+
+
+@pytest.fixture(scope="session")
+def daemon_user(postgresql_databases: Databases, postgresql_template: str) -> Iterator[DatabaseUser]:
+    """A user as docs/storage.md has it for daemons: without rights of its own, but it may take the roles."""
+    user = DatabaseUser(f"kms_daemon_{uuid.uuid4().hex}")
+    postgresql_databases.execute(f"CREATE ROLE {user.name} LOGIN NOINHERIT PASSWORD '{user.password}'")
+    postgresql_databases.execute(f"GRANT kms_app, kms_sweeper TO {user.name}")
+    yield user
+    postgresql_databases.execute(f"DROP ROLE {user.name}")
+
+
+@pytest.fixture
+def daemon_url(postgresql_databases: Databases, postgresql_url: str, daemon_user: DatabaseUser) -> str:
+    """The database of `postgresql_url`, as a daemon's user sees it."""
+    return postgresql_databases.url_of(daemon_user, urlsplit(postgresql_url).path.strip("/"))
 
 
 @pytest.fixture

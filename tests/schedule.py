@@ -85,7 +85,8 @@ async def stored(storage: Storage, name: KeyName) -> tuple[Tenant, Key, list[Key
     """A key with all its versions."""
     async with storage.transaction() as work:
         tenant = await work.tenants.get(name.tenant)
-        assert tenant is not None
+    assert tenant is not None
+    async with storage.transaction(tenant.uid) as work:
         key = await work.keys.get(tenant.uid, name.key)
         assert key is not None
         return tenant, key, await work.key_versions.list_by_version(tenant.uid, key.uid, 0, 1000)

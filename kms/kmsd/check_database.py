@@ -8,26 +8,43 @@ from kms.core.errors import StorageUnavailable
 from kms.kmsd.findings import Finding, Subject, error, warning
 from kms.settings import PostgresqlStorage, Settings, SettingsError
 from storage import migrate
-from storage.errors import CannotOpen, DatabaseTooNew
+from storage.errors import CannotOpen, DatabaseTooNew, UserRefused
 
 
 def database(subject: Subject) -> Iterator[Finding]:
-    """Compare the database's revision with what this release needs."""
+    """Compare the database's revision with what this release needs, and its user's rights with what a daemon needs."""
     settings = subject.settings
     if isinstance(settings.storage, PostgresqlStorage) and settings.storage.url.prompt is not None:
         yield warning("storage.url", "is asked for at the start, so the database was not looked at", "start the daemon")
         return
     name = "storage.url" if isinstance(settings.storage, PostgresqlStorage) else f"storage.path {settings.storage.path}"
     try:
-        migrate.require_current(target(settings))
+        where = target(settings)
+        migrate.require_current(where)
+        if isinstance(where, str) and (excess := migrate.excess(where)):
+            tell = error if settings.profile == "production" else warning
+            yield tell(name, excess, "give the daemon a user as docs/storage.md has it")
     except SettingsError:
         return  # check_files.secrets() says so
     except DatabaseTooNew as problem:
         yield error(name, str(problem), "downgrading is not possible")
+    except UserRefused as problem:
+        yield error(name, str(problem), "see docs/storage.md, users and roles")
     except CannotOpen as problem:
         yield error(name, str(problem), f"kmsd migrate --config {subject.config}")
     except StorageUnavailable as problem:
         yield error(name, str(problem), "see that it runs, and that this user may use it")
+
+
+def migration_target(settings: Settings) -> migrate.Target:
+    """Where the database is, for its owner.
+
+    Raises:
+        SettingsError: its connection string cannot be read.
+    """
+    if isinstance(settings.storage, PostgresqlStorage) and settings.storage.migration_url is not None:
+        return settings.storage.migration_url.read().get_secret_value()
+    return target(settings)
 
 
 def target(settings: Settings) -> migrate.Target:

@@ -124,16 +124,16 @@ def check(
 @app.command()
 def migrate(config: _Config) -> None:
     """Bring the database to this release; without a SQLite file, make one."""
-    from kms.kmsd.check_database import target  # noqa: PLC0415
+    from kms.kmsd.check_database import migration_target  # noqa: PLC0415
     from storage.migrate import upgrade  # noqa: PLC0415
     from storage.ownership import Ownership  # noqa: PLC0415
 
     settings = load(config)
     if settings.storage.kind == "sqlite":
         with Ownership.take(settings.data_directory):  # not under a running daemon
-            upgrade(target(settings))
+            upgrade(migration_target(settings))
     else:
-        upgrade(target(settings))
+        upgrade(migration_target(settings))
     typer.echo("the database is of this release")
 
 

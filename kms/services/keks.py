@@ -148,7 +148,7 @@ class Keks:
         async with self._storage.exclusive("kek"):
             async with self._storage.transaction(tenant.uid) as work:
                 pending = await work.keks.get(tenant.uid, version)
-                current = await work.tenants.get(tenant.slug)
+                current = await work.tenants.by_uid(tenant.uid)
             if pending is None or current is None:
                 raise NotFound(tenant.name.kek(version))
             if pending.state is not KekState.PENDING:

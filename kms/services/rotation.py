@@ -145,7 +145,7 @@ class Rotation:
         return bool(done)
 
     async def _replace_used(self, counter: Counter) -> bool:
-        async with self._storage.transaction() as work:
+        async with self._storage.transaction(counter.tenant) as work:
             tenant = await work.tenants.by_uid(counter.tenant)
         if tenant is None:
             return True

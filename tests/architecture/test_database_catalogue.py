@@ -2,7 +2,7 @@
 
 Alembic's own comparison misses CHECK constraints, predicates of partial indexes and primary keys, so the catalogues of
 a migrated database and of one made from the declaration are compared. The order of columns means nothing: those that a
-migration adds come last.
+migration adds come last. Roles, policies and grants are no part of the declaration: test_database_roles.py has them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OF_THE_INSTALLATION = {"nodes", "installation", "outbox_head", "sink_positions"}
 OURS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND c.relname NOT LIKE 'alembic_version%'"
 POSTGRESQL = {
     "tables": f"""
-        SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.reloptions, c.relrowsecurity, c.relforcerowsecurity
+        SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.reloptions
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS} ORDER BY 1, 2""",
     "columns": f"""
         SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
@@ -48,7 +48,6 @@ POSTGRESQL = {
         SELECT n.nspname, c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE {OURS} ORDER BY 1, 2, 3""",
-    "policies": "SELECT * FROM pg_policies ORDER BY 1, 2, 3",
     "triggers": "SELECT tgname, tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
 }
 

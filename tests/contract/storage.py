@@ -34,6 +34,13 @@ async def with_kek(storage: Database, tenant: Tenant | None = None) -> tuple[Ten
         return await work.tenants.add(tenant), await work.keks.add(activated(new_kek(tenant)))
 
 
+async def with_tenants(storage: Database, *tenants: Tenant) -> None:
+    """Store tenants without KEKs."""
+    for tenant in tenants:
+        async with storage.transaction(tenant.uid, write=True) as work:
+            await work.tenants.add(tenant)
+
+
 async def with_key(storage: Database, tenant: Tenant, slug: str | None = None) -> Key:
     key = new_key(tenant, slug)
     async with storage.transaction(tenant.uid, write=True) as work:
@@ -53,7 +60,7 @@ class StorageContract:
         version = data.draw(keyrings.key_versions(key, kek))
         key_slug = key.slug
         try:
-            async with storage.transaction(write=True) as work:
+            async with storage.transaction(tenant.uid, write=True) as work:
                 stored = [
                     await work.tenants.add(tenant),
                     await work.keks.add(kek),
@@ -83,7 +90,7 @@ class StorageContract:
         key = data.draw(keyrings.keys(before))
         after = data.draw(keyrings.keys(before))
         try:
-            async with storage.transaction(write=True) as work:
+            async with storage.transaction(before.uid, write=True) as work:
                 tenant = await work.tenants.add(before)
                 kek = await work.keks.add(kek)
                 key = await work.keys.add(key)
@@ -110,7 +117,7 @@ class StorageContract:
     async def test_text_that_no_database_keeps_is_refused_and_nothing_is_stored(self, storage, text):
         tenant = new_tenant()
         with pytest.raises(InvalidRequest, match="display_name"):
-            async with storage.transaction(write=True) as work:
+            async with storage.transaction(tenant.uid, write=True) as work:
                 await work.tenants.add(replace(tenant, display_name=text))
         async with storage.transaction() as work:
             assert await work.tenants.get(tenant.slug) is None
@@ -118,13 +125,14 @@ class StorageContract:
     async def test_a_number_beyond_64_bits_is_refused(self, storage):
         tenant, _ = await with_kek(storage)
         with pytest.raises(InvalidRequest, match="encryption_limit"):
-            async with storage.transaction(write=True) as work:
+            async with storage.transaction(tenant.uid, write=True) as work:
                 await work.keys.add(replace(new_key(tenant), overrides=Overrides(encryption_limit=2**63)))
 
     async def test_a_time_without_a_zone_is_refused(self, storage):
+        tenant = new_tenant()
         with pytest.raises(InvalidRequest, match="created_at"):
-            async with storage.transaction(write=True) as work:
-                await work.tenants.add(replace(new_tenant(), created_at=keyrings.NOW.replace(tzinfo=None)))
+            async with storage.transaction(tenant.uid, write=True) as work:
+                await work.tenants.add(replace(tenant, created_at=keyrings.NOW.replace(tzinfo=None)))
 
     async def test_what_does_not_exist_is_none(self, storage):
         tenant, _ = await with_kek(storage)
@@ -138,14 +146,14 @@ class StorageContract:
     async def test_pages_are_ordered_by_code_point_without_gaps_or_repeats(self, storage):
         slugs = ["a-1", "a0", "a1", "a-b", "aa", "ab", "a--z", "b-0", "z9", "ba"]
         tenant, _ = await with_kek(storage)
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(tenant.uid, write=True) as work:
             for slug in slugs:
                 await work.keys.add(new_key(tenant, slug))
-                await work.tenants.add(new_tenant(slug))
+        await with_tenants(storage, *(new_tenant(slug) for slug in slugs))
         for page in (1, 3, 100):
             for listed in ("keys", "tenants"):
                 seen: list[str] = []
-                async with storage.transaction() as work:
+                async with storage.transaction(tenant.uid if listed == "keys" else None) as work:
                     while True:
                         after = seen[-1] if seen else ""
                         if listed == "keys":
@@ -159,9 +167,7 @@ class StorageContract:
                 assert [slug for slug in seen if slug in slugs] == sorted(slugs)
 
     async def test_a_tenant_that_is_not_ready_is_not_listed(self, storage):
-        async with storage.transaction(write=True) as work:
-            await work.tenants.add(new_tenant("not-ready", primary_kek=0))
-            await work.tenants.add(new_tenant("ready"))
+        await with_tenants(storage, new_tenant("not-ready", primary_kek=0), new_tenant("ready"))
         async with storage.transaction() as work:
             assert [tenant.slug for tenant in await work.tenants.list_ready("", 100)] == ["ready"]
 
@@ -184,16 +190,19 @@ class StorageContract:
     async def test_names_are_unique_and_the_transaction_goes_on_after_the_refusal(self, storage):
         tenant, _ = await with_kek(storage)
         key = await with_key(storage, tenant)
-        async with storage.transaction(write=True) as work:
+        other = new_tenant()
+        async with storage.transaction(other.uid, write=True) as work:
             with pytest.raises(AlreadyExists, match=tenant.slug):
-                await work.tenants.add(new_tenant(tenant.slug))
+                await work.tenants.add(replace(other, slug=tenant.slug))
+            other = await work.tenants.add(other)
+        async with storage.transaction(tenant.uid, write=True) as work:
             with pytest.raises(AlreadyExists, match=key.slug):
                 await work.keys.add(new_key(tenant, key.slug))
             with pytest.raises(Conflict):
                 await work.keks.add(new_kek(tenant))
             with pytest.raises(Conflict):
                 await work.key_versions.add(new_version(key))
-            other = await work.tenants.add(new_tenant())
+        async with storage.transaction(other.uid, write=True) as work:
             await work.keys.add(new_key(other, key.slug))  # another tenant may use the same slug
         async with storage.transaction() as work:
             assert await work.tenants.get(other.slug) == other
@@ -281,7 +290,7 @@ class StorageContract:
 
     async def test_what_is_not_committed_is_not_seen(self, storage):
         tenant = new_tenant()
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(tenant.uid, write=True) as work:
             await work.tenants.add(tenant)
             async with storage.transaction() as other:
                 assert await other.tenants.get(tenant.slug) is None
@@ -289,7 +298,7 @@ class StorageContract:
     async def test_a_read_transaction_cannot_write(self, storage):
         tenant = new_tenant()
         with pytest.raises(RuntimeError, match="begun for reading"):
-            async with storage.transaction() as work:
+            async with storage.transaction(tenant.uid) as work:
                 await work.tenants.add(tenant)
         async with storage.transaction() as work:
             assert await work.tenants.get(tenant.slug) is None
@@ -318,16 +327,17 @@ class StorageContract:
     async def test_pending_lists_every_intent_without_an_outcome(self, storage):
         tenant, _ = await with_kek(storage)
         unready = new_tenant(primary_kek=0)
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(unready.uid, write=True) as work:
             unready = await work.tenants.add(unready)
             first = await work.keks.add(new_kek(unready))
+        async with storage.transaction(tenant.uid, write=True) as work:
             second = await work.keks.add(new_kek(tenant, 2))
         async with storage.transaction() as work:
             pending = await work.keks.pending()
         assert sorted(pending, key=str) == sorted([(unready, first), (tenant, second)], key=str)
-        async with storage.transaction(write=True) as work:
-            await work.keks.replace(activated(first))
-            await work.keks.replace(activated(second))
+        for kek in (first, second):
+            async with storage.transaction(kek.tenant, write=True) as work:
+                await work.keks.replace(activated(kek))
         async with storage.transaction() as work:
             assert await work.keks.pending() == []
 

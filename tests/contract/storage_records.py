@@ -58,7 +58,7 @@ class RecordsContract:
         count = data.draw(keyrings.counts(place))
         operation = data.draw(keyrings.operations(tenant))
         receipt = data.draw(keyrings.receipts(tenant))
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(tenant.uid, write=True) as work:
             await work.tenants.add(tenant)
             await work.keys.add(key)
             stored = [
@@ -90,7 +90,7 @@ class RecordsContract:
         key = new_key(tenant)
         version, place, operation = new_version(key), new_place(key), new_operation(tenant)
         count = new_count(place)
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(tenant.uid, write=True) as work:
             await work.tenants.add(tenant)
             await work.keks.add(kek)
             await work.keys.add(key)
@@ -131,23 +131,25 @@ class RecordsContract:
     async def test_a_period_that_would_be_cut_is_refused(self, storage, own):
         tenant, _ = await with_kek(storage)
         with pytest.raises(InvalidRequest, match="must be a whole number of"):
-            async with storage.transaction(write=True) as work:
+            async with storage.transaction(tenant.uid, write=True) as work:
                 await work.keys.add(replace(new_key(tenant), overrides=own))
 
     async def test_a_key_of_its_own_cannot_be_kept_from_rotating(self, storage):
         tenant, _ = await with_kek(storage)
         with pytest.raises(CorruptRecord, match="contradicts"):
-            async with storage.transaction(write=True) as work:
+            async with storage.transaction(tenant.uid, write=True) as work:
                 await work.keys.add(replace(new_key(tenant), overrides=Overrides(rotation=NEVER)))
 
     async def test_tenants_and_keys_are_found_by_their_uids(self, storage):
         tenant, _ = await with_kek(storage)
         other, _ = await with_kek(storage)
         key = await with_key(storage, tenant)
-        async with storage.transaction() as work:
+        async with storage.transaction(tenant.uid) as work:
             assert await work.tenants.by_uid(tenant.uid) == tenant
-            assert await work.tenants.by_uid(key.uid) is None
             assert await work.keys.by_uid(tenant.uid, key.uid) == key
+        async with storage.transaction(key.uid) as work:
+            assert await work.tenants.by_uid(key.uid) is None
+        async with storage.transaction(other.uid) as work:
             assert await work.keys.by_uid(other.uid, key.uid) is None
 
     async def test_one_version_of_a_key_is_active(self, storage):
@@ -232,8 +234,9 @@ class RecordsContract:
     async def test_a_policy_is_its_newest_version_and_the_older_ones_stay(self, storage):
         tenant, _ = await with_kek(storage)
         other, _ = await with_kek(storage)
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(other.uid, write=True) as work:
             await work.policies.add(new_policy(other, "b"))
+        async with storage.transaction(tenant.uid, write=True) as work:
             for slug, versions in (("b", (1, 2, 10, 9)), ("a", (1,)), ("a-b", (2, 1)), ("a0", (1,))):
                 for version in versions:
                     await work.policies.add(new_policy(tenant, slug, version))
@@ -381,8 +384,9 @@ class RecordsContract:
             replace(new_operation(tenant), target=str(number), created_at=NOW + (number // 3) * SECOND)
             for number in range(10)
         ]
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(other.uid, write=True) as work:
             await work.operations.add(new_operation(other))
+        async with storage.transaction(tenant.uid, write=True) as work:
             for operation in made:
                 await work.operations.add(operation)
         wanted = sorted(made, key=lambda each: (each.created_at, each.uid), reverse=True)
@@ -422,8 +426,8 @@ class RecordsContract:
             began = NOW - number * SECOND
             made.append(replace(new_operation(tenant), target=str(number), created_at=began, leased_until=leased_until))
         ended = replace(new_operation(tenant), target="ended").after(OperationEvent.SUCCEED, NOW)
-        async with storage.transaction(write=True) as work:
-            for operation in (*made, ended):
+        for operation in (*made, ended):
+            async with storage.transaction(operation.tenant, write=True) as work:
                 await work.operations.add(operation)
         async with storage.transaction() as work:
             assert [each.target for each in await work.operations.list_free(NOW, 10)] == ["2", "1", "0"]
@@ -431,7 +435,7 @@ class RecordsContract:
 
     async def test_old_operations_are_removed_some_at_a_time(self, storage):
         tenant, _ = await with_kek(storage)
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(tenant.uid, write=True) as work:
             running = await work.operations.add(new_operation(tenant))
             for number in range(5):
                 ended = new_operation(tenant).after(OperationEvent.SUCCEED, NOW + number * SECOND)
@@ -441,7 +445,7 @@ class RecordsContract:
             assert await work.operations.remove_ended(NOW + 4 * SECOND, 3) == 3
             assert await work.operations.remove_ended(NOW + 4 * SECOND, 3) == 1
             assert await work.operations.remove_ended(NOW + 4 * SECOND, 3) == 0
-        async with storage.transaction() as work:
+        async with storage.transaction(tenant.uid) as work:
             left = await work.operations.list_newest(tenant.uid, None, 10)
         assert {each.ended_at for each in left} == {None, NOW + 4 * SECOND}
         assert running in left
@@ -450,8 +454,9 @@ class RecordsContract:
         tenant, _ = await with_kek(storage)
         other, _ = await with_kek(storage)
         subjects = ["a", "a/", "a/b", "a/b/c", "a/b!", "a/b0", "a0", "a-b", "a/é", "a/𝄞", "b"]
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(other.uid, write=True) as work:
             await work.receipts.add(new_receipt(other, "a/b"))
+        async with storage.transaction(tenant.uid, write=True) as work:
             for subject in subjects:
                 await work.receipts.add(new_receipt(tenant, subject))
             with pytest.raises(Conflict, match="a/b has a receipt already"):

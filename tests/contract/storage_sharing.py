@@ -188,7 +188,7 @@ class SharingContract:
         tenants = []
         for due_at, primary in ((now, 1), (now - SECOND, 1), (now - SECOND, 0), (None, 1), (now + SECOND, 1)):
             tenant = replace(new_tenant(primary_kek=primary), due_at=due_at)
-            async with storage.transaction(write=True) as work:
+            async with storage.transaction(tenant.uid, write=True) as work:
                 tenants.append(await work.tenants.add(tenant))
         first, second, *_ = tenants
         assert await storage.claim_tenants(NODE, now, HELD, 1) == [second]
@@ -212,7 +212,7 @@ class SharingContract:
         table = (
             "encryption_keys" if storage._line.engine.dialect.name == "sqlite" else "security_secret.encryption_keys"
         )
-        async with storage._session(None, write=True) as session:
+        async with storage._session(tenant.uid, write=True) as session:
             await session.raw(f"UPDATE {table} SET status = 'strange' WHERE id = '{damaged.uid}'")  # noqa: S608
         assert sorted(uids(await storage.claim_keys(NODE, NOW, HELD, 10))) == sorted([one.uid, two.uid])
         assert await storage.claim_keys(NODE, NOW, HELD, 10) == []

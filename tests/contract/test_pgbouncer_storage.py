@@ -19,13 +19,15 @@ from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
+from tests.contract.test_postgresql_storage import TOLD
 
 MISSING = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
 DEADLINE = 15.0
+PRINCIPAL = "tenants/acme/principals/app"
 
 CONFIGURATION = """
 [databases]
-* = host={server} user=postgres
+* = host={server} user={user}
 
 [pgbouncer]
 pool_mode = transaction
@@ -39,13 +41,15 @@ logfile = {directory}/log
 
 
 @pytest.fixture(scope="module")
-def pgbouncer(own_postgresql_server):
+def pgbouncer(own_postgresql_server, daemon_user):
     """A pooler in transaction mode with three connections to the server."""
     binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     if binary is None:
         pytest.skip(MISSING)
     directory = Path(tempfile.mkdtemp(prefix="kms-pb-", dir="/tmp"))
-    (directory / "ini").write_text(CONFIGURATION.format(server=own_postgresql_server.directory, directory=directory))
+    (directory / "ini").write_text(
+        CONFIGURATION.format(server=own_postgresql_server.directory, user=daemon_user.name, directory=directory)
+    )
     directory.chmod(0o777)
     process = subprocess.Popen(
         [binary, "-q", directory / "ini"], stderr=subprocess.DEVNULL, user=own_postgresql_server.user
@@ -72,7 +76,7 @@ class TestPgbouncerStorage(StorageContract, RecordsContract, AccessContract, Sha
         opened = []
 
         async def open_again():
-            opened.append(await open_postgresql(url, pool_size=4))
+            opened.append(await open_postgresql(url, pool_size=4, acting=lambda: PRINCIPAL, organization="kms.local"))
             return opened[-1]
 
         yield open_again
@@ -96,18 +100,30 @@ class TestPgbouncerStorage(StorageContract, RecordsContract, AccessContract, Sha
                     await waiting
                 assert (await other.epochs())[0] == number
 
-    async def test_what_is_told_for_one_transaction_does_not_reach_other_clients(self, storage, opener):
+    async def test_what_is_told_for_one_transaction_does_not_reach_other_clients(self, storage, opener, daemon_user):
         other = await opener()
-        asked = (
-            "SELECT coalesce(current_setting('app.current_tenant_id', true), ''), current_setting('statement_timeout')"
-        )
+        asked = f"{TOLD}, current_setting('statement_timeout')"
+        told = (PRINCIPAL, "kms.local", "1500ms")
         for number in range(12):
             tenant, _ = await with_kek(storage)
             async with storage._session(tenant.uid, write=bool(number % 2)) as session:
-                assert (await session.raw(asked))[0] == (str(tenant.uid), "1500ms")
+                assert tuple((await session.raw(asked))[0]) == ("kms_app", str(tenant.uid), *told)
             async with other._session(None, write=False) as session:
-                assert (await session.raw(asked))[0] == ("", "1500ms")
+                assert tuple((await session.raw(asked))[0]) == ("kms_sweeper", "", *told)
         async with other._line.engine.connect() as connection:
             # Outside any transaction of ours: what a stranger behind the same pooler would get.
             await connection.execution_options(kms_begin="BEGIN")
-            assert (await connection.exec_driver_sql(asked)).one() == ("", "0")
+            assert (await connection.exec_driver_sql(asked)).one() == (daemon_user.name, "", "", "", "0")
+
+    async def test_what_a_stranger_left_in_the_poolers_connections_does_not_count(self, storage, opener):
+        tenant, _ = await with_kek(storage)
+        other = await opener()
+        async with storage._line.engine.connect() as connection:
+            await connection.execution_options(kms_begin="BEGIN")
+            for name in ("tenant", "user", "organization"):
+                # For the session, which is what nobody behind a pooler should do.
+                await connection.exec_driver_sql(f"SELECT set_config('app.current_{name}_id', '{tenant.uid}', false)")
+            await connection.commit()
+        for _ in range(6):
+            async with other._session(None, write=False) as session:
+                assert tuple((await session.raw(TOLD))[0]) == ("kms_sweeper", "", PRINCIPAL, "kms.local")

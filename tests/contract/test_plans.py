@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import event
 
 from storage.migrate import upgrade
-from storage.postgresql import open_postgresql
+from storage.postgresql import begin, open_postgresql
 from storage.sqlite import open_sqlite
 from tests.contract.storage import with_kek
 from tests.keyrings import NOW, activated, new_kek
@@ -80,9 +80,15 @@ class Engine:
         for statement in (KEY, VERSION, "ANALYZE"):
             self.execute(statement.format(keks=KEKS, due=DUE, **ENGINES[self.name]))
 
-    def plan(self, statement, parameters):
-        words = "EXPLAIN QUERY PLAN " if self.name == "sqlite" else "EXPLAIN "
-        return "\n".join(str(row[-1]) for row in self.execute(words + statement, parameters))
+    def plan(self, statement, parameters, tenant=None):
+        """What it would do in a transaction of a tenant, or over tenants."""
+        if self.name == "sqlite":
+            rows = self.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        else:
+            with psycopg.connect(self.target, autocommit=True) as connection:
+                connection.execute(begin("BEGIN", tenant=tenant))
+                rows = connection.execute(f"EXPLAIN {statement}", parameters).fetchall()
+        return "\n".join(str(row[-1]) for row in rows)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
@@ -134,7 +140,7 @@ async def test_what_a_kek_version_wraps_is_listed_along_its_index(engine, storag
     assert len(page) == 100
     assert len(made) == 2
     for statement, parameters in made:
-        require_index(engine.plan(statement, parameters), "ix_key_versions_kek")
+        require_index(engine.plan(statement, parameters, tenant.uid), "ix_key_versions_kek")
 
 
 async def test_due_keys_are_claimed_along_their_indexes(engine, storage):

@@ -108,11 +108,12 @@ class Vaulted:
     def stored(self) -> Stored:
         async def read() -> Stored:
             settings = load(self.installation.config)
-            storage = await daemon_module._open_storage(settings.storage)
+            storage = await daemon_module._open_storage(settings)
             try:
                 async with storage.transaction() as work:
                     tenant = await work.tenants.get("acme")
-                    assert tenant is not None
+                assert tenant is not None
+                async with storage.transaction(tenant.uid) as work:
                     return Stored(
                         await work.operations.list_newest(tenant.uid, None, 100),
                         await work.key_versions.count_by_kek(tenant.uid),

@@ -100,7 +100,8 @@ async def test_a_new_version_of_a_policy_and_its_replanning_are_stored_together(
     database = await open_sqlite(path)
     async with database.transaction() as work:
         tenant = await work.tenants.get("acme")
-        assert tenant is not None
+    assert tenant is not None
+    async with database.transaction(tenant.uid) as work:
         operations = await work.operations.list_newest(tenant.uid, None, 9)
     await database.close()
     assert [operation.target for operation in operations] == ([f"{GOLD}/versions/2"] if happened else [])

@@ -118,7 +118,7 @@ async def test_a_restart_inside_a_transaction_undoes_it(storage, postgresql_serv
     with pytest.raises(StorageUnavailable):
         await in_transaction(storage, restart)  # found out by the commit
     await recovered(storage)
-    async with storage.transaction() as work:
+    async with storage.transaction(tenant.uid) as work:
         assert await work.keys.get(tenant.uid, "lost") is None
 
 

@@ -45,8 +45,9 @@ def servicer(node: Operations) -> OperationServicer:
 
 @pytest.fixture
 async def tenant(database) -> Tenant:
-    async with database.transaction(write=True) as work:
-        return await work.tenants.add(new_tenant("acme"))
+    tenant = new_tenant("acme")
+    async with database.transaction(tenant.uid, write=True) as work:
+        return await work.tenants.add(tenant)
 
 
 async def begun(node: Operations, tenant: Tenant, target: str = "tenants/acme/keks") -> str:

@@ -197,7 +197,7 @@ async def test_wrapped_deks_of_two_versions_that_change_places_do_not_unwrap(nod
     made = await node.fields.encrypt(acme, name, b"x", PAIRS)
     await node.keys.rotate(acme, name, "")
     ring = await node.ring(acme, name)
-    async with node.storage.transaction() as work:
+    async with node.storage.transaction(ring.tenant.uid) as work:
         stored = await work.key_versions.list_by_version(ring.tenant.uid, ring.key.uid, 0, 2)
     for version in stored:
         change = "UPDATE key_versions SET wrapped = :wrapped WHERE version = 3 - :version"
@@ -225,8 +225,8 @@ async def test_a_version_that_names_another_kek_version_does_not_unwrap(node, ac
 async def test_a_blob_that_is_rewritten_to_another_kek_version_does_not_unwrap(node, acme, name, hostile):
     made = await node.fields.encrypt(acme, name, b"x", PAIRS)
     await node.keks.rotate(OPERATOR, TenantName("acme"), 0)
-    async with node.storage.transaction() as work:
-        ring = await node.ring(acme, name)
+    ring = await node.ring(acme, name)
+    async with node.storage.transaction(ring.tenant.uid) as work:
         stored = await work.key_versions.get(ring.tenant.uid, ring.key.uid, 1)
     assert stored is not None
     wrapped = stored.wrapped[:18] + (2).to_bytes(4, "big") + stored.wrapped[22:]

@@ -66,8 +66,9 @@ class Failing:
 
 @pytest.fixture
 async def tenant(storage: Storage) -> Tenant:
-    async with storage.transaction(write=True) as work:
-        return await work.tenants.add(new_tenant("acme"))
+    tenant = new_tenant("acme")
+    async with storage.transaction(tenant.uid, write=True) as work:
+        return await work.tenants.add(tenant)
 
 
 @pytest.fixture
@@ -394,8 +395,9 @@ async def test_a_running_operation_is_never_removed(made, tenant, storage, wall,
 
 
 async def test_operations_of_other_tenants_are_invisible_and_operators_see_all(made, tenant, storage):
-    async with storage.transaction(write=True) as work:
-        await work.tenants.add(new_tenant("globex"))
+    globex = new_tenant("globex")
+    async with storage.transaction(globex.uid, write=True) as work:
+        await work.tenants.add(globex)
     node = made(Counting())
     operation = await begin(node, tenant)
     own, other = Principal("acme", "app"), Principal("globex", "app")

@@ -559,8 +559,9 @@ async def test_tenants_whose_keks_are_due_are_looked_at_and_one_that_fails_waits
     rotation = rotation_of(node, wall, keks=keks)
     for slug in ("one", "two", "not-due"):
         await node.tenant(slug)
-        async with node.storage.transaction(write=True) as work:
+        async with node.storage.transaction() as work:
             tenant = await work.tenants.get(slug)
+        async with node.storage.transaction(tenant.uid, write=True) as work:
             due_at = wall.now + DAY if slug == "not-due" else wall.now
             await work.tenants.replace(replace(tenant, due_at=due_at))
     keks.failing = {"two"}

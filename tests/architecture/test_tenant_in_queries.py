@@ -1,0 +1,270 @@
+"""No query of the repositories lacks the tenant; the eye that sees to that in all tests sees what it should.
+
+SQLite has no row-level security, so there the queries are all that keeps tenants apart.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import types
+import typing
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import bindparam, delete, event, exists, func, insert, or_, select, tuple_, update
+from sqlalchemy.dialects import postgresql
+
+import storage
+from kms.core.census import Place, PlaceCount
+from kms.core.errors import KmsError
+from kms.core.keyring import Kek, Key, KeyVersion, Tenant
+from kms.core.lifecycle import KeyState
+from kms.core.operations import Operation, OperationState
+from kms.core.policy import NamedPolicy
+from kms.core.receipts import Receipt
+from storage import schemas
+from storage.database import Database, Work
+from storage.migrate import upgrade
+from storage.node_tables import claims, installation
+from storage.sqlite import open_sqlite
+from storage.tables import encryption_keys, key_versions, operations, tenants
+from tests import keyrings, tenant_in_queries
+from tests.keyrings import NOW
+from tests.tenant_in_queries import complaints
+
+# What works over all tenants, as its repository says; everything else is called in a transaction of a tenant.
+OVER_TENANTS = {
+    ("tenants", "get"),
+    ("tenants", "list_ready"),
+    ("keks", "pending"),
+    ("keks", "destroying"),
+    ("operations", "list_free"),
+    ("operations", "remove_ended"),
+}
+METHODS = 40  # at least so many were found
+
+TENANT = keyrings.new_tenant()
+KEY = keyrings.new_key(TENANT)
+PLACE = keyrings.new_place(KEY)
+# A value for each type of a parameter; a repository with a new type needs a line here.
+SAMPLES: dict[Any, Any] = {
+    str: "x",
+    int: 1,
+    UUID: uuid.UUID(int=7),
+    type(NOW): NOW,
+    Tenant: TENANT,
+    Kek: keyrings.new_kek(TENANT),
+    Key: KEY,
+    KeyVersion: keyrings.new_version(KEY),
+    NamedPolicy: keyrings.new_policy(TENANT),
+    Place: PLACE,
+    PlaceCount: keyrings.new_count(PLACE),
+    Operation: keyrings.new_operation(TENANT),
+    Receipt: keyrings.new_receipt(TENANT),
+    KeyState: KeyState.ACTIVE,
+    OperationState: OperationState.RUNNING,
+}
+
+
+def sample(hint: Any) -> Any:
+    """A value that a parameter of this type may have."""
+    if getattr(hint, "__name__", "") == "TenantUid":
+        return TENANT.uid
+    while hasattr(hint, "__supertype__"):  # a NewType
+        hint = hint.__supertype__
+    if hint in SAMPLES:
+        return SAMPLES[hint]
+    parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    if typing.get_origin(hint) is tuple:
+        return tuple(sample(part) for part in parts)
+    if typing.get_origin(hint) in {types.UnionType, typing.Union}:
+        return sample(parts[0])
+    if parts:
+        return [sample(parts[0])]
+    raise AssertionError(f"no sample of {hint}")
+
+
+def methods() -> list[tuple[str, str]]:
+    """Every public method of every repository of a unit of work."""
+    work = Work(None)  # type: ignore[arg-type]
+    return sorted(
+        (name, method)
+        for name, repository in vars(work).items()
+        for method, call in inspect.getmembers(repository, inspect.iscoroutinefunction)
+        if not method.startswith("_")
+    )
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    made = tmp_path_factory.mktemp("tenant") / "kms.db"
+    upgrade(made)
+    return made
+
+
+@pytest.fixture
+async def database(path):
+    opened = await open_sqlite(path)
+    yield opened
+    await opened.close()
+
+
+def test_every_repository_is_looked_at():
+    assert set(methods()) >= OVER_TENANTS
+    assert len(methods()) >= METHODS
+
+
+@pytest.mark.parametrize(("repository", "method"), methods())
+async def test_no_query_of_a_repository_lacks_the_tenant(database: Database, repository: str, method: str):
+    made: list[object] = []
+
+    def note(_connection: object, statement: object, *_: object) -> None:
+        made.append(statement)
+
+    event.listen(database._line.engine.sync_engine, "before_execute", note)
+    tenant = None if (repository, method) in OVER_TENANTS else TENANT.uid
+    with suppress(KmsError):
+        async with database.transaction(tenant, write=True) as work:
+            call = getattr(getattr(work, repository), method)
+            hints = typing.get_type_hints(call)
+            given = {name: sample(hints[name]) for name in inspect.signature(call).parameters}
+            await call(**given)
+    assert made, "it made no statement, so that nothing was looked at"
+    assert tenant_in_queries.found == []
+
+
+@pytest.mark.parametrize(
+    ("repository", "method"), sorted(OVER_TENANTS - {("tenants", "get"), ("tenants", "list_ready")})
+)
+async def test_work_over_tenants_is_seen_in_a_transaction_of_one(database: Database, repository: str, method: str):
+    async with database.transaction(TENANT.uid, write=True) as work:
+        await getattr(getattr(work, repository), method)(*[NOW, 1][: 2 * (repository == "operations")])
+    seen, tenant_in_queries.found[:] = tenant_in_queries.found[:], []
+    assert len(seen) == 1
+
+
+k, v, c, t, o, i = encryption_keys, key_versions, claims, tenants, operations, installation
+OWN = uuid.UUID(int=1)
+OTHER = uuid.UUID(int=2)
+newest = select(k.c.id, func.max(k.c.revision)).where(k.c.tenant_id == OWN).group_by(k.c.id).subquery()
+anybodys = select(k.c.id).where(k.c.key_id == "x").subquery()
+upsert = postgresql.insert(c).values(tenant_id=OWN, subject_uid=OWN)
+elsewhere = k.alias("elsewhere")
+
+GOOD = {
+    "bound": select(k.c.id).where(k.c.tenant_id == OWN, k.c.key_id == "x"),
+    "the other way round": select(k.c.id).where(bindparam("own", OWN) == k.c.tenant_id),
+    "as a pair": select(k.c.id).where(tuple_(k.c.tenant_id, k.c.id).in_([(OWN, OTHER)])),
+    "one of one": select(k.c.id).where(k.c.tenant_id.in_([OWN])),
+    "through a join": select(k.c.id).join(v, v.c.tenant_id == k.c.tenant_id).where(k.c.tenant_id == OWN),
+    "of a subquery": select(k.c.id).join(newest, newest.c.id == k.c.id).where(k.c.tenant_id == OWN),
+    "correlated": select(k.c.id).where(k.c.tenant_id == OWN, exists().where(c.c.tenant_id == k.c.tenant_id)),
+    "no tenant's table": select(i.c.id),
+    "an update": update(k).where(k.c.tenant_id == OWN).values(revision=2),
+    "a delete": delete(o).where(o.c.tenant_id == OWN),
+    "an insert": insert(k).values(tenant_id=OWN, id=OTHER),
+    "many": insert(k).values([{"tenant_id": OWN, "id": OTHER}, {"tenant_id": OWN, "id": OWN}]),
+    "its own row replaced": upsert.on_conflict_do_update(
+        index_elements=[c.c.tenant_id, c.c.subject_uid], set_={"node_id": OWN}
+    ),
+}
+BAD = {
+    "not bound": select(k.c.id).where(k.c.key_id == "x"),
+    "another's": select(k.c.id).where(k.c.tenant_id == OTHER),
+    "only perhaps": select(k.c.id).where(or_(k.c.tenant_id == OWN, k.c.key_id == "x")),
+    "anything but": select(k.c.id).where(k.c.tenant_id != OWN),
+    "also another's": select(k.c.id).where(k.c.tenant_id.in_([OWN, OTHER])),
+    "a pair of another's": select(k.c.id).where(tuple_(k.c.tenant_id, k.c.id).in_([(OWN, OTHER), (OTHER, OTHER)])),
+    "to itself": select(k.c.id).where(k.c.tenant_id == k.c.tenant_id),
+    "to what is not bound": select(k.c.id).where(k.c.tenant_id == v.c.tenant_id),
+    "joined by less": select(k.c.id).join(v, v.c.key_uid == k.c.id).where(k.c.tenant_id == OWN),
+    "joined from outside": select(k.c.id).outerjoin(v, v.c.tenant_id == k.c.tenant_id).where(k.c.tenant_id == OWN),
+    "an alias of what is bound": select(k.c.id).join(elsewhere, elsewhere.c.id == k.c.id).where(k.c.tenant_id == OWN),
+    "of a subquery": select(k.c.id).join(anybodys, anybodys.c.id == k.c.id).where(k.c.tenant_id == OWN),
+    "in an exists": select(k.c.id).where(k.c.tenant_id == OWN, exists().where(c.c.subject_uid == k.c.id)),
+    "all": select(func.count()).select_from(k),
+    "an update": update(k).values(revision=2),
+    "an update by id": update(k).where(k.c.id == OWN).values(revision=2),
+    "a delete": delete(o),
+    "a delete by what is selected": delete(o).where(o.c.tenant_id == OWN, o.c.id.in_(select(c.c.subject_uid))),
+    "an insert": insert(k).values(tenant_id=OTHER, id=OTHER),
+    "an insert of nobody's": insert(k).values(id=OTHER),
+    "one of many": insert(k).values([{"tenant_id": OWN, "id": OTHER}, {"tenant_id": OTHER, "id": OWN}]),
+    "another row replaced": upsert.on_conflict_do_update(index_elements=[c.c.subject_uid], set_={"node_id": OWN}),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_query_that_names_its_tenant_is_let_pass(name: str):
+    assert complaints(GOOD[name], [], OWN) == []
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_query_that_lacks_its_tenant_is_found(name: str):
+    assert complaints(BAD[name], [], OWN)
+
+
+@pytest.mark.parametrize(("rows", "wrong"), [([OWN, OWN], 0), ([OWN, OTHER], 1)])
+def test_the_rows_of_one_statement_are_each_looked_at(rows: Sequence[UUID], wrong: int):
+    given = [{"from_tenant_id": row, "tenant_id": row} for row in rows]
+    found_by = update(k).where(k.c.tenant_id == bindparam("from_tenant_id")).values(revision=2)
+    assert len(complaints(found_by, given, OWN)) == wrong
+    assert len(complaints(insert(k), given, OWN)) == wrong
+
+
+OVER: dict[str, tuple[Any, int]] = {
+    "what is due": (select(k.c.id).with_for_update(of=k), 0),
+    "a claim": (upsert.on_conflict_do_update(index_elements=[c.c.subject_uid], set_={"node_id": OWN}), 0),
+    "what has ended": (delete(o).where(o.c.ended_at < NOW - timedelta(days=1)), 0),
+    "wrapped keys": (select(v.c.wrapped), 1),
+    "a change of what is due": (update(k).values(revision=2), 0),  # may be locked; the database refuses the change
+    "a tenant": (insert(t).values(tenant_id=OWN), 1),
+    "wrapped keys beside what may be read": (select(k.c.id).where(exists().where(v.c.key_uid == k.c.id)), 1),
+}
+
+
+@pytest.mark.parametrize("name", OVER)
+def test_work_over_tenants_does_what_its_role_may_do_on_postgresql(name: str):
+    statement, wrong = OVER[name]
+    assert len(complaints(statement, [], None)) == wrong
+
+
+async def test_what_a_test_lets_the_storage_make_is_noted(database: Database):
+    async with database._session(OWN, write=False) as session:
+        await session.rows(BAD["not bound"])
+        await session.rows(GOOD["bound"])
+    seen, tenant_in_queries.found[:] = tenant_in_queries.found[:], []
+    assert [line.partition(" in: ")[0] for line in seen] == ["encryption_keys is not bound to the tenant"]
+
+
+def test_statements_in_words_are_made_where_no_tenants_row_is_read():
+    """What is not built from tables cannot be looked at."""
+    makers = set()
+    for file in sorted(Path(storage.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+            if name in {"raw", "text", "exec_driver_sql", "literal_column"}:
+                makers.add((file.name, name))
+    assert makers == {
+        ("database.py", "exec_driver_sql"),  # how a transaction begins
+        ("migrate.py", "exec_driver_sql"),  # how a transaction begins
+        ("migrate.py", "text"),
+        ("postgresql.py", "raw"),  # the first look
+        ("session.py", "exec_driver_sql"),  # raw()
+        ("sqlite.py", "raw"),  # the first look
+        ("tables.py", "text"),  # defaults
+    }
+
+
+def test_every_table_of_tenants_begins_its_key_with_the_tenant():
+    for table in schemas.metadata.tables.values():
+        if "tenant_id" in table.c:
+            assert next(iter(table.primary_key.columns)).name == "tenant_id"
