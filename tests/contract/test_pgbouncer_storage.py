@@ -17,8 +17,10 @@ from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
+from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
+from tests.contract.storage_tokens import TokensContract
 from tests.contract.test_postgresql_storage import TOLD
 
 MISSING = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
@@ -68,7 +70,9 @@ def pgbouncer(own_postgresql_server, daemon_user):
 
 
 @pytest.mark.postgresql
-class TestPgbouncerStorage(StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract):
+class TestPgbouncerStorage(
+    StorageContract, RecordsContract, AccessContract, SharingContract, TokensContract, ApprovalsContract, EventsContract
+):
     @pytest.fixture
     async def opener(self, pgbouncer, postgresql_url):
         with psycopg.connect(postgresql_url) as connection:
