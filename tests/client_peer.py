@@ -20,6 +20,7 @@ from kms_client import KmsError
 from kms_client.formats import errors
 from kms_client.formats.errors import InvalidRequest
 from kms_client.v1 import (
+    access_pb2,
     census_pb2,
     crypto_pb2,
     keys_pb2,
@@ -31,7 +32,7 @@ from kms_client.v1 import (
 
 SERVICES = {
     service.full_name: service
-    for module in (tenants_pb2, keys_pb2, crypto_pb2, policies_pb2, census_pb2, operations_pb2, nodes_pb2)
+    for module in (tenants_pb2, keys_pb2, crypto_pb2, policies_pb2, census_pb2, operations_pb2, nodes_pb2, access_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 }
 

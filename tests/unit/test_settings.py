@@ -152,3 +152,11 @@ def test_a_secret_comes_from_the_environment_where_it_is_asked_for(write, monkey
         settings.token.pin.read()
     monkeypatch.setitem(os.environ, "KMS_TEST_PIN", "planted")
     assert settings.token.pin.read().get_secret_value() == "planted"
+
+
+def test_tenants_are_open_in_development_only(write):
+    assert not load(write(MINIMAL)).access.open_tenants
+    text = MINIMAL + "[access]\nopen_tenants = true\n"
+    with pytest.raises(SettingsError, match=r"access\.open_tenants is for the profile development alone"):
+        load(write(text))
+    assert load(write('profile = "development"\n' + text)).access.open_tenants

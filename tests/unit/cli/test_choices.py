@@ -3,11 +3,12 @@ from typing import get_args
 
 import pytest
 import typer
-from kms_client import PlaceKind, ProtectionLevel, Purpose, Rule, Suite
+from kms_client import PlaceKind, PrincipalKind, ProtectionLevel, Purpose, Rule, Suite
 
 from kms.cli.choices import (
     LevelChoice,
     PlaceKindChoice,
+    PrincipalKindChoice,
     PurposeChoice,
     RuleChoice,
     SuiteChoice,
@@ -21,7 +22,13 @@ from kms.cli.choices import (
 
 @pytest.mark.parametrize(
     ("choice", "kind"),
-    [(PurposeChoice, Purpose), (SuiteChoice, Suite), (LevelChoice, ProtectionLevel), (PlaceKindChoice, PlaceKind)],
+    [
+        (PurposeChoice, Purpose),
+        (SuiteChoice, Suite),
+        (LevelChoice, ProtectionLevel),
+        (PlaceKindChoice, PlaceKind),
+        (PrincipalKindChoice, PrincipalKind),
+    ],
 )
 def test_a_choice_has_the_names_of_the_api(choice, kind):
     assert [member.name for member in choice] == [member.name for member in kind]
