@@ -12,12 +12,17 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from kms_client import (
+    AccessRule,
     ApprovalState,
     Classification,
+    Conditions,
+    Effect,
+    Founder,
     KekState,
     KeyState,
     OperationState,
     PlaceKind,
+    PrincipalKind,
     ProtectionLevel,
     Purpose,
     Severity,
@@ -28,6 +33,7 @@ from kms_client import (
     TokenState,
 )
 from kms_client.v1 import (
+    access_pb2,
     approvals_pb2,
     census_pb2,
     crypto_pb2,
@@ -57,6 +63,56 @@ APP = "tenants/acme/principals/app"
 TEXT = f"kms_0a1b2c3d4e5f_{'A' * 43}"
 FINGERPRINT = "0f" * 32
 MOMENT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
+
+
+BILLING = "tenants/acme/principals/billing"
+
+
+GRANT = f"{BILLING}/grants/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+
+
+def principal_of(request, context):
+    return access_pb2.Principal(name=request.name, kind=2, blocked=True, block_end_time=stamp(), etag="3")
+
+
+def is_billing(value):
+    return (value.name, value.kind, value.blocked, value.block_end_time, value.etag) == (
+        BILLING,
+        PrincipalKind.PERSON,
+        True,
+        MOMENT,
+        "3",
+    )
+
+
+GRANT_SENT = access_pb2.Grant(
+    effect=access_pb2.Grant.DENY,
+    permissions=["keys.decrypt"],
+    resource="tenants/acme/keys/*",
+    conditions=access_pb2.Conditions(
+        context=[access_pb2.ContextCondition(key="table", values=["users", "roles"])],
+        classes=["secret"],
+        networks=["192.0.2.0/24"],
+    ),
+    expire_time=stamp(),
+    reason="audit",
+)
+
+
+def is_grant(value):
+    return (value.name, value.effect, value.permissions, value.conditions.context, value.expire_time) == (
+        GRANT,
+        Effect.DENY,
+        ("keys.decrypt",),
+        {"table": ("users", "roles")},
+        MOMENT,
+    )
+
+
+def grant_named():
+    message = access_pb2.Grant(name=GRANT)
+    message.MergeFrom(GRANT_SENT)
+    return message
 
 
 def stamp(moment=MOMENT):
@@ -204,6 +260,140 @@ class Row(NamedTuple):
 METHODS = {
     name: Row(*row)
     for name, row in {
+        "create_tenant_with_founders": (
+            "CreateTenant",
+            lambda r, _: tenants_pb2.Tenant(name=f"tenants/{r.tenant_id}"),
+            lambda c: c.create_tenant("acme", founders=[Founder("alice", ("tenant-admin", "security-officer"))]),
+            lambda v: v.name == TENANT,
+            tenants_pb2.CreateTenantRequest(
+                tenant_id="acme",
+                tenant=tenants_pb2.Tenant(),
+                founders=[
+                    tenants_pb2.Founder(
+                        principal_id="alice",
+                        kind=access_pb2.Principal.PERSON,
+                        roles=["tenant-admin", "security-officer"],
+                    )
+                ],
+            ),
+        ),
+        "create_principal": (
+            "CreatePrincipal",
+            lambda r, _: access_pb2.Principal(name=f"{r.parent}/principals/{r.principal_id}", kind=r.principal.kind),
+            lambda c: c.create_principal(TENANT, "billing", kind=PrincipalKind.PERSON, display_name="Billing"),
+            lambda v: (v.name, v.kind, v.block_end_time) == (BILLING, PrincipalKind.PERSON, None),
+            access_pb2.CreatePrincipalRequest(
+                parent=TENANT,
+                principal_id="billing",
+                principal=access_pb2.Principal(kind=2, display_name="Billing"),
+            ),
+        ),
+        "get_principal": (
+            "GetPrincipal",
+            principal_of,
+            lambda c: c.get_principal(BILLING),
+            is_billing,
+            access_pb2.GetPrincipalRequest(name=BILLING),
+        ),
+        "list_principals": (
+            "ListPrincipals",
+            lambda *_: access_pb2.ListPrincipalsResponse(principals=[access_pb2.Principal(name=BILLING)]),
+            lambda c: c.list_principals(TENANT, page_size=7),
+            lambda v: [principal.name for principal in v] == [BILLING],
+            access_pb2.ListPrincipalsRequest(parent=TENANT, page_size=7),
+        ),
+        "update_principal": (
+            "UpdatePrincipal",
+            lambda r, _: r.principal,
+            lambda c: c.update_principal(BILLING, display_name="New", etag="2"),
+            lambda v: (v.name, v.display_name) == (BILLING, "New"),
+            access_pb2.UpdatePrincipalRequest(
+                principal=access_pb2.Principal(name=BILLING, display_name="New", etag="2"),
+                update_mask=FieldMask(paths=["display_name"]),
+            ),
+        ),
+        "block_principal": (
+            "BlockPrincipal",
+            principal_of,
+            lambda c: c.block_principal(BILLING, reason="lost", until=MOMENT),
+            is_billing,
+            access_pb2.BlockPrincipalRequest(name=BILLING, reason="lost", end_time=stamp()),
+        ),
+        "unblock_principal": (
+            "UnblockPrincipal",
+            principal_of,
+            lambda c: c.unblock_principal(BILLING),
+            is_billing,
+            access_pb2.UnblockPrincipalRequest(name=BILLING),
+        ),
+        "create_grant": (
+            "CreateGrant",
+            lambda *_: grant_named(),
+            lambda c: c.create_grant(
+                BILLING,
+                permissions=["keys.decrypt"],
+                resource="tenants/acme/keys/*",
+                effect=Effect.DENY,
+                conditions=Conditions({"table": ("users", "roles")}, ("secret",), ("192.0.2.0/24",)),
+                expire_time=MOMENT,
+                reason="audit",
+            ),
+            is_grant,
+            access_pb2.CreateGrantRequest(parent=BILLING, grant=GRANT_SENT),
+        ),
+        "create_grant_of_a_role": (
+            "CreateGrant",
+            lambda *_: access_pb2.Grant(name=GRANT, effect=1, role="application"),
+            lambda c: c.create_grant(BILLING, role="application"),
+            lambda v: (v.role, v.effect, v.permissions, v.expire_time) == ("application", Effect.ALLOW, (), None),
+            access_pb2.CreateGrantRequest(
+                parent=BILLING,
+                grant=access_pb2.Grant(effect=1, role="application", conditions=access_pb2.Conditions()),
+            ),
+        ),
+        "list_grants": (
+            "ListGrants",
+            lambda *_: access_pb2.ListGrantsResponse(grants=[grant_named()]),
+            lambda c: c.list_grants(BILLING),
+            lambda v: len(v) == 1 and is_grant(v[0]),
+            access_pb2.ListGrantsRequest(parent=BILLING),
+        ),
+        "delete_grant": (
+            "DeleteGrant",
+            lambda *_: Empty(),
+            lambda c: c.delete_grant(GRANT),
+            lambda v: v is None,
+            access_pb2.DeleteGrantRequest(name=GRANT),
+        ),
+        "list_roles": (
+            "ListRoles",
+            lambda *_: access_pb2.ListRolesResponse(
+                roles=[access_pb2.Role(name="application", permissions=["keys.decrypt", "keys.encrypt"])]
+            ),
+            lambda c: c.list_roles(),
+            lambda v: [(r.name, r.permissions) for r in v] == [("application", ("keys.decrypt", "keys.encrypt"))],
+            access_pb2.ListRolesRequest(),
+        ),
+        "explain_access": (
+            "ExplainAccess",
+            lambda *_: access_pb2.AccessExplanation(
+                rule=access_pb2.AccessExplanation.GRANT,
+                grant=GRANT,
+                looks=[access_pb2.GrantLook(grant=grant_named(), applies=True, reason="all of it matches")],
+            ),
+            lambda c: c.explain_access(BILLING, "keys.decrypt", KEY, context={"table": "users"}, address="192.0.2.7"),
+            lambda v: (
+                (v.allowed, v.rule, v.grant, [(is_grant(look.grant), look.applies) for look in v.looks])
+                == (False, AccessRule.GRANT, GRANT, [(True, True)])
+            ),
+            access_pb2.ExplainAccessRequest(
+                principal=BILLING,
+                permission="keys.decrypt",
+                resource=KEY,
+                context=[crypto_pb2.ContextPair(key="table", value=b"users")],
+                address="192.0.2.7",
+            ),
+        ),
         "create_tenant": (
             "CreateTenant",
             lambda r, _: tenants_pb2.Tenant(name=f"tenants/{r.tenant_id}", display_name=r.tenant.display_name),

@@ -20,6 +20,7 @@ from kms_client import KmsError
 from kms_client.formats import errors
 from kms_client.formats.errors import InvalidRequest
 from kms_client.v1 import (
+    access_pb2,
     approvals_pb2,
     census_pb2,
     crypto_pb2,
@@ -42,6 +43,7 @@ SERVICES = {
         census_pb2,
         operations_pb2,
         nodes_pb2,
+        access_pb2,
         approvals_pb2,
         events_pb2,
         tokens_pb2,

@@ -24,6 +24,14 @@ kind = "sqlite"
 """
 
 
+def test_tenants_are_open_in_development_only(write):
+    assert not load(write(MINIMAL)).access.open_tenants
+    text = MINIMAL + "[access]\nopen_tenants = true\n"
+    with pytest.raises(SettingsError, match=r"access\.open_tenants is for the profile development alone"):
+        load(write(text))
+    assert load(write('profile = "development"\n' + text)).access.open_tenants
+
+
 @pytest.fixture
 def write(tmp_path):
     def write(text: str) -> Path:

@@ -3,12 +3,13 @@ from typing import get_args
 
 import pytest
 import typer
-from kms_client import Classification, PlaceKind, ProtectionLevel, Purpose, Rule, Suite
+from kms_client import Classification, PlaceKind, PrincipalKind, ProtectionLevel, Purpose, Rule, Suite
 
 from kms.cli.choices import (
     ClassChoice,
     LevelChoice,
     PlaceKindChoice,
+    PrincipalKindChoice,
     PurposeChoice,
     RuleChoice,
     SuiteChoice,
@@ -28,6 +29,7 @@ from kms.cli.choices import (
         (LevelChoice, ProtectionLevel),
         (PlaceKindChoice, PlaceKind),
         (ClassChoice, Classification),
+        (PrincipalKindChoice, PrincipalKind),
     ],
 )
 def test_a_choice_has_the_names_of_the_api(choice, kind):
