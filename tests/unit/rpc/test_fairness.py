@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms.rpc.fairness import LONGEST_ROUND, LONGEST_WORK, QUANTUM, QUIET, SHARE, SHORTEST_RETRY, QueueFull, Turns
+from kms.rpc.fairness import (
+    LONGEST_ROUND,
+    LONGEST_WORK,
+    QUANTUM,
+    QUIET,
+    SHARE,
+    SHORTEST_RETRY,
+    SPARSE,
+    QueueFull,
+    Turns,
+)
 from tests.node import until
 
 ROOM = 4 * QUANTUM
@@ -235,6 +245,20 @@ async def test_room_is_given_back_only_when_no_call_arrives_any_more(calls: Call
     await settle()
     assert calls.begun == ["a/works", "a/waits"]
     await calls.finish()
+    check_empty(calls.turns)
+
+
+async def test_calls_that_end_far_apart_give_their_room_back_at_once(calls: Calls, now: list[int]):
+    for _ in range(3):
+        now[0] += SPARSE + 1
+        work = await calls.turns.begin("a", SMALL)
+        assert calls.turns.at_work == SMALL
+        calls.turns.end(work)
+        check_empty(calls.turns)
+    now[0] += SPARSE
+    calls.turns.end(await calls.turns.begin("a", SMALL))
+    assert calls.turns.at_work == SMALL
+    await settle()
     check_empty(calls.turns)
 
 
