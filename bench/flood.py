@@ -36,9 +36,15 @@ async def flood(profile: Profile, key: str, values: int, in_flight: int) -> int:
         async def repeat() -> None:
             nonlocal answered
             while True:
-                await call(request, timeout=DEADLINE)
-                answered += 1
-                first.set()
+                try:
+                    await call(request, timeout=DEADLINE)
+                except grpc.aio.AioRpcError as error:
+                    # A machine that is busy with other work lets the database answer too late now and then.
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                else:
+                    answered += 1
+                    first.set()
 
         async with asyncio.TaskGroup() as tasks:
             callers = [tasks.create_task(repeat()) for _ in range(in_flight)]

@@ -272,7 +272,7 @@ class Limits(_Part):
 
     # In flight: from the arrival until the answer has left.
     calls_in_flight: Annotated[int, Field(ge=1)] = 256  # for each principal
-    tenant_bytes_in_flight: Annotated[int, Field(ge=1 << 20)] = 64 << 20
+    tenant_bytes_in_flight: Annotated[int, Field(ge=1 << 20)] = 128 << 20
     bytes_in_flight: Annotated[int, Field(ge=1 << 20)] = 256 << 20  # of all tenants; the operators' are bounded apart
 
     # A fair turn at the work.
@@ -285,7 +285,7 @@ class Limits(_Part):
     address_rate: CallsPerSecond | None = None
     burst: Seconds = timedelta(seconds=2)  # so much of a rate may come at once
     block: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(seconds=1)  # for whoever exceeds a rate, at least
-    failures_per_minute: Annotated[int, Field(ge=1)] | None = 60  # of authentication, from one address
+    failures_per_minute: Annotated[int, Field(ge=0)] = 60  # of authentication, from one address; 0: any number
     failure_block: Seconds = timedelta(minutes=1)
     call_deadline: Seconds = timedelta(seconds=30)  # also for callers that set none
     drain: Seconds = timedelta(seconds=10)  # for running calls, after SIGTERM

@@ -85,6 +85,16 @@ def is_billing(value):
     )
 
 
+def is_grant(value):
+    return (value.name, value.effect, value.permissions, value.conditions.context, value.expire_time) == (
+        GRANT,
+        Effect.DENY,
+        ("keys.decrypt",),
+        {"table": ("users", "roles")},
+        MOMENT,
+    )
+
+
 GRANT_SENT = access_pb2.Grant(
     effect=access_pb2.Grant.DENY,
     permissions=["keys.decrypt"],
@@ -97,16 +107,6 @@ GRANT_SENT = access_pb2.Grant(
     expire_time=stamp(),
     reason="audit",
 )
-
-
-def is_grant(value):
-    return (value.name, value.effect, value.permissions, value.conditions.context, value.expire_time) == (
-        GRANT,
-        Effect.DENY,
-        ("keys.decrypt",),
-        {"table": ("users", "roles")},
-        MOMENT,
-    )
 
 
 def grant_named():

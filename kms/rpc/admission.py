@@ -63,12 +63,13 @@ class _Rates:
             burst = max(int(rate * limits.burst.total_seconds()), 1)
             return Limiter((Rate(rate, SECOND, burst),), block=block)
 
-        failures = limits.failures_per_minute
+        failures = None
+        if limits.failures_per_minute:
+            rate = window(limits.failures_per_minute, MINUTE)
+            failures = Limiter((rate,), block=_nanoseconds(limits.failure_block))
         return cls(
             address=limiter(limits.address_rate),
-            failures=None
-            if failures is None
-            else Limiter((window(failures, MINUTE),), block=_nanoseconds(limits.failure_block)),
+            failures=failures,
             principal=limiter(limits.principal_rate),
             tenant=limiter(limits.tenant_rate),
             token=Limiter(block=block),

@@ -14,9 +14,10 @@ from pydantic_core import PydanticUndefined
 from kms.core.ports import HealthStatus, PartHealth
 from kms.kmsd.main import ExitCode
 from kms.metrics import Metrics
+from kms.rpc.admission import FairAdmission, Limit
 from kms.services import due_keys, rotation
 from kms.services.due_keys import ScheduleCounts
-from kms.settings import Secret, Settings
+from kms.settings import Limits, Secret, Settings
 
 PAGE = Path(__file__).parents[2] / "docs/operations.md"
 
@@ -86,6 +87,7 @@ def test_every_metric_is_listed_with_its_type_and_labels():
     metrics.watch_events(Noticed())
     metrics.watch_sink(Told())
     metrics.watch_lease(lambda: 1.0, lambda: 1)
+    metrics.watch_admission(FairAdmission(Limits(), lambda: 0))
     metrics.values_processed("/kms.v1.CryptoService/Encrypt", 1)
     there = {}
     for family in text_string_to_metric_families(metrics.render().decode()):
@@ -96,6 +98,10 @@ def test_every_metric_is_listed_with_its_type_and_labels():
         name.strip("`"): (kind, set(filter(None, labels.split(", ")))) for name, kind, labels, _ in rows("metric")
     }
     assert listed == there
+
+
+def test_every_limit_that_refuses_is_listed():
+    assert {name.strip("`") for name, *_ in rows("limit")} == set(Limit)
 
 
 def test_every_event_of_the_scheduler_is_listed_with_its_level():

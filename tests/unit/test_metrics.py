@@ -3,16 +3,21 @@
 import asyncio
 import re
 from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import ip_address
 from typing import Self
 
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from kms.core.errors import LimitExceeded
 from kms.core.ports import HealthStatus, PartHealth
 from kms.metrics import OTHER, Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
+from kms.rpc.admission import FairAdmission
+from kms.settings import Limits
 from kms.tracing import Tracing
 
 ENCRYPT = "/kms.v1.CryptoService/Encrypt"
@@ -66,6 +71,17 @@ def test_token_operations_and_restarts_are_read_at_every_scrape(metrics):
     operations["unwrap"] += 1
     assert value(metrics, "kms_token_operations_total", operation="unwrap") == 2
     assert value(metrics, "kms_token_host_restarts_total") == 3
+
+
+def test_waiting_calls_and_refusals_are_read_at_every_scrape(metrics):
+    admission = FairAdmission(Limits(address_rate=1, burst=timedelta(seconds=1)), lambda: 0)
+    metrics.watch_admission(admission)
+    assert value(metrics, "kms_calls_waiting") == 0
+    assert value(metrics, "kms_calls_refused_total", limit="address_rate") == 0
+    admission.arrive(ip_address("192.0.2.1"))
+    with pytest.raises(LimitExceeded):
+        admission.arrive(ip_address("192.0.2.1"))
+    assert value(metrics, "kms_calls_refused_total", limit="address_rate") == 1
 
 
 def test_no_caller_can_grow_the_registry(metrics):

@@ -83,6 +83,17 @@ def test_the_values_cannot_be_changed(write):
         ("[storage]", '[tracing]\nendpoint = "collector:4317"\n[storage]', "tracing.endpoint: must be a URL"),
         ("[storage]", "[limits]\ncall_deadline = 0\n[storage]", "limits.call_deadline: "),
         ("[storage]", "[limits]\nbatch_values = 1000000\n[storage]", "limits.batch_values: "),
+        ("[storage]", "[limits]\nprincipal_rate = 0\n[storage]", "limits.principal_rate: "),
+        (
+            "[storage]",
+            "[limits]\nmessage_bytes = 8388608\ntenant_bytes_in_flight = 16777215\n[storage]",
+            "limits: tenant_bytes_in_flight must be from twice message_bytes to bytes_in_flight",
+        ),
+        (
+            "[storage]",
+            "[limits]\ntenant_bytes_in_flight = 300000000\n[storage]",
+            "limits: tenant_bytes_in_flight must be from twice message_bytes to bytes_in_flight",
+        ),
         (
             '[listen.unix]\npath = "run/kmsd.sock"\nprincipal = "operators/local"',
             "[listen]",

@@ -1,11 +1,15 @@
+from datetime import timedelta
+
 import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
-from kms_client import InvalidRequest, KmsError, NotFound, Unavailable, Violation
+from kms_client import InvalidRequest, KmsError, LimitExceeded, NotFound, Unavailable, Violation
 from kms_client.errors import BY_CODE, BY_REASON, from_rpc, from_status
 from kms_client.formats import errors
 
+from kms.core.errors import LimitExceeded as DaemonLimitExceeded
+from kms.rpc.status import status_of as daemon_status_of
 from tests.client_peer import packed, status_of
 
 
@@ -47,6 +51,30 @@ def test_every_error_of_the_daemon_comes_back_as_its_class_with_its_message_and_
         assert error.request_id == "request-7"
         if isinstance(error, InvalidRequest):
             assert error.violations == sent.violations
+
+
+@pytest.mark.parametrize("wait", [timedelta(0), timedelta(microseconds=1), timedelta(days=1), None])
+def test_a_time_to_wait_comes_back_with_the_error(wait):
+    error = from_status(daemon_status_of(DaemonLimitExceeded("slow down", wait), "request-7"))
+    assert isinstance(error, LimitExceeded)
+    assert error.retry_after == wait
+
+
+@pytest.mark.parametrize("seconds", [-1, 2**62])
+def test_a_time_to_wait_that_is_none_is_left_out(seconds):
+    status = status_of(LimitExceeded("slow down"))
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.seconds = seconds
+    status.details.append(packed(retry))
+    error = from_status(status)
+    assert isinstance(error, LimitExceeded)
+    assert error.retry_after is None
+
+
+def test_what_grpc_refuses_for_its_size_has_no_time_to_wait():
+    error = from_rpc(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too large"))
+    assert isinstance(error, LimitExceeded)
+    assert error.retry_after is None
 
 
 def test_reasons_are_unique_so_that_none_hides_another():

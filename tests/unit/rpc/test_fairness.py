@@ -12,7 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms.rpc.fairness import QUANTUM, QUIET, SHARE, SHORTEST_RETRY, QueueFull, Turns
+from kms.rpc.fairness import (
+    LONGEST_ROUND,
+    LONGEST_WORK,
+    QUANTUM,
+    QUIET,
+    SHARE,
+    SHORTEST_RETRY,
+    SPARSE,
+    QueueFull,
+    Turns,
+)
+from tests.node import until
 
 ROOM = 4 * QUANTUM
 LARGE = ROOM  # fills the room alone
@@ -49,6 +60,13 @@ class Calls:
     async def flood(self, tenant: str, costs: Iterable[int]) -> None:
         for number, cost in enumerate(costs):
             await self.call(f"{tenant}/{number}", cost)
+
+    async def block(self) -> None:
+        """Let two tenants take all that may be at work, so that every other one waits."""
+        for name in ("y/blocks", "z/blocks"):
+            await self.call(name, LARGE)
+        assert self.begun == ["y/blocks", "z/blocks"]
+        assert self.turns.at_work == 2 * ROOM
 
     async def end(self, name: str) -> None:
         self.working[name].set()
@@ -129,13 +147,12 @@ async def test_many_calls_of_one_tenant_follow_after_one_large_call_of_another(c
 
 
 async def test_tenants_that_wait_are_served_in_turn(calls: Calls):
-    await calls.call("z/blocks", 2 * ROOM)
+    await calls.block()
     await calls.flood("a", [QUANTUM] * 9)
     await calls.flood("b", [QUANTUM] * 9)
     await calls.flood("c", [QUANTUM] * 3)
-    assert calls.begun == ["z/blocks"]
     await calls.finish()
-    tenants = "".join(name[0] for name in calls.begun[1:])
+    tenants = "".join(name[0] for name in calls.begun[2:])
     assert tenants[:9] == "abcabcabc"
     assert tenants[9:] == "ababababab" + "ab"
     check_empty(calls.turns)
@@ -168,15 +185,15 @@ async def test_what_works_at_once_is_bounded_however_many_tenants_there_are(call
 
 async def test_a_full_queue_refuses_and_says_how_long_its_oldest_has_waited(calls: Calls, now: list[int]):
     await calls.call("a/works", LARGE)
-    now[0] = 10**9
     await calls.flood("a", [SMALL] * 100)
     with pytest.raises(QueueFull) as refused:
         await calls.turns.begin("a", SMALL)
     assert refused.value.wait == SHORTEST_RETRY
-    now[0] = 4 * 10**9
+    now[0] = 3 * 10**9
     with pytest.raises(QueueFull) as refused:
         await calls.turns.begin("a", SMALL)
     assert refused.value.wait == 3 * 10**9
+    now[0] = 0  # before anybody else looks at it: what works has not hung
     assert calls.turns.waiting == 100
     await calls.call("b/0", SMALL)  # another's queue is its own
     assert calls.begun[-1] == "b/0"
@@ -186,43 +203,87 @@ async def test_a_full_queue_refuses_and_says_how_long_its_oldest_has_waited(call
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_leaves_no_trace(calls: Calls):
-    await calls.call("a/works", 2 * ROOM)
+    await calls.block()
     waiting = [await calls.call(f"{tenant}/{n}", SMALL) for tenant in "abc" for n in range(5)]
     assert calls.turns.waiting == 15
     for task in waiting:
         task.cancel()
     await settle()
-    assert (calls.turns.waiting, len(calls.turns)) == (0, 1)
+    assert (calls.turns.waiting, len(calls.turns)) == (0, 2)
     await calls.finish()
-    assert calls.begun == ["a/works"]
+    assert calls.begun == ["y/blocks", "z/blocks"]
     check_empty(calls.turns)
 
 
-async def test_a_call_that_is_cancelled_as_its_turn_comes_gives_it_on(calls: Calls):
-    await calls.call("a/works", 2 * ROOM)
+@pytest.mark.parametrize("passes", range(2 * QUIET))
+async def test_a_call_that_is_cancelled_as_its_turn_comes_gives_it_on(calls: Calls, passes: int):
+    await calls.call("a/works", LARGE)
     first = await calls.call("a/first", LARGE)
     await calls.call("a/second", LARGE)
     calls.working["a/works"].set()
-    await asyncio.sleep(0)  # the worker has ended, and the first has been given its turn, but has not woken up
-    assert (calls.turns.at_work, calls.turns.waiting) == (LARGE, 1)
+    for _ in range(passes):  # before its turn comes, in the very pass, and after it
+        await asyncio.sleep(0)
     first.cancel()
     await settle()
-    assert calls.begun == ["a/works", "a/second"]
+    assert [name for name in calls.begun if name != "a/first"] == ["a/works", "a/second"]
+    assert (calls.turns.at_work, calls.turns.waiting) == (LARGE, 0)
     await calls.finish()
+    await settle()
     check_empty(calls.turns)
 
 
-async def test_a_call_that_is_cancelled_just_before_its_turn_is_passed_over(calls: Calls):
-    await calls.call("a/works", 2 * ROOM)
-    first = await calls.call("a/first", LARGE)
-    await calls.call("b/second", LARGE)
+async def test_room_is_given_back_only_when_no_call_arrives_any_more(calls: Calls):
+    await calls.call("a/works", LARGE)
+    await calls.call("a/waits", LARGE)
     calls.working["a/works"].set()
-    # In the same pass the worker ends after the first has been cancelled, and before the first hears of it.
-    first.cancel()
+    for number in range(3 * QUIET):
+        task = asyncio.create_task(calls.turns.begin(f"new{number}", 1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        calls.turns.end(await task)
+    assert calls.begun == ["a/works"]
     await settle()
-    assert calls.begun == ["a/works", "b/second"]
+    assert calls.begun == ["a/works", "a/waits"]
     await calls.finish()
     check_empty(calls.turns)
+
+
+async def test_calls_that_end_far_apart_give_their_room_back_at_once(calls: Calls, now: list[int]):
+    for _ in range(3):
+        now[0] += SPARSE + 1
+        work = await calls.turns.begin("a", SMALL)
+        assert calls.turns.at_work == SMALL
+        calls.turns.end(work)
+        check_empty(calls.turns)
+    now[0] += SPARSE
+    calls.turns.end(await calls.turns.begin("a", SMALL))
+    assert calls.turns.at_work == SMALL
+    await settle()
+    check_empty(calls.turns)
+
+
+async def test_room_is_given_back_in_the_end_though_calls_arrive_without_a_pause(calls: Calls):
+    await calls.call("a/works", LARGE)
+    await calls.call("a/waits", LARGE)
+    calls.working["a/works"].set()
+    for number in range(2 * LONGEST_ROUND):
+        calls.turns.end(await calls.turns.begin(f"new{number}", 1))
+        await asyncio.sleep(0)
+    assert calls.begun == ["a/works", "a/waits"]
+    await calls.finish()
+    check_empty(calls.turns)
+
+
+async def test_calls_that_work_for_too_long_give_their_room_back(calls: Calls, now: list[int]):
+    await calls.flood("hung", [SMALL] * 64)  # the token does not answer, say
+    await calls.flood("hung", [SMALL] * 5)
+    assert calls.turns.waiting == 5
+    now[0] = LONGEST_WORK
+    await until(lambda: len(calls.begun) == 69)
+    await calls.finish()
+    await settle()
+    check_empty(calls.turns)
+    assert calls.turns._timer is None
 
 
 COSTS = st.integers(1, ROOM * 2)
@@ -231,7 +292,7 @@ COSTS = st.integers(1, ROOM * 2)
 @given(st.lists(COSTS, min_size=5, max_size=40), st.lists(COSTS, min_size=5, max_size=40))
 async def test_while_two_wait_neither_gets_more_than_a_round_and_a_call_more(first: list[int], second: list[int]):
     calls = Calls(Turns(ROOM, 100, lambda: 0))
-    await calls.call("z/blocks", 4 * ROOM)
+    await calls.block()
     costs = {"a": first, "b": second}
     for tenant, own in costs.items():
         await calls.flood(tenant, own)
@@ -239,7 +300,7 @@ async def test_while_two_wait_neither_gets_more_than_a_round_and_a_call_more(fir
     await calls.finish()
     served: Counter[str] = Counter()
     left = {tenant: len(own) for tenant, own in costs.items()}
-    for name in calls.begun[1:]:
+    for name in calls.begun[2:]:
         tenant, number = name.split("/")
         served[tenant] += costs[tenant][int(number)]
         left[tenant] -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from google.rpc import error_details_pb2
@@ -64,6 +65,14 @@ def test_a_status_holds_code_message_reason_and_request_id(kind: type[KmsError])
     assert (status.code, status.message) == (code_of(error).value[0], str(error))
     assert (info.reason, info.domain, dict(info.metadata)) == (kind.reason, "kms", {"request_id": "id-1"})
     assert len(status.details) == (2 if kind is InvalidRequest else 1)
+
+
+def test_a_time_to_wait_is_told_where_it_is_known():
+    status = status_of(errors.LimitExceeded("slow down", timedelta(seconds=90, microseconds=1)), "")
+    retry = error_details_pb2.RetryInfo()
+    assert status.details[1].Unpack(retry)
+    assert (retry.retry_delay.seconds, retry.retry_delay.nanos) == (90, 1000)
+    assert len(status_of(errors.LimitExceeded("slow down"), "").details) == 1
 
 
 def violations(error: InvalidRequest) -> list[tuple[str, str]]:
