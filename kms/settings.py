@@ -25,6 +25,7 @@ from kms.core.errors import KmsError
 from kms.core.events import KINDS, Answer, EventType
 from kms.core.names import Principal, parse_slug, parse_trust_domain
 from kms.core.outbox import Topic
+from kms.core.webhooks import parse_url
 
 
 class SettingsError(Exception):
@@ -343,11 +344,16 @@ class FileSink(_Sink):
     keep: Annotated[int, Field(ge=0, le=1_000)] = 9  # rotated files
 
 
+def _checked_url(text: str) -> str:
+    parse_url(text)
+    return text
+
+
 class WebhookSink(_Sink):
     """A web server that is sent signed POST requests."""
 
     kind: Literal["webhook"]
-    url: str
+    url: Annotated[str, AfterValidator(_checked_url)]
     secret: Secret
     ca: ConfigPath | None = None
     deadline: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(seconds=10))] = timedelta(seconds=10)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from kms.core.webhooks import SHORTEST_SECRET
 from kms.kmsd.findings import Finding, Subject, error, warning
-from kms.settings import PostgresqlStorage, Secret, WebhookSink
+from kms.settings import PostgresqlStorage, Secret, SettingsError, WebhookSink
 from storage.errors import CannotOpen, DirectoryInUse
 from storage.ownership import Ownership
 
@@ -29,6 +31,7 @@ def secrets(subject: Subject) -> Iterator[Finding]:
     for sink in settings.sinks:
         if isinstance(sink, WebhookSink):
             yield from _secret(f"sinks.{sink.name}.secret", sink.secret)
+            yield from _webhook_secret(sink)
     if settings.listen.tcp is not None:
         yield from _secret_file("listen.tcp.private_key", settings.listen.tcp.private_key)
     tcp, tls = settings.listen.tcp, settings.listen.tls
@@ -62,6 +65,16 @@ def _secret(name: str, secret: Secret) -> Iterator[Finding]:
         yield from _secret_file(f"{name}.file", secret.file)
     elif secret.environment is not None and not os.environ.get(secret.environment):
         yield error(f"{name}.environment", f"{secret.environment} is not set", f"export {secret.environment}")
+
+
+def _webhook_secret(sink: WebhookSink) -> Iterator[Finding]:
+    if sink.secret.prompt is not None:
+        return
+    with suppress(SettingsError):  # what is missing has been said
+        if len(sink.secret.read().get_secret_value().encode()) < SHORTEST_SECRET:
+            yield error(
+                f"sinks.{sink.name}.secret", f"has fewer than {SHORTEST_SECRET} bytes", "make one: openssl rand -hex 32"
+            )
 
 
 def _secret_file(name: str, path: Path) -> Iterator[Finding]:

@@ -35,6 +35,7 @@ MOST_OPEN: Final = 10_000  # events whose final count is still to come
 AT_ONCE: Final = 200  # events in one transaction, which holds up other writers of the outbox
 INTERVAL: Final = 5.0  # seconds between two writings of final counts, and of what could not be written before
 ANSWER_DEADLINE: Final = 5.0  # seconds
+FINAL: Final = 10.0  # seconds for what is left when the daemon ends
 MOST_TENANTS: Final = 1_000  # slugs remembered with their uids
 LOUD_EVERY: Final = timedelta(minutes=1)  # between two log lines about lost events
 _ATTEMPTS: Final = 3
@@ -131,7 +132,9 @@ class EventRecorder:
                 if self._failing:
                     await asyncio.sleep(INTERVAL)
         finally:
-            await self.flush()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FINAL):
+                    await self.flush()
 
     async def flush(self) -> None:
         """Write all that waits; what cannot be written waits on. Raises nothing."""
@@ -146,6 +149,12 @@ class EventRecorder:
             if not self._failing:
                 _log.warning("security.events_not_written", reason=str(error), waiting=len(self._queue))
             self._failing = True
+        except Exception:  # noqa: BLE001  a mistake of ours costs the events that it is about, and no others
+            _log.exception("security.writer_failed", waiting=len(self._queue))
+            for _ in range(min(len(self._queue), AT_ONCE)):
+                self._queue.popleft()
+                self.dropped += 1
+            self._growths.clear()
         else:
             if self._failing:
                 _log.info("security.events_written_again")
@@ -272,18 +281,9 @@ class EventRecorder:
         return replace(noticed, event=event, answered=True)
 
     async def _carried_out(self, answer: Answer, noticed: Noticed) -> tuple[Outcome, str]:
-        why = f"security event {noticed.event.uid}: {noticed.event.description}"
-        act: Awaitable[object]
-        if answer is Answer.BLOCK_PRINCIPAL:
-            if self._answers.block_principal is None:
-                return Outcome.NOT_AVAILABLE, "this daemon cannot block principals"
-            if noticed.principal is None or noticed.principal.tenant is None:
-                return Outcome.NOT_AVAILABLE, "only a tenant's principals are blocked"
-            act = self._answers.block_principal(noticed.principal, why, self._now() + self._answers.block_period)
-        else:
-            if self._answers.suspend_key is None or noticed.key is None:
-                return Outcome.NOT_AVAILABLE, "there is no key to suspend"
-            act = self._answers.suspend_key(noticed.key, why)
+        act = self._act(answer, noticed)
+        if isinstance(act, str):
+            return Outcome.NOT_AVAILABLE, act
         try:
             async with asyncio.timeout(ANSWER_DEADLINE):
                 await act
@@ -291,7 +291,23 @@ class EventRecorder:
             return Outcome.FAILED, "it took too long"
         except KmsError as error:
             return Outcome.FAILED, str(error)
+        except Exception as error:  # noqa: BLE001  whoever carries it out must not stop the writer
+            _log.exception("security.answer_failed", answer=answer)
+            return Outcome.FAILED, type(error).__name__
         return Outcome.DONE, ""
+
+    def _act(self, answer: Answer, noticed: Noticed) -> Awaitable[object] | str:
+        """Return what carries an answer out, or why there is nothing."""
+        why, answers = f"security event {noticed.event.uid}: {noticed.event.description}", self._answers
+        if answer is Answer.SUSPEND_KEY:
+            if answers.suspend_key is None or noticed.key is None:
+                return "there is no key to suspend"
+            return answers.suspend_key(noticed.key, why)
+        if answers.block_principal is None:
+            return "this daemon cannot block principals"
+        if noticed.principal is None or noticed.principal.tenant is None:
+            return "only a tenant's principals are blocked"
+        return answers.block_principal(noticed.principal, why, self._now() + answers.block_period)
 
 
 async def _add_count(work: UnitOfWork, tenant: TenantUid, grown: Grown, at: datetime) -> None:

@@ -125,11 +125,13 @@ class Delivery:
         """Deliver once; returns how long to pause then, None for not at all."""
         try:
             sent = await self.step()
-        except (SinkUnavailable, KmsError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, it concerns this sink alone
+            if not isinstance(error, (SinkUnavailable, KmsError)):
+                _log.exception("sink.failed", sink=self.name)
             self._failed += 1
             self.failures += 1
             if self._failed == 1:
-                _log.warning("sink.unavailable", sink=self.name, reason=str(error))
+                _log.warning("sink.unavailable", sink=self.name, reason=str(error) or type(error).__name__)
             await self._release()  # another node may reach it; and it is not known what position has been stored
             doublings = min(self._failed - 1, 16)
             return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE) * (0.5 + self._random() / 2)

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
+from kms.core import webhooks
 from kms.core.events import KINDS
 from kms.rpc import watch
 from kms.services import event_recorder, outbox
-from kms.sinks import delivery, webhook
+from kms.sinks import delivery
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -30,7 +31,7 @@ def test_every_type_is_listed_with_its_severity_category_risk_and_answers():
 def test_every_header_of_a_webhook_is_listed():
     page = (DOCS / "security-events.md").read_text()
     listed = set(re.findall(r"^\| `(X-Kms-\w+)` \|", page, re.MULTILINE))
-    assert listed == {webhook.SIGNATURE, webhook.TIMESTAMP, webhook.DELIVERY, webhook.TOPIC}
+    assert listed == {webhooks.SIGNATURE, webhooks.TIMESTAMP, webhooks.DELIVERY, webhooks.TOPIC}
 
 
 def test_every_log_line_is_listed():

@@ -202,6 +202,7 @@ def test_sinks_are_files_and_webhooks_with_names_of_their_own(write, tmp_path):
         SINK.replace('{ file = "s" }', '"inline"'),
         SINK + 'topics = ["everything"]\n',
         SINK + "deadline = 60\n",
+        SINK.replace("https://", "http://"),
         FILE + "max_bytes = 10\n",
     ],
 )

@@ -284,7 +284,11 @@ async def test_a_key_is_suspended(storage, make, acme):
 
 @pytest.mark.parametrize(
     ("hand", "reason"),
-    [(Hand(WrongKeyState("it is suspended")), "it is suspended"), (Hand(NotFound("x")), "x does not exist")],
+    [
+        (Hand(WrongKeyState("it is suspended")), "it is suspended"),
+        (Hand(NotFound("x")), "x does not exist"),
+        (Hand(ValueError("a mistake")), "ValueError"),
+    ],
 )
 async def test_an_answer_that_fails_is_told(storage, make, acme, hand, reason):
     canary = noticed(EventType.CANARY_TOUCHED, key=KEY)
@@ -333,3 +337,19 @@ async def test_growth_of_an_event_that_is_not_known_is_passed_over(storage, make
     growing.next = [Grown(uuid4(), clock.now, 30)]
     await recorder.flush()
     assert await stored(storage, acme.uid) == []
+
+
+async def test_a_mistake_costs_the_events_that_it_is_about_and_the_writer_goes_on(storage, make, acme, monkeypatch):
+    recorder = make()
+    recorder.offer(noticed())
+
+    async def broken(slug):
+        raise RuntimeError("a mistake")
+
+    with monkeypatch.context() as patched, structlog.testing.capture_logs() as logs:
+        patched.setattr(recorder, "_owner", broken)
+        await recorder.flush()
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["security.writer_failed"]
+    recorder.offer(noticed())
+    await recorder.flush()
+    assert (len(await stored(storage, acme.uid)), recorder.dropped) == (1, 1)

@@ -13,8 +13,9 @@ from uuid import uuid4
 import pytest
 
 from kms.core.names import TenantUid
+from kms.core.webhooks import parse_url, sign
 from kms.sinks.sink import SinkUnavailable
-from kms.sinks.webhook import WebhookSink, parse_url, sign
+from kms.sinks.webhook import WebhookSink
 from tests.both_databases import Wall
 from tests.keyrings import new_item
 from tests.node import until
