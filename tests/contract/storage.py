@@ -315,6 +315,14 @@ class StorageContract:
             assert await work.key_versions.count_by_kek(other.uid) == {}
             assert [kek.tenant for kek in await work.keks.list_by_version(other.uid, 0, 100)] == [other.uid]
 
+    async def test_a_transaction_of_one_tenant_finds_no_other_by_its_slug(self, storage):
+        tenant, _ = await with_kek(storage)
+        other, _ = await with_kek(storage)
+        async with storage.transaction(other.uid) as work:
+            assert await work.tenants.get(tenant.slug) is None
+            assert await work.tenants.get(other.slug) == other
+            assert await work.tenants.list_ready("", 100) == [other]
+
     async def test_a_transaction_of_one_tenant_cannot_write_anothers_record(self, storage):
         tenant, _ = await with_kek(storage)
         other, _ = await with_kek(storage)
