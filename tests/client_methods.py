@@ -95,6 +95,18 @@ def is_grant(value):
     )
 
 
+def grant_named():
+    message = access_pb2.Grant(name=GRANT)
+    message.MergeFrom(GRANT_SENT)
+    return message
+
+
+def stamp(moment=MOMENT):
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
 GRANT_SENT = access_pb2.Grant(
     effect=access_pb2.Grant.DENY,
     permissions=["keys.decrypt"],
@@ -107,18 +119,6 @@ GRANT_SENT = access_pb2.Grant(
     expire_time=stamp(),
     reason="audit",
 )
-
-
-def grant_named():
-    message = access_pb2.Grant(name=GRANT)
-    message.MergeFrom(GRANT_SENT)
-    return message
-
-
-def stamp(moment=MOMENT):
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
 
 
 def period(**parts):

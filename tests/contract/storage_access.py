@@ -62,10 +62,11 @@ class AccessContract:
         tenant, first = await with_principal(storage, "bob")
         _, foreign = await with_principal(storage, "bob")
         second = new_principal(tenant)
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(first.tenant, write=True) as work:
             await work.principals.add(second)
             own = sorted([await work.grants.add(new_grant(first)) for _ in range(3)], key=lambda grant: grant.uid)
             await work.grants.add(new_grant(second))
+        async with storage.transaction(foreign.tenant, write=True) as work:
             other = await work.grants.add(new_grant(foreign))
         async with storage.transaction(tenant.uid) as work:
             assert await work.grants.list_of_principal(tenant.uid, "bob", None, 10) == own

@@ -71,7 +71,7 @@ def new_vote(request, principal="tenants/acme/principals/b"):
 
 async def with_request(storage, **fields):
     tenant = new_tenant()
-    async with storage.transaction(write=True) as work:
+    async with storage.transaction(tenant.uid, write=True) as work:
         await work.tenants.add(tenant)
         return tenant, await work.approvals.add(new_request(tenant, **fields))
 
@@ -86,7 +86,7 @@ class ApprovalsContract:
         request, changed = data.draw(requests(tenant)), data.draw(requests(tenant))
         vote = replace(new_vote(request, data.draw(keyrings.texts)), comment=data.draw(keyrings.texts))
         rule = QuorumRule(tenant.uid, data.draw(keyrings.texts), 3, data.draw(keyrings.times), "x")
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(tenant.uid, write=True) as work:
             await work.tenants.add(tenant)
             stored = [
                 await work.approvals.add(request),
@@ -183,7 +183,7 @@ class ApprovalsContract:
         key = replace(new_key(tenant), forced_by="a under b")
         kek = keyrings.activated(keyrings.new_kek(tenant))
         version = replace(new_version(key), forced_by="c under d")
-        async with storage.transaction(write=True) as work:
+        async with storage.transaction(tenant.uid, write=True) as work:
             await work.tenants.add(tenant)
             await work.keks.add(kek)
             await work.keys.add(key)

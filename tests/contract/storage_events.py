@@ -27,8 +27,9 @@ TOPICS = tuple(Topic)
 
 
 async def a_tenant(storage):
-    async with storage.transaction(write=True) as work:
-        return (await work.tenants.add(new_tenant())).uid
+    new = new_tenant()
+    async with storage.transaction(new.uid, write=True) as work:
+        return (await work.tenants.add(new)).uid
 
 
 async def kept(storage, *events):

@@ -93,8 +93,9 @@ class World:
 
 
 async def stored(storage: Database) -> Tenant:
-    async with storage.transaction(write=True) as work:
-        return await work.tenants.add(new_tenant())
+    new = new_tenant()
+    async with storage.transaction(new.uid, write=True) as work:
+        return await work.tenants.add(new)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from tests.keyrings import NOW, new_item, new_tenant
 
 @pytest.fixture
 async def tenant(storage):
-    async with storage.transaction(write=True) as work:
-        return (await work.tenants.add(new_tenant())).uid
+    new = new_tenant()
+    async with storage.transaction(new.uid, write=True) as work:
+        return (await work.tenants.add(new)).uid
 
 
 async def test_a_wanted_approval_is_told_to_sinks(storage, tenant, wall):
