@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import ssl
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from .output import Output, show, show_all
 from .records import of_caller, of_pin
@@ -77,9 +77,13 @@ def _fingerprint(certificate: str) -> str:
     if _FINGERPRINT.fullmatch(certificate):
         return certificate
     try:
-        read = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
+        text = Path(certificate).read_text(encoding="ascii")
+        # Of a chain the first one is the client's own.
+        der = ssl.PEM_cert_to_DER_cert(
+            f"{text[text.index(ssl.PEM_HEADER) :].partition(ssl.PEM_FOOTER)[0]}{ssl.PEM_FOOTER}"
+        )
     except OSError as error:
         raise typer.BadParameter(f"{certificate}: {error.strerror}", param_hint="CERTIFICATE") from error
     except ValueError as error:
         raise typer.BadParameter(f"{certificate}: holds no PEM certificate", param_hint="CERTIFICATE") from error
-    return read.fingerprint(SHA256()).hex()
+    return sha256(der).hexdigest()

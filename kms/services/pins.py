@@ -118,10 +118,13 @@ class PinGate:
         self._held.sweep()
 
     async def _look_up(self, principal: Principal) -> _Pinned:
-        async with self._storage.transaction() as work:
-            uid: TenantUid | None = INSTALLATION_UID
-            if principal.tenant is not None:
+        uid = INSTALLATION_UID
+        if principal.tenant is not None:
+            async with self._storage.transaction() as work:
                 tenant = await work.tenants.get(principal.tenant)
-                uid = None if tenant is None else tenant.uid
-            pins = [] if uid is None else await work.certificate_pins.list_of(uid, principal)
-            return _Pinned(uid, frozenset(pin.fingerprint for pin in pins))
+            if tenant is None:
+                return _Pinned(None, frozenset())
+            uid = tenant.uid
+        async with self._storage.transaction(uid) as work:
+            pins = await work.certificate_pins.list_of(uid, principal)
+        return _Pinned(uid, frozenset(pin.fingerprint for pin in pins))

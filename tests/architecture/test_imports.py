@@ -13,6 +13,7 @@ from tests.architecture.sources import PACKAGES, ROOT, imports, sources
 CRYPTOGRAPHY = (
     "kms/crypto/",  # the request path
     "kms/kmsd/",  # certificates
+    "kms/rpc/certificates.py",  # client certificates and revocation lists
     "client/kms_client/",
 )
 

@@ -116,6 +116,6 @@ def test_every_exit_code_is_listed():
     assert [int(code) for code, _ in rows("code")] == sorted(ExitCode)
 
 
-@pytest.mark.parametrize("command", ["init", "check", "serve", "migrate", "issue-cert"])
+@pytest.mark.parametrize("command", ["init", "check", "serve", "migrate", "issue-cert", "revoke-cert"])
 def test_every_command_is_mentioned(command):
     assert f"kmsd {command}" in PAGE.read_text()

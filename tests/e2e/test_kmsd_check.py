@@ -353,3 +353,62 @@ def test_the_command_prints_a_line_a_finding_and_fails_for_errors_alone(good):
     assert failed.returncode == 1
     assert len(failed.stdout.splitlines()) == 2
     assert failed.stderr == ""
+
+
+TLS = '[listen.tls]\naddress = "127.0.0.1:0"\ncertificate = "{}"\nprivate_key = "{}"\n\n[listen.unix]'
+SERVER = ("certificates/server.pem", "secrets/server-key.pem")
+
+
+def test_a_listener_for_tokens_that_shares_the_certificate_has_no_findings(good):
+    good.edit("[listen.unix]", TLS.format(*SERVER))
+    assert good.check() == []
+
+
+def test_the_certificate_and_key_of_the_listener_for_tokens_are_looked_at(good):
+    good.edit("[listen.unix]", TLS.format("certificates/operator.pem", SERVER[1]))
+    found = errors(good.check())
+    assert any("listen.tls.certificate" in line and "is not for servers" in line for line in found)
+    assert any("listen.tls.private_key" in line and "is not the key of" in line for line in found)
+    shutil.copy(good.directory / SERVER[1], good.directory / "secrets/tls-key.pem")
+    (good.directory / "secrets/tls-key.pem").chmod(0o644)
+    good.edit("operator.pem", "server.pem")
+    good.edit(f'private_key = "{SERVER[1]}"\n\n[listen.unix]', 'private_key = "secrets/tls-key.pem"\n\n[listen.unix]')
+    assert "mode 0644" in good.only_finding().problem
+
+
+def test_one_address_for_two_listeners_is_an_error(good):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    good.edit("[listen.unix]", TLS.format(*SERVER))
+    good.edit("127.0.0.1:0", f"127.0.0.1:{port}")
+    assert "is that of listen.tcp, too" in good.only_finding().problem
+
+
+@pytest.mark.parametrize(
+    ("break_it", "problem"),
+    [
+        (lambda crl, _: crl.unlink(), "cannot be read (No such file"),
+        (lambda crl, _: crl.write_bytes(b"garbage"), "holds no PEM certificate revocation list"),
+        (lambda crl, other: crl.write_bytes(other[0].revocation_list(NOW, {})), "not signed by an authority"),
+    ],
+)
+def test_a_revocation_list_that_cannot_be_used_is_an_error(good, break_it, problem):
+    break_it(good.directory / "certificates/crl.pem", other_authority())
+    found = good.only_finding()
+    assert found.level is Level.ERROR
+    assert problem in found.problem
+
+
+def test_an_authority_without_a_list_is_an_error(good):
+    ca = good.directory / "certificates/ca.pem"
+    ca.write_bytes(ca.read_bytes() + CertificateAuthority.create("other.example", NOW)[1].certificate)
+    found = good.only_finding()
+    assert found.level is Level.ERROR
+    assert "has no list of" in found.problem
+
+
+def test_a_list_that_is_or_soon_will_be_out_of_date_is_told(good):
+    for ahead, level in ((timedelta(days=3649, hours=12), Level.WARNING), (timedelta(days=3651), Level.ERROR)):
+        found = [f for f in good.check(now=NOW + ahead) if "crl.pem" in f.subject]
+        assert [(each.level, "is out of date" in each.problem) for each in found] == [(level, True)]

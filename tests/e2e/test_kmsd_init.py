@@ -1,10 +1,12 @@
 """`kmsd init` and `kmsd issue-cert`: a working installation or nothing, and what it leaves on the disk."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from kms_client.profile import Profile
 
+from kms.core.names import Principal
+from kms.kmsd.certificates import CertificateAuthority
+from kms.kmsd.installation import Refused, issue_certificate, revoke_certificate
 from kms.settings import load
 
 
@@ -225,3 +230,55 @@ def test_an_unusable_configuration_has_an_exit_code_of_its_own(tmp_path):
     assert f"kmsd: {tmp_path}/kmsd.toml: x: unknown setting" in done.stderr
     assert kmsd("serve").returncode == 2
     assert kmsd("version").stdout.strip()
+
+
+def serials(directory) -> set[int]:
+    crl = x509.load_pem_x509_crl((directory / "certificates/crl.pem").read_bytes())
+    assert crl.is_signature_valid(
+        x509.load_pem_x509_certificate((directory / "certificates/ca.pem").read_bytes()).public_key()
+    )
+    return {entry.serial_number for entry in crl}
+
+
+@pytest.fixture
+def fresh(made, tmp_path):
+    """A copy of the installation, for a test to change."""
+    shutil.copytree(made / "certificates", tmp_path / "kms/certificates")
+    shutil.copytree(made / "secrets", tmp_path / "kms/secrets")
+    shutil.copy(made / "kmsd.toml", tmp_path / "kms")
+    return tmp_path / "kms"
+
+
+def test_a_certificate_is_revoked_by_its_file_or_its_serial_number_and_stays_so(fresh, tmp_path):
+    config, now = fresh / "kmsd.toml", datetime.now(UTC)
+    assert serials(fresh) == set()
+    known = []
+    for out in (tmp_path / "one", tmp_path / "two"):
+        issued = issue_certificate(config, "tenants/acme/principals/app", out, lifetime=timedelta(days=1), now=now)
+        known.append(x509.load_pem_x509_certificate(issued.certificate.read_bytes()).serial_number)
+    done = kmsd("revoke-cert", "--config", config, tmp_path / "one/app.pem")
+    assert (done.returncode, done.stdout) == (0, f"serial number {known[0]:x} is revoked\n")
+    assert serials(fresh) == {known[0]}
+    for _ in range(2):
+        assert revoke_certificate(config, f"{known[1]:X}", now) == known[1]
+        assert serials(fresh) == set(known)
+    assert stat.S_IMODE((fresh / "certificates/crl.pem").stat().st_mode) == 0o600
+    assert [path.name for path in (fresh / "certificates").iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_the_development_ca_did_not_issue_it_does_not_revoke(fresh, tmp_path):
+    config, now = fresh / "kmsd.toml", datetime.now(UTC)
+    authority, _ = CertificateAuthority.create("kms.local", now)
+    other = tmp_path / "other.pem"
+    other.write_bytes(authority.client(Principal(None, "local"), "kms.local", now).certificate)
+    before = (fresh / "certificates/crl.pem").read_bytes()
+    for named in (other, fresh / "secrets/pin", "absent.pem", "0", "x1", "f" * 41):
+        with pytest.raises(Refused):
+            revoke_certificate(config, str(named), now)
+    assert (fresh / "certificates/crl.pem").read_bytes() == before
+    (fresh / "certificates/crl.pem").write_bytes(authority.revocation_list(now, {}))
+    with pytest.raises(Refused, match="not signed by this CA"):
+        revoke_certificate(config, "1", now)
+    config.write_text(config.read_text().replace('crl = "certificates/crl.pem"\n', ""))
+    with pytest.raises(Refused, match=r"set identity\.crl"):
+        revoke_certificate(config, "1", now)

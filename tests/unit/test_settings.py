@@ -80,6 +80,8 @@ def test_the_values_cannot_be_changed(write):
         ('"operators/local"', '"local"', "listen.unix.principal: principal: must have the form"),
         ('path = "run/kmsd.sock"', 'path = "run/kmsd.sock"\nmode = "777"', "listen.unix.mode: "),
         ("[storage]", '[metrics]\naddress = "9090"\n[storage]', "metrics.address: must be HOST:PORT"),
+        ("[storage]", '[identity.common_names]\n"app" = "app"\n[storage]', "principal: must have the form"),
+        ("[storage]", '[listen.tls]\ncertificate = "a"\n[storage]', "listen.tls.private_key: is missing"),
         ("[storage]", '[tracing]\nendpoint = "collector:4317"\n[storage]', "tracing.endpoint: must be a URL"),
         ("[storage]", "[limits]\ncall_deadline = 0\n[storage]", "limits.call_deadline: "),
         ("[storage]", "[limits]\nbatch_values = 1000000\n[storage]", "limits.batch_values: "),

@@ -64,6 +64,8 @@ def test_the_profile_of_the_readme_has_every_field_there_is(tmp_path):
         "certificate",
         "private_key",
         "server_name",
+        "token",
         "deadline",
     }
+    assert profile.token == tmp_path / "secrets/token"
     assert profile.deadline == 10.0
