@@ -35,7 +35,7 @@ class TlsServer:
 
     def url(self, *, password: str | None = None, root: Path | None = None) -> str:
         return (
-            f"postgresql://kms_app:{password or self.password}@127.0.0.1:{self.port}/kms"
+            f"postgresql://kms_tls:{password or self.password}@127.0.0.1:{self.port}/kms"
             f"?sslmode=verify-full&sslrootcert={root or self.certificate}&channel_binding=require"
         )
 
@@ -82,8 +82,8 @@ def tls_server() -> Iterator[TlsServer]:
             "password_encryption=scram-sha-256",
         )
         with psycopg.connect(server.url("postgres"), autocommit=True) as database:
-            database.execute(f"CREATE ROLE kms_app LOGIN PASSWORD '{password}'".encode())
-            database.execute("CREATE DATABASE kms OWNER kms_app")
+            database.execute(f"CREATE ROLE kms_tls LOGIN CREATEROLE PASSWORD '{password}'".encode())
+            database.execute("CREATE DATABASE kms OWNER kms_tls")
         made = TlsServer(server.port, password, certificate, other)
         upgrade(made.url())
         yield made
@@ -97,10 +97,10 @@ async def test_the_storage_speaks_tls_and_scram(tls_server: TlsServer) -> None:
         await storage.check()
         with psycopg.connect(tls_server.url()) as database:
             ciphers = database.execute(
-                "SELECT DISTINCT version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'kms_app' AND ssl"
+                "SELECT DISTINCT version FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'kms_tls' AND ssl"
             ).fetchall()
             plain = database.execute(
-                "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'kms_app' AND NOT ssl"
+                "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'kms_tls' AND NOT ssl"
             ).fetchone()
         assert ciphers == [("TLSv1.3",)]
         assert plain == (0,)

@@ -69,8 +69,8 @@ async def recovered(storage):
     assert storage._slots._value == storage._transactions
 
 
-async def in_transaction(storage, do, then=None, *, write=True):
-    async with storage.transaction(write=write) as work:
+async def in_transaction(storage, do, then=None, *, tenant=None, write=True):
+    async with storage.transaction(tenant and tenant.uid, write=write) as work:
         await work.tenants.get("nobody")
         do()
         if then is not None:
@@ -114,7 +114,7 @@ async def test_a_restart_inside_a_transaction_undoes_it(storage, postgresql_serv
         await work.keys.add(new_key(tenant, "lost"))
 
     with pytest.raises(StorageUnavailable):
-        await in_transaction(storage, restart, change)
+        await in_transaction(storage, restart, change, tenant=tenant)
     with pytest.raises(StorageUnavailable):
         await in_transaction(storage, restart)  # found out by the commit
     await recovered(storage)
@@ -224,7 +224,7 @@ async def test_what_writes_inside_a_transaction_does_not_wait_for_a_frozen_serve
         await work.epochs.revoked(tenant.uid)
 
     for then in (put_counts, revoke):
-        await refused_in_time(in_transaction(storage, postgresql_server.freeze, then))
+        await refused_in_time(in_transaction(storage, postgresql_server.freeze, then, tenant=tenant))
         postgresql_server.thaw()
         await recovered(storage)
     assert await storage.epochs() == (0, {})

@@ -113,7 +113,7 @@ async def test_damage_that_is_met_while_running_is_not_taken_for_an_answer(path)
 async def test_a_stored_record_that_makes_no_sense_is_refused(path, storage, edit):
     tenant, _ = await with_kek(storage)
     key = replace(new_key(tenant), uid=type(tenant.uid)("abcdefab-cdef-4bcd-abcd-efabcdefabcd"))
-    async with storage.transaction(write=True) as work:
+    async with storage.transaction(tenant.uid, write=True) as work:
         await work.keys.add(key)
     with sqlite3.connect(path) as connection:
         connection.execute(edit)
@@ -143,7 +143,7 @@ async def test_a_lock_of_another_process_refuses_writes_in_time_and_reads_go_on(
 async def test_what_a_write_transaction_has_read_cannot_be_changed_by_another_process(path, storage):
     tenant, _ = await with_kek(storage)
     other = sqlite3.connect(path, isolation_level=None, timeout=0)
-    async with storage.transaction(write=True) as work:
+    async with storage.transaction(tenant.uid, write=True) as work:
         await work.tenants.get(tenant.slug)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("UPDATE tenants SET revision = 2")
@@ -202,8 +202,9 @@ async def test_what_takes_too_long_is_interrupted_and_the_writer_is_free_again(s
     async with asyncio.timeout(PAUSE + IN_TIME):
         while (await storage.health()).status is not HealthStatus.HEALTHY:  # noqa: ASYNC110  the breaker has no event
             await asyncio.sleep(0.05)
-        async with storage.transaction(write=True) as work:
-            await work.tenants.add(new_tenant())
+        tenant = new_tenant()
+        async with storage.transaction(tenant.uid, write=True) as work:
+            await work.tenants.add(tenant)
 
 
 async def test_writers_do_not_wait_without_end_for_their_turn(storage):
