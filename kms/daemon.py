@@ -34,7 +34,7 @@ from kms.observer import CallObserver
 from kms.rpc.access import AccessServicer
 from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
-from kms.rpc.authorization import GrantAuthorizer
+from kms.rpc.authorization import Classify, GrantAuthorizer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
@@ -146,6 +146,7 @@ class Services:
     versions: DekCache[DekPlace, ReadyVersion]
     uses: UseRecorder
     accesses: Accesses
+    classify: Classify
     membership: Membership
     principals: Principals
     grants: Grants
@@ -237,6 +238,11 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         parts.usage.watch(rotation.request)
 
     quorum_rules = QuorumRules(storage, settings.approvals_needed, now)
+
+    async def classified(name: KeyName) -> str | None:
+        found = await keyrings.classification_of(name)
+        return None if found is None else found.slug
+
     lifecycle = Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now)
     security = make_security(settings, storage, sightings, membership.uid, suspending(lifecycle), blocking(principals))
     return Services(
@@ -244,6 +250,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         versions=versions,
         uses=uses,
         accesses=accesses,
+        classify=classified,
         membership=membership,
         principals=principals,
         grants=Grants(storage, principals, membership.drop, accesses.changed, now),
@@ -280,7 +287,7 @@ def make_gates(
     return Gates(
         authenticator=_identities(settings, services, revocations),
         admission=admission,
-        authorizer=GrantAuthorizer(services.accesses, now),
+        authorizer=GrantAuthorizer(services.accesses, now, services.classify),
         quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
         watch=services.security.watch,
     )
@@ -296,7 +303,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership),
-        AccessServicer(services.principals, services.grants, services.accesses, now),
+        AccessServicer(services.principals, services.grants, services.accesses, now, services.classify),
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
         SecurityEventServicer(services.security.events, now),

@@ -262,7 +262,8 @@ def built_in(principal: Principal, *, open_tenants: bool) -> list[tuple[frozense
     if principal.tenant is None:
         role = PERMISSIONS[Role.OPERATOR]
         own = role - OVER_TENANTS
-        return [(OVER_TENANTS, Pattern("**")), (own, Pattern("operators/**")), (own, Pattern("installation"))]
+        over = OVER_TENANTS | {"keks.rotate"} if open_tenants else OVER_TENANTS
+        return [(over, Pattern("**")), (own, Pattern("operators/**")), (own, Pattern("installation"))]
     if not open_tenants:
         return []
     everything = frozenset[str]().union(*(PERMISSIONS[role] for role in GRANTABLE))

@@ -27,8 +27,19 @@ USE: Final = frozenset(
     {"keys.encrypt", "keys.decrypt", "keys.reEncrypt", "dataKeys.generate", "dataKeys.decrypt"},
 )
 
-# With any role: one's own tenant, what the roles are, what proves receipts, and what becomes of one's own requests.
-_EVERYBODY: Final = frozenset({"tenants.get", "roles.list", "receipts.verify", "approvals.get", "approvals.withdraw"})
+# With any role: one's own tenant and identity, what roles and classes are, what proves receipts, and what becomes of
+# one's own requests.
+_EVERYBODY: Final = frozenset(
+    {
+        "tenants.get",
+        "roles.list",
+        "classes.list",
+        "identity.get",
+        "receipts.verify",
+        "approvals.get",
+        "approvals.withdraw",
+    }
+)
 
 _PRINCIPALS: Final = frozenset(
     {
@@ -142,7 +153,6 @@ PERMISSIONS: Final = MappingProxyType(
             "tenants.list",
             "nodes.list",
             "keks.list",
-            "keks.rotate",
             "random.generate",
             "principals.get",
             "principals.block",
@@ -165,10 +175,11 @@ OVER_TENANTS: Final = (
             "tenants.list",
             "nodes.list",
             "keks.list",
-            "keks.rotate",
             "random.generate",
             "receipts.verify",
             "roles.list",
+            "classes.list",
+            "identity.get",
         }
     )
 )

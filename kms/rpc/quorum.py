@@ -49,7 +49,7 @@ class Quorums:
             return
         asked = await self._asked(method, caller, request, resources)
         if not approval:
-            if await self._rules.needed(asked.tenant.uid, asked.permissions) > 0:
+            if await self._rules.needed(asked.tenant.uid, asked.permissions, asked.resources) > 0:
                 raise _required(method, await self._approvals.request(asked))
             if method.quorum is Quorum.FORCED or getattr(request, "force", False):
                 _log.warning("quorum.forced_alone", method=method.full_name, caller=str(caller))

@@ -267,7 +267,7 @@ class Approvals:
         tenant, now = asked.tenant, self._now()
         async with self._storage.transaction(tenant.uid, write=True) as work:
             # Whoever came here was told that it needs some, whatever has been lowered since.
-            needed = max(1, await self._rules.needed_in(work, tenant.uid, asked.permissions))
+            needed = max(1, await self._rules.needed_in(work, tenant.uid, asked.permissions, asked.resources))
             found = await work.approvals.find_waiting(tenant.uid, asked.digest)
             if found is not None:
                 if found.standing(now) is not ApprovalState.EXPIRED:
@@ -323,7 +323,8 @@ class Approvals:
             votes = [
                 given for given in await work.approvals.votes(tenant.uid, [request.uid]) if given.principal in counting
             ]
-            refusal = usable(request, votes, now, use, await self._rules.needed_in(work, tenant.uid, asked.permissions))
+            needed = await self._rules.needed_in(work, tenant.uid, asked.permissions, asked.resources)
+            refusal = usable(request, votes, now, use, needed)
             if refusal is not None:
                 raise refusal
             try:
@@ -370,7 +371,7 @@ class Approvals:
     ) -> Standing:
         votes: Sequence[Vote] = await work.approvals.votes(tenant.uid, [request.uid])
         if needed is None:
-            needed = await self._rules.needed_in(work, tenant.uid, [request.permission])
+            needed = await self._rules.needed_in(work, tenant.uid, [request.permission], request.resources)
         return Standing(tenant, request, tuple(votes), request.standing(self._now()), max(request.needed, needed))
 
 

@@ -11,8 +11,10 @@ from kms.core.approvals import QuorumRule
 from kms.core.errors import Conflict
 from kms.core.keyring import Tenant
 from kms.core.names import Principal, QuorumRuleName, TenantName, TenantUid
+from kms.core.policy import least_quorum
 from kms.core.ports import Storage
 from kms.core.repositories import UnitOfWork
+from kms.services.lineages import find_policy, policy_of
 from kms.services.visibility import visible_tenant
 
 _log = structlog.get_logger(__name__)
@@ -30,15 +32,21 @@ class QuorumRules:
         self._storage = storage
         self._now = now
 
-    async def needed(self, tenant: TenantUid, permissions: Sequence[str]) -> int:
-        """Return how many approvals a request needs that takes all of these permissions: the highest number."""
-        async with self._storage.transaction(tenant) as work:
-            return await self.needed_in(work, tenant, permissions)
+    async def needed(self, tenant: TenantUid, permissions: Sequence[str], resources: Sequence[str] = ()) -> int:
+        """Return how many approvals a request needs that takes all of these permissions on these resources.
 
-    async def needed_in(self, work: UnitOfWork, tenant: TenantUid, permissions: Sequence[str]) -> int:
+        That is the highest number of the rules of these permissions, and of the classes of these keys and policies.
+        """
+        async with self._storage.transaction(tenant) as work:
+            return await self.needed_in(work, tenant, permissions, resources)
+
+    async def needed_in(
+        self, work: UnitOfWork, tenant: TenantUid, permissions: Sequence[str], resources: Sequence[str] = ()
+    ) -> int:
         """Return the same inside a transaction."""
         rules = [await work.quorum_rules.get(tenant, permission) for permission in permissions]
-        return max(self.default if rule is None else rule.approvals for rule in rules)
+        classes = [await _of_class(work, tenant, resource) for resource in resources]
+        return max([self.default if rule is None else rule.approvals for rule in rules] + classes)
 
     async def list_all(self, caller: Principal, parent: TenantName) -> tuple[Tenant, list[QuorumRule]]:
         """Return the tenant's own rules, ordered by permission.
@@ -71,3 +79,16 @@ class QuorumRules:
             changed = await work.quorum_rules.put(changed)
         _log.warning("quorum.rule_changed", name=str(name), approvals=approvals, before=present, caller=str(caller))
         return tenant, changed
+
+
+async def _of_class(work: UnitOfWork, tenant: TenantUid, resource: str) -> int:
+    """Return how many approvals the class of a key, or of a policy, asks for at least; 0 for what has no class."""
+    match resource.split("/"):
+        case ["tenants", _, "keys", slug, *_]:
+            key = await work.keys.get(tenant, slug)
+            return 0 if key is None else least_quorum((await policy_of(work, key))[0])
+        case ["tenants", _, "policies", slug]:
+            found = await find_policy(work, tenant, slug)
+            return 0 if found is None else least_quorum(found[0])
+        case _:
+            return 0
