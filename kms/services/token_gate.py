@@ -67,7 +67,9 @@ class TokenGate:
         _log.info("token.refused", cause=refused, address=str(address or ""), **known)
         if refused in MISPLACED:
             raise Denied("the API token may not be used from here")
-        raise token_refused()
+        error = token_refused()
+        error.credential = shown.prefix  # tries with one token count together, wherever they come from
+        raise error
 
     def forget(self, tenants: AbstractSet[TenantUid]) -> None:
         """Drop what is held of these tenants, and look-ups that are running: a listener of Membership."""
