@@ -54,6 +54,7 @@ from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 from storage.migrate import upgrade
 from storage.sqlite import SqliteDatabase, open_sqlite
+from tests.keyrings import new_tenant
 from tests.softhsm_token import Token
 
 KEY_LIFETIME = 5.0
@@ -262,6 +263,17 @@ def new_key(slug: str, purpose: Purpose = Purpose.ENCRYPT, suite: Suite | None =
 async def stored_tenant(storage: Storage) -> Tenant:
     """A tenant's record, for what belongs to a tenant and needs no token."""
     tenant = Tenant(TenantUid(uuid4()), f"t-{uuid4().hex[:12]}", "", KekUid(uuid4()), primary_kek=0, created_at=now())
+    async with storage.transaction(tenant.uid, write=True) as work:
+        return await work.tenants.add(tenant)
+
+
+async def with_tenants(storage: Storage, *slugs: str) -> list[Tenant]:
+    """Store tenants, each in a transaction of its own."""
+    return [await _with_tenant(storage, slug) for slug in slugs]
+
+
+async def _with_tenant(storage: Storage, slug: str) -> Tenant:
+    tenant = new_tenant(slug)
     async with storage.transaction(tenant.uid, write=True) as work:
         return await work.tenants.add(tenant)
 

@@ -11,8 +11,9 @@ import pytest
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
+from kms.clock import boottime_ns
 from kms.core.suites import Purpose
-from kms.rpc.admission import CallsInFlight
+from kms.rpc.admission import FairAdmission
 from kms.rpc.calls import Calls
 from kms.rpc.crypto import CryptoServicer
 from kms.rpc.gates import Ended, Gates
@@ -88,7 +89,7 @@ async def edge(node: Node, socket_directory: Path) -> AsyncIterator[Edge]:
     }
     watch, observer = Watch(), Observer()
     identities = Identities("test", CALLER, gate, pin_gate)
-    gates = Gates(identities, CallsInFlight(100), OpenAuthorizer(), OpenQuorum(), watch)
+    gates = Gates(identities, FairAdmission(Limits(), boottime_ns), OpenAuthorizer(), OpenQuorum(), watch)
     served = tuple(method for method in METHODS if method.service.full_name in servicers)
     handlers = Calls(gates, observer, deadline=20.0).handlers(served, servicers)
     path = socket_directory / "kmsd.sock"

@@ -20,8 +20,8 @@ from kms.core.outbox import Topic
 from kms.core.repositories import EventFilter
 from kms.services import event_recorder
 from kms.services.event_recorder import Answers, EventRecorder, Noticed
-from tests.keyrings import NOW, new_event, new_tenant
-from tests.node import Clock, until
+from tests.keyrings import NOW, new_event
+from tests.node import Clock, until, with_tenants
 
 ACME = Principal("acme", "app")
 KEY = KeyName("acme", "payroll")
@@ -62,8 +62,8 @@ class Growing:
 
 @pytest.fixture
 async def acme(storage):
-    async with storage.transaction(write=True) as work:
-        return await work.tenants.add(new_tenant("acme"))
+    [acme] = await with_tenants(storage, "acme")
+    return acme
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from kms.services import access as services_access
 from kms.services import grants as services_grants
 from kms.services.grants import NewGrant
 from tests.keyrings import NOW, new_tenant
-from tests.node import Clock, Node
+from tests.node import Clock, Node, with_tenants
 
 ACME = TenantName("acme")
 ALICE, BOB, EVE = Principal("acme", "alice"), Principal("acme", "bob"), Principal("globex", "eve")
@@ -36,9 +36,7 @@ def wish(permission="keys.encrypt", effect=Effect.ALLOW, resource=None, **fields
 @pytest.fixture
 async def nodes(storage, wall):
     """Two nodes over one database with two tenants; the principal bob of the first."""
-    async with storage.transaction(write=True) as work:
-        for slug in ("acme", "globex"):
-            await work.tenants.add(new_tenant(slug))
+    await with_tenants(storage, "acme", "globex")
     clock = Clock()
     first, second = (Node(storage, None, clock=clock, wall=wall) for _ in range(2))
     await first.principals.create(ALICE, ACME, "bob", PrincipalKind.SERVICE, "")

@@ -18,16 +18,15 @@ from kms.sinks.delivery import LEASE, Delivery
 from kms.sinks.file import FileSink
 from kms.sinks.sink import SinkUnavailable
 from kms.sinks.webhook import WebhookSink
-from tests.keyrings import new_item, new_tenant
-from tests.node import until
+from tests.keyrings import new_item
+from tests.node import until, with_tenants
 
 SECRET = uuid4().bytes * 2
 
 
 @pytest.fixture
 async def tell(storage):
-    async with storage.transaction(write=True) as work:
-        tenant = await work.tenants.add(new_tenant())
+    [tenant] = await with_tenants(storage, "acme")
 
     async def tell(*numbers, topic=Topic.SECURITY_EVENTS):
         async with storage.transaction(tenant.uid, write=True) as work:
