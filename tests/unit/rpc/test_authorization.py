@@ -94,6 +94,10 @@ def example_name(field: Named, tenant: str) -> str:
         f"tenants/{{0}}/operations/{UUID_TEXT}",
         "tenants/{0}/principals/carol",
         f"tenants/{{0}}/principals/carol/grants/{UUID_TEXT}",
+        "tenants/{0}/tokens/0a1b2c3d4e5f",
+        f"tenants/{{0}}/approvals/{UUID_TEXT}",
+        "tenants/{0}/quorumRules/keys.destroy",
+        f"tenants/{{0}}/securityEvents/{UUID_TEXT}",
     )
     for candidate in candidates:
         try:
