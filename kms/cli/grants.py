@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from kms_client import Conditions, Effect
+from kms_client import Conditions, Effect, under
 
 from .choices import parse_alternatives
 from .choices import parse_time as as_time
 from .output import Output, print_line, show, show_all
 from .records import of_grant
-from .session import OutputOption, ProfileOption, Session, TenantOption
+from .session import ApprovalOption, OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(help="What principals may do.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -49,6 +49,7 @@ def create(
         str | None, typer.Option(help="When it ends, such as 2026-03-01T12:30:00Z.", show_default=False)
     ] = None,
     reason: Annotated[str, typer.Option(help="Text for people.", show_default=False)] = "",
+    approval: ApprovalOption = "",
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
@@ -60,7 +61,7 @@ def create(
         parse_alternatives(context or [], "--context"), tuple(key_class or ()), tuple(network or ())
     )
     end = None if expires is None else as_time(expires)
-    with Session(profile, tenant) as session:
+    with Session(profile, tenant) as session, under(session.approval(approval)):
         created = session.client.create_grant(
             session.principal(principal),
             role=role,

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from kms_client import NewToken, TokenLimits, TokenScope
+from kms_client import NewToken, TokenLimits, TokenScope, under
 
 from .choices import parse_period
 from .confirm import YesOption, confirm
 from .output import Output, Record, print_line, show, show_all
 from .records import of_token
-from .session import OutputOption, ProfileOption, Session, TenantOption
+from .session import ApprovalOption, OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(help="API tokens: make, list, rotate and revoke them.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -68,6 +68,7 @@ def create(
     ] = None,
     burst: Annotated[int | None, typer.Option(min=0, help="Requests at once, with --rate.", show_default=False)] = None,
     out: OutOption = None,
+    approval: ApprovalOption = "",
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
@@ -84,7 +85,7 @@ def create(
             requests_per_second=rate or 0,
             burst=burst or 0,
         )
-    with Session(profile, tenant) as session:
+    with Session(profile, tenant) as session, under(session.approval(approval)):
         made = session.client.create_token(
             session.tenant,
             session.principal(principal),
@@ -127,6 +128,7 @@ def rotate(
     ] = None,
     now: Annotated[bool, typer.Option("--now", help="Without an overlap: the old one ends at once.")] = False,
     out: OutOption = None,
+    approval: ApprovalOption = "",
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
@@ -135,7 +137,7 @@ def rotate(
     if now and overlap is not None:
         raise typer.BadParameter("give --overlap or --now")
     _check_free(out)
-    with Session(profile, tenant) as session:
+    with Session(profile, tenant) as session, under(session.approval(approval)):
         made = session.client.rotate_token(session.token(token), overlap=timedelta(0) if now else overlap)
     _hand_over(made, out, output)
 

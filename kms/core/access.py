@@ -265,7 +265,8 @@ def built_in(principal: Principal, *, open_tenants: bool) -> list[tuple[frozense
         over = OVER_TENANTS | {"keks.rotate"} if open_tenants else OVER_TENANTS
         return [(over, Pattern("**")), (own, Pattern("operators/**")), (own, Pattern("installation"))]
     if not open_tenants:
-        return []
+        # Who one is, everybody may ask: also somebody who wonders why nothing is allowed.
+        return [(frozenset({"identity.get"}), Pattern(f"tenants/{principal.tenant}"))]
     everything = frozenset[str]().union(*(PERMISSIONS[role] for role in GRANTABLE))
     return [(everything, Pattern(f"tenants/{principal.tenant}/**"))]
 
