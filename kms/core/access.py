@@ -28,7 +28,7 @@ from .context import check_key
 from .errors import invalid
 from .names import Principal, TenantUid, parse_slug
 from .patterns import Pattern
-from .roles import ALL_PERMISSIONS, GRANTABLE, OVER_TENANTS, PERMISSIONS, Role
+from .roles import ALL_PERMISSIONS, FREE, GRANTABLE, OVER_TENANTS, PERMISSIONS, Role
 
 GrantUid = NewType("GrantUid", UUID)
 
@@ -265,8 +265,7 @@ def built_in(principal: Principal, *, open_tenants: bool) -> list[tuple[frozense
         over = OVER_TENANTS | {"keks.rotate"} if open_tenants else OVER_TENANTS
         return [(over, Pattern("**")), (own, Pattern("operators/**")), (own, Pattern("installation"))]
     if not open_tenants:
-        # Who one is, everybody may ask: also somebody who wonders why nothing is allowed.
-        return [(frozenset({"identity.get"}), Pattern(f"tenants/{principal.tenant}"))]
+        return [(FREE, Pattern(f"tenants/{principal.tenant}"))]
     everything = frozenset[str]().union(*(PERMISSIONS[role] for role in GRANTABLE))
     return [(everything, Pattern(f"tenants/{principal.tenant}/**"))]
 

@@ -183,5 +183,7 @@ OVER_TENANTS: Final = (
         }
     )
 )
+# What needs no role: somebody who wonders why nothing is allowed may ask who they are.
+FREE: Final = frozenset({"identity.get"})
 # What a principal of a tenant may be granted.
 GRANTABLE: Final = tuple(role for role in Role if role is not Role.OPERATOR)
