@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 from kms_client import AccessExplanation, AccessRule
 
+from .access_records import of_explanation, of_grant, of_role
 from .choices import parse_pairs
 from .exit_codes import ExitCode
 from .output import Output, print_line, print_records, show, show_all
-from .records import choice, of_explanation, of_grant, of_role
+from .records import choice
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(help="Roles, and why something is allowed or not.", no_args_is_help=True, rich_markup_mode=None)

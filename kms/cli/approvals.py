@@ -11,9 +11,9 @@ from typing import Annotated, Final
 import typer
 from kms_client import Approval
 
+from .access_records import of_approval
 from .confirm import confirm
 from .output import Output, emit_json, print_line, print_record, print_text, show_all
-from .records import of_approval
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(help="Dangerous requests, and who has approved them.", no_args_is_help=True, rich_markup_mode=None)

@@ -10,8 +10,8 @@ from typing import Annotated, Final
 
 import typer
 
+from .access_records import of_caller, of_pin
 from .output import Output, show, show_all
-from .records import of_caller, of_pin
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(help="Pinned certificates: bind a principal to some.", no_args_is_help=True, rich_markup_mode=None)

@@ -11,9 +11,10 @@ from typing import Annotated, Final
 import typer
 from kms_client import Client, SecurityEvent, Severity
 
+from .access_records import of_security_event, of_security_event_sum
 from .choices import SeverityChoice, parse_period
 from .output import Output, Record, emit_line, print_line, show, show_all
-from .records import choice, of_security_event, of_security_event_sum
+from .records import choice
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from kms_client import Conditions, Effect, under
 
+from .access_records import of_grant
 from .choices import parse_alternatives
 from .choices import parse_time as as_time
 from .output import Output, print_line, show, show_all
-from .records import of_grant
 from .session import ApprovalOption, OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(help="What principals may do.", no_args_is_help=True, rich_markup_mode=None)

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from kms_client import PrincipalKind
 
+from .access_records import of_principal
 from .choices import PrincipalKindChoice
 from .choices import parse_time as as_time
 from .output import Output, show, show_all
-from .records import of_principal
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(help="Who may call: create, block.", no_args_is_help=True, rich_markup_mode=None)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from kms_client import under
 
+from .access_records import of_quorum_rule
 from .output import Output, show, show_all
-from .records import of_quorum_rule
 from .session import ApprovalOption, OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 from kms_client import NewToken, TokenLimits, TokenScope, under
 
+from .access_records import of_token
 from .choices import parse_period
 from .confirm import YesOption, confirm
 from .output import Output, Record, print_line, show, show_all
-from .records import of_token
 from .session import ApprovalOption, OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(help="API tokens: make, list, rotate and revoke them.", no_args_is_help=True, rich_markup_mode=None)
