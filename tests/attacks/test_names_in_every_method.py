@@ -1,0 +1,186 @@
+"""Every field of every method that holds a name, with forged and confusable names in it; none of them is another name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from kms.core.names import Principal, TenantName
+from kms.rpc.methods import METHODS, Callers, Method
+from kms.rpc.resources import Named
+from tests.attacks.complete_requests import complete_request_for
+from tests.attacks.method_requests import FORMS, FRESH, KEY, name_paths, put, request_for
+from tests.attacks.scene import EVERYTHING, LIVELY, Scene, changed, principal
+
+pytestmark = pytest.mark.softhsm
+
+INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+BROKEN = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNAVAILABLE)
+
+# What is done to a good name, or to a good last part of one, each of which breaks the rule.
+FORGERIES: dict[str, Callable[[str], str]] = {
+    "upper case": str.upper,
+    "a capital letter": lambda name: name[:-2] + name[-2:].upper() if name[-2:].upper() != name[-2:] else name.title(),
+    "full-width letters": lambda name: "".join(chr(ord(each) + 0xFEE0) for each in name),
+    "one full-width letter": lambda name: name[:1] + chr(ord(name[1]) + 0xFEE0) + name[2:],
+    "Cyrillic letters": lambda name: name.translate(str.maketrans("aceopxysi", "асеорхуѕі")) + "а",
+    "a Greek letter": lambda name: name.replace("n", "ν").replace("s", "ѕ") + "ο",
+    "a long s": lambda name: name.replace("s", "ſ") + "ſ",
+    "a ligature": lambda name: name + "ﬁ",
+    "a combining accent": lambda name: name + "\u0301",
+    "a zero-width joiner": lambda name: name[:2] + "\u200d" + name[2:],
+    "a soft hyphen": lambda name: name + "\u00ad",
+    "a mark that turns the text": lambda name: "\u202e" + name,
+    "NUL at the end": lambda name: name + "\0",
+    "NUL within": lambda name: name[:2] + "\0" + name[2:],
+    "a newline at the end": lambda name: name + "\n",
+    "a newline before": lambda name: "\n" + name,
+    "a carriage return": lambda name: name + "\r",
+    "a second line": lambda name: f"{name}\n{name}",
+    "a space at the end": lambda name: name + " ",
+    "a space before": lambda name: " " + name,
+    "a no-break space": lambda name: name + "\u00a0",
+    "a line separator": lambda name: name + "\u2028",
+    "an escaped slash": lambda name: name.replace("/", "%2F") + "%2F",
+    "an escaped letter": lambda name: f"%{ord(name[0]):02x}" + name[1:],
+    "a backslash": lambda name: name.replace("/", "\\") + "\\",
+    "a division slash": lambda name: name.replace("/", "\u2215") + "\u2215",
+    "a slash before": lambda name: "/" + name,
+    "a slash at the end": lambda name: name + "/",
+    "two slashes": lambda name: name.replace("/", "//") + "//",
+    "the parent": lambda name: name + "/..",
+    "the way round by another": lambda name: f"tenants/globex/../../{name}",
+    "itself": lambda name: f"./{name}",
+    "a dot": lambda name: name + ".",
+    "any": lambda name: name[: name.rfind("/") + 1] + "*",
+    "everything": lambda name: name + "/**",
+    "any tenant": lambda name: name.replace("acme", "*") + "*",
+    "a scheme": lambda name: f"spiffe://kms.local/{name}",
+    "a query": lambda name: name + "?x=1",
+    "a quote": lambda name: name + "' OR '1'='1",
+    "a template": lambda name: name + "{0}",
+    "an underscore": lambda name: name + "_",
+    "a hyphen at the end": lambda name: name + "-",
+    "64 letters more": lambda name: name + "a" * 64,
+    "5,000 letters more": lambda name: name + "a" * 5_000,
+    "5,000 segments more": lambda name: name + "/a" * 5_000,
+    "another form": lambda name: f"tenants/acme/elsewhere/{KEY}",
+    "a tenant of one letter": lambda name: name.replace("acme", "a") if "/" in name else "a",
+    "nothing": lambda name: "",
+}
+# Good names, but of others: those that begin, or end, as one's own does.
+NEIGHBOURS = ("acm", "acme2", "acme-", "xacme", "acme-acme", "globex")
+
+
+def attackable(method: Method) -> str:
+    """Who may do all that a method does to tenant acme, so that nothing but the name is wrong."""
+    return "operators/root" if method.callers is Callers.OPERATOR else principal(EVERYTHING)
+
+
+def forged_requests() -> Iterator[tuple[Method, str, str, Any]]:
+    for method in METHODS:
+        optional = {field.field for field in method.resources if isinstance(field, Named) and field.optional}
+        for path, good in name_paths(method):
+            for what, forge in FORGERIES.items():
+                if path in optional and what == "nothing":
+                    continue
+                request = request_for(method, "acme")
+                forged = forge(good)
+                assert forged != good, what
+                put(request, path, forged)
+                yield method, path, what, request
+
+
+def test_a_name_that_breaks_its_rule_is_refused_as_such(scene: Scene, unchanged):
+    attacks = {who: scene.as_principal(who) for who in ("operators/root", principal(EVERYTHING))}
+    for method, path, what, request in forged_requests():
+        attacks[attackable(method)].expect(method, request, INVALID, reason="INVALID_REQUEST", told=f"{path}: {what}")
+    fields = sum(len(list(name_paths(method))) for method in METHODS)
+    optional = sum(getattr(field, "optional", False) for method in METHODS for field in method.resources)
+    assert fields > 70
+    assert sum(attack.cases for attack in attacks.values()) == fields * len(FORGERIES) - optional
+    for attack in attacks.values():
+        attack.check()
+
+
+def test_a_good_name_of_somebody_else_is_not_found(scene: Scene, unchanged):
+    attack, cases = scene.as_principal(principal(EVERYTHING)), 0
+    for method in METHODS:
+        if method.callers is Callers.OPERATOR:
+            continue
+        for path, good in name_paths(method):
+            for other in NEIGHBOURS:
+                if good == FRESH:
+                    continue
+                cases += 1
+                request = request_for(method, "acme", scene.real_name)
+                put(request, path, good.replace("acme", other))
+                code = INVALID if other.endswith("-") else NOT_FOUND
+                attack.expect(method, request, code, told=f"{path}: {other}")
+    assert attack.cases == cases > 70 * len(NEIGHBOURS)
+    attack.check()
+
+
+def texts(message: Descriptor, prefix: str = "", depth: int = 3) -> Iterator[str]:
+    """Yield the paths of all fields of a message that hold one text."""
+    for field in message.fields:
+        path = f"{prefix}{field.name}"
+        if field.is_repeated:
+            continue
+        if field.type == FieldDescriptor.TYPE_STRING:
+            yield path
+        elif field.type == FieldDescriptor.TYPE_MESSAGE and depth and field.message_type.file.package == "kms.v1":
+            yield from texts(field.message_type, f"{path}.", depth - 1)
+
+
+def test_no_other_field_reaches_another_tenant(scene: Scene):
+    """Whole requests about the caller's own, with a name of tenant acme in any field of text that the row does not name.
+
+    The caller's tenant needs no approvals, so that these requests get as far as the work.
+    """
+    uid = scene.tenant_uid("acme")
+    before = _of_tenant(scene, uid)
+    own, cases = principal(EVERYTHING, "initech"), 0
+    attack = scene.as_principal(own)
+    for method in METHODS:
+        if method.callers is Callers.OPERATOR:
+            continue
+        named = {path for path, _ in name_paths(method)}
+        for path in texts(method.request):
+            if path in named:
+                continue
+            for form in FORMS:
+                cases += 1
+                request = complete_request_for(method, "initech", scene.real_name)
+                put(request, path, scene.real_name(f"tenants/acme{form}"))
+                if "update_mask" in request.DESCRIPTOR.fields_by_name:
+                    request.update_mask.paths[:] = [path.rpartition(".")[2]]
+                outcome = attack.expect(method, request, *(set(grpc.StatusCode) - set(BROKEN)), told=f"{path}: {form}")
+                if path in REFERENCES and outcome.code is grpc.StatusCode.OK:
+                    attack.deviations.append(f"{method.name}: {path} may name what is another tenant's: {form}")
+    assert attack.cases == cases > 30 * len(FORMS)
+    attack.check()
+    assert changed(before, _of_tenant(scene, uid)) == {}
+
+
+# Fields beside the row's that name a resource.
+REFERENCES = frozenset({"key.policy", "token.principal", "grant.resource"})
+
+
+def _of_tenant(scene: Scene, uid: object):
+    snapshot = scene.snapshot()
+    assert not LIVELY & set(snapshot)
+    mine = {table: {row for row in rows if uid in row} for table, rows in snapshot.items()}
+    assert sum(map(len, mine.values())) > 50
+    return mine
+
+
+def test_the_forgeries_are_what_they_say():
+    """The rules of names are what refuses them: a good name passes, a forged one does not."""
+    assert str(TenantName.parse("tenants/acme")) == "tenants/acme"
+    assert str(Principal.parse("tenants/acme/principals/app")) == "tenants/acme/principals/app"
+    assert len({forge("tenants/acme") for forge in FORGERIES.values()}) == len(FORGERIES)
