@@ -18,7 +18,7 @@ VALUES: dict[str, Any] = {
     "token.principal": "tenants/{}/principals/app",
     "update_mask.paths": ["automatic_retirement"],
     "policy.automatic_retirement": True,
-    "quorum_rule.approvals": 3,
+    "quorum_rule.approvals": 2,
     "present_approvals": 2,
     "key.purpose": 1,
     "permission": "keys.encrypt",

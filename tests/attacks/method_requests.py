@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.rpc import error_details_pb2, status_pb2
 
 from kms.core.errors import InvalidRequest
@@ -100,6 +101,18 @@ def name_paths(method: Method) -> Iterator[tuple[str, str]]:
         yield field.field, name_for(field, "acme")
         if field.collection:
             yield field.id_field, FRESH
+
+
+def single_fields(message: Descriptor, prefix: str = "", depth: int = 3) -> Iterator[tuple[str, int]]:
+    """Yield path and type of every field that holds one value, in a message and those within it."""
+    for field in message.fields:
+        path = f"{prefix}{field.name}"
+        if field.is_repeated:
+            continue
+        if field.type != FieldDescriptor.TYPE_MESSAGE:
+            yield path, field.type
+        elif depth:
+            yield from single_fields(field.message_type, f"{path}.", depth - 1)
 
 
 def put(message: Any, path: str, value: Any) -> None:

@@ -36,7 +36,7 @@ from kms_client import (
 
 from kms.core.roles import GRANTABLE
 from kms.rpc.methods import METHODS, Method, Quorum
-from tests.attacks.method_requests import FORMS, KEY, TOKEN, UID, Outcome, call
+from tests.attacks.method_requests import FORMS, KEY, TOKEN, UID, Outcome, call, request_for
 from tests.daemon import Daemon, Installation, channel, free_port, wait_until
 from tests.e2e.test_transport import Authority
 
@@ -364,8 +364,11 @@ def _take_away(scene: Scene) -> None:
     # Keys of their own for requests that others approve in the end; the first version of each can be retired.
     everything = scene.client(principal(EVERYTHING))
     for method in QUORUM_METHODS:
+        if "/keys/" not in str(request_for(method, "acme")):
+            continue
         name = everything.create_key(parent, quorum_key(method), purpose=Purpose.ENCRYPT).name
         everything.rotate_key(name)
+        everything.revoke_key_version(f"{name}/versions/1", reason="leaked")
 
     def token(what: str, who: str = EVERYTHING, **wishes: Any) -> str:
         wishes = {"scopes": list(TokenScope), **wishes}

@@ -119,7 +119,9 @@ def test_a_token_in_the_wrong_place_is_denied(scene: Scene, unchanged, what, met
     attack = scene.as_token(scene.tokens[what], **metadata)
     every_method(attack, DENIED, message="the API token may not be used from here")
     assert what in causes(scene, scene.tokens[what])
-    scene.event("repeated_denials", "installation", lambda event: event.principal == "" and event.address == "127.0.0.1")
+    scene.event(
+        "repeated_denials", "installation", lambda event: event.principal == "" and event.address == "127.0.0.1"
+    )
 
 
 @pytest.mark.parametrize("scope", ["READ", "USE", "MANAGE"])
