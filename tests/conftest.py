@@ -14,4 +14,5 @@ pytest_plugins = [
     "tests.both_databases",
     "tests.webhook_server",
     "tests.tenant_in_queries",
+    "tests.attacks.scene",
 ]

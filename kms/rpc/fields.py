@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from kms.core.classification import Classification
 from kms.core.context import Pair, check_key
 from kms.core.errors import InvalidRequest, NotSupported, Violation, invalid
-from kms.core.names import KeyName, PolicyName, TenantName
+from kms.core.names import KeyName, PolicyName, QuorumRuleName, TenantName
 from kms.core.policy import (
     DEFAULT,
     LONGEST_CACHE,
@@ -33,6 +33,7 @@ from kms.core.policy import (
     SMALLEST_LIMIT,
     Policy,
 )
+from kms.core.roles import ALL_PERMISSIONS
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.services.contexts import Varying
 from kms.v1 import crypto_pb2, keys_pb2, policies_pb2
@@ -155,6 +156,14 @@ def parse_waiting(present: bool, period: Duration) -> timedelta | None:
 def parse_owner(text: str, field: str) -> KeyName | TenantName:
     """Read the name of a key, or of a tenant."""
     return KeyName.parse(text, field) if _KEYS_SEGMENT in text else TenantName.parse(text, field)
+
+
+def parse_quorum_rule(text: str, field: str) -> QuorumRuleName:
+    """Read the name of a quorum rule, of a permission that there is: others are not asked to approve nonsense."""
+    name = QuorumRuleName.parse(text, field)
+    if name.permission not in ALL_PERMISSIONS:
+        raise invalid(field, "must end in a permission, such as keys.destroy")
+    return name
 
 
 def parse_policy_of(text: str, parent: TenantName) -> str:

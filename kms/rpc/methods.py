@@ -22,13 +22,12 @@ from kms.core.names import (
     PlaceName,
     PolicyName,
     Principal,
-    QuorumRuleName,
     SecurityEventName,
     SecurityEventsParent,
     TenantName,
     TokenName,
 )
-from kms.rpc.fields import parse_owner
+from kms.rpc.fields import parse_owner, parse_quorum_rule
 from kms.rpc.resources import Named, NewTenant, ResourceField
 from kms.v1 import (
     access_pb2,
@@ -329,7 +328,7 @@ METHODS: Final = (
         "quorumRules.update",
         Callers.TENANT,
         AuditKind.ADMIN,
-        (Named(QuorumRuleName.parse, "quorum_rule.name"),),
+        (Named(parse_quorum_rule, "quorum_rule.name"),),
         Quorum.ALWAYS,
     ),
     Method(_EVENTS, "ListSecurityEvents", "securityEvents.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
