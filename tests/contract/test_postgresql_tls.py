@@ -86,6 +86,8 @@ def tls_server() -> Iterator[TlsServer]:
             database.execute("CREATE DATABASE kms OWNER kms_tls")
         made = TlsServer(server.port, password, certificate, other)
         upgrade(made.url())
+        with psycopg.connect(server.url("postgres"), autocommit=True) as database:
+            database.execute("GRANT kms_app, kms_sweeper TO kms_tls")
         yield made
     finally:
         server.destroy()
