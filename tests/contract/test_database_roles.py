@@ -5,6 +5,7 @@ The tables belong to a user that is no superuser, and the rows to two tenants: o
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -32,6 +33,7 @@ OWN, OTHER = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 ROLES = ("kms_app", "kms_sweeper", "kms_readonly", "kms_audit", "kms_auditor", "kms_analyst")
 TABLES = 28  # with those that have no tenant, and the one of the revision
 OF_TENANTS = 23
+_positions = itertools.count(1)
 READ, ADD, CHANGE, REMOVE = "SELECT", "INSERT", "UPDATE", "DELETE"
 
 # What kms_app may do, on rows of its tenant where the table has tenants; nothing on the other tables.
@@ -104,7 +106,7 @@ class Table:
             "timestamp with time zone": datetime(2024, 1, 1, tzinfo=UTC),
         }
         row = {name: values.get(kind) for name, kind in self.columns.items()}
-        given = {"tenant_id": tenant, "effect": "allow"}
+        given = {"tenant_id": tenant, "effect": "allow", "position": next(_positions)}
         return row | {name: value for name, value in given.items() if name in row}
 
     def change(self, role: str) -> str:
