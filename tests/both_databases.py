@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from kms.core.keyring import Tenant
 from storage.database import Database
 from storage.postgresql import open_postgresql
 from storage.sqlite import open_sqlite
-from tests.keyrings import NOW
+from tests.keyrings import NOW, new_tenant
 
 
 class Wall:
@@ -24,6 +25,16 @@ class Wall:
 
     def advance(self, period: timedelta) -> None:
         self.now += period
+
+
+async def add_tenants(storage: Database, *slugs: str) -> list[Tenant]:
+    """Store tenants that are ready but have no KEK."""
+    added = []
+    for slug in slugs:
+        tenant = new_tenant(slug)
+        async with storage.transaction(tenant.uid, write=True) as work:
+            added.append(await work.tenants.add(tenant))
+    return added
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from kms.rpc.access import AccessServicer
 from kms.rpc.access_messages import parse_founders
 from kms.v1 import access_pb2 as pb
 from kms.v1 import crypto_pb2, tenants_pb2
-from tests.keyrings import new_tenant
+from tests.both_databases import add_tenants
 from tests.node import Node
 
 ALICE, ROOT = Principal("acme", "alice"), Principal(None, "root")
@@ -30,9 +30,7 @@ def stamp(moment):
 
 @pytest.fixture
 async def access(database, wall):
-    async with database.transaction(write=True) as work:
-        for slug in ("acme", "globex"):
-            await work.tenants.add(new_tenant(slug))
+    await add_tenants(database, "acme", "globex")
     node = Node(database, None, wall=wall)
 
     async def classify(name):

@@ -20,7 +20,7 @@ from kms.rpc.methods import METHODS, Callers, Method
 from kms.rpc.resources import Named, NewTenant
 from kms.services.grants import NewGrant
 from kms.v1 import access_pb2, census_pb2, crypto_pb2, keys_pb2, policies_pb2, tenants_pb2
-from tests.keyrings import new_tenant
+from tests.both_databases import add_tenants
 from tests.node import Node, RecordingStorage
 
 ALICE, BOB = Principal("acme", "alice"), Principal("acme", "bob")
@@ -41,9 +41,7 @@ def called_by(
 
 async def node_over(storage, wall):
     """A node over a database with two tenants, and the principal bob of the first."""
-    async with storage.transaction(write=True) as work:
-        for slug in ("acme", "globex"):
-            await work.tenants.add(new_tenant(slug))
+    await add_tenants(storage, "acme", "globex")
     made = Node(RecordingStorage(storage), None, wall=wall)
     await made.principals.create(ALICE, TenantName("acme"), "bob", PrincipalKind.SERVICE, "")
     return made

@@ -14,7 +14,8 @@ from kms.core.names import INSTALLATION_UID, Principal
 from kms.rpc.events import SecurityEventServicer
 from kms.services.events import SecurityEvents
 from kms.v1 import events_pb2 as pb
-from tests.keyrings import NOW, new_event, new_tenant
+from tests.both_databases import add_tenants
+from tests.keyrings import NOW, new_event
 from tests.node import OPERATOR
 
 ACME, GLOBEX = Principal("acme", "app"), Principal("globex", "app")
@@ -28,9 +29,8 @@ def servicer(storage, wall):
 
 @pytest.fixture
 async def acme(storage):
-    async with storage.transaction(write=True) as work:
-        await work.tenants.add(new_tenant("globex"))
-        return (await work.tenants.add(new_tenant("acme"))).uid
+    _, tenant = await add_tenants(storage, "globex", "acme")
+    return tenant.uid
 
 
 @pytest.fixture

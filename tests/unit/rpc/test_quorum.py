@@ -23,8 +23,7 @@ from kms.services.quorum_rules import QuorumRules
 from kms.v1 import approvals_pb2 as pb
 from kms.v1 import approvals_pb2_grpc, keys_pb2, keys_pb2_grpc, policies_pb2, policies_pb2_grpc
 from storage.database import Database
-from tests.both_databases import Wall
-from tests.keyrings import new_tenant
+from tests.both_databases import Wall, add_tenants
 from tests.rpc_server import Serve, info_of, refused
 
 KEY = "tenants/acme/keys/payroll"
@@ -94,9 +93,7 @@ async def reason(call: Any) -> str:
 
 @pytest.fixture(params=[2])
 async def edge(database: Database, wall: Wall, serve: Serve, request: pytest.FixtureRequest) -> Edge:
-    async with database.transaction(write=True) as work:
-        await work.tenants.add(new_tenant("acme"))
-        await work.tenants.add(new_tenant("globex"))
+    await add_tenants(database, "acme", "globex")
     made = Edge(database, wall, request.param)
     await made.start(serve)
     return made

@@ -20,7 +20,8 @@ from kms.core.outbox import Topic
 from kms.core.repositories import EventFilter
 from kms.services import event_recorder
 from kms.services.event_recorder import Answers, EventRecorder, Noticed
-from tests.keyrings import NOW, new_event, new_tenant
+from tests.both_databases import add_tenants
+from tests.keyrings import NOW, new_event
 from tests.node import Clock, until
 
 ACME = Principal("acme", "app")
@@ -62,8 +63,8 @@ class Growing:
 
 @pytest.fixture
 async def acme(storage):
-    async with storage.transaction(write=True) as work:
-        return await work.tenants.add(new_tenant("acme"))
+    [tenant] = await add_tenants(storage, "acme")
+    return tenant
 
 
 @pytest.fixture

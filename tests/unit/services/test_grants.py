@@ -18,6 +18,7 @@ from kms.core.roles import Role
 from kms.services import access as services_access
 from kms.services import grants as services_grants
 from kms.services.grants import NewGrant
+from tests.both_databases import add_tenants
 from tests.keyrings import NOW, new_tenant
 from tests.node import Clock, Node
 
@@ -36,9 +37,7 @@ def wish(permission="keys.encrypt", effect=Effect.ALLOW, resource=None, **fields
 @pytest.fixture
 async def nodes(storage, wall):
     """Two nodes over one database with two tenants; the principal bob of the first."""
-    async with storage.transaction(write=True) as work:
-        for slug in ("acme", "globex"):
-            await work.tenants.add(new_tenant(slug))
+    await add_tenants(storage, "acme", "globex")
     clock = Clock()
     first, second = (Node(storage, None, clock=clock, wall=wall) for _ in range(2))
     await first.principals.create(ALICE, ACME, "bob", PrincipalKind.SERVICE, "")
