@@ -53,10 +53,14 @@ async def test_a_wanted_approval_is_told_to_sinks_once_it_is_stored(storage, acm
 async def test_an_approval_that_is_not_stored_is_told_to_nobody(storage, acme, wall):
     notifier = OutboxNotifier(wall, lambda: None)
     request = new_request(acme)
-    with pytest.raises(Conflict):
+
+    async def ask():
         async with storage.transaction(acme.uid, write=True) as work:
             await notifier.approval_requested(work, acme, request)
             await work.approvals.replace(replace(request, revision=1))  # which is not there
+
+    with pytest.raises(Conflict):
+        await ask()
     assert await storage.outbox_items(0, (Topic.APPROVALS,), 10) == []
 
 
