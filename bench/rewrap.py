@@ -45,7 +45,8 @@ from kms.services.keks import Keks
 from kms.services.operations import Operations
 from kms.services.rewrap import Rewrap
 from kms.services.tenants import Tenants
-from kms.settings import PostgresqlStorage, Secret, Settings, load
+from kms.setting_values import Secret
+from kms.settings import PostgresqlStorage, Settings, load
 from storage.migrate import upgrade
 from tests.postgresql_server import own_server
 

@@ -52,7 +52,8 @@ from kms.services.rotating import Rotator
 from kms.services.rotation import AT_ONCE, BATCH, SHARE, Rotation
 from kms.services.tenants import Tenants
 from kms.services.uses import UseRecorder
-from kms.settings import PostgresqlStorage, Secret, Settings, load
+from kms.setting_values import Secret
+from kms.settings import PostgresqlStorage, Settings, load
 from storage.migrate import upgrade
 from tests.postgresql_server import PostgresqlServer
 

@@ -86,7 +86,8 @@ from kms.services.token_uses import TokenUseRecorder
 from kms.services.tokens import Tokens
 from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
-from kms.settings import Secret, Settings, SqliteStorage, Token, parse_address
+from kms.setting_values import Secret, parse_address
+from kms.settings import Settings, SqliteStorage, Token
 from kms.tracing import Tracing
 from storage.database import Database
 from storage.errors import UserRefused

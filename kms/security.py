@@ -26,7 +26,8 @@ from kms.services.lifecycle import Lifecycle
 from kms.services.outbox import OutboxNotifier, OutboxPruner
 from kms.services.principals import Principals
 from kms.services.sightings import KeySightings
-from kms.settings import Events, FileSink, Settings, SettingsError, WebhookSink
+from kms.setting_values import SettingsError
+from kms.settings import Events, FileSink, Settings, WebhookSink
 from kms.sinks import file, webhook
 from kms.sinks.delivery import Delivery
 from kms.sinks.sink import Sink

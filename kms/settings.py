@@ -2,155 +2,38 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    SecretStr,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
-from kms.core.errors import KmsError
 from kms.core.events import KINDS, Answer, EventType
-from kms.core.names import Principal, parse_slug, parse_trust_domain
 from kms.core.outbox import Topic
 from kms.core.webhooks import parse_url
+from kms.setting_values import (
+    Address,
+    CallsPerSecond,
+    ConfigPath,
+    Endpoint,
+    Environment,
+    Part,
+    PrincipalText,
+    Seconds,
+    Secret,
+    SettingsError,
+    Slug,
+    TrustDomain,
+)
 
 
-class SettingsError(Exception):
-    """The configuration cannot be used; the message says which setting and why, and holds no secret."""
-
-
-def _resolve(path: Path, info: ValidationInfo) -> Path:
-    base = info.context["directory"] if info.context else Path.cwd()
-    return Path(os.path.normpath(base / path.expanduser()))
-
-
-def _checked_principal(text: str) -> str:
-    try:
-        return str(Principal.parse(text))
-    except KmsError as error:
-        raise ValueError(str(error)) from error
-
-
-def _checked_trust_domain(text: str) -> str:
-    try:
-        return parse_trust_domain(text)
-    except KmsError as error:
-        raise ValueError(str(error)) from error
-
-
-def _checked_slug(text: str) -> str:
-    try:
-        return parse_slug(text, "identity")
-    except KmsError as error:
-        raise ValueError(str(error)) from error
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Split HOST:PORT, an IPv6 address in brackets; port 0 lets the system choose.
-
-    Raises:
-        ValueError: another form, or a port above 65535.
-    """
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    host = host[1:-1] if bracketed else host
-    if not colon or not host or (":" in host) != bracketed or not port.isascii() or not port.isdigit():
-        raise ValueError("must be HOST:PORT, with an IPv6 address in brackets")
-    if int(port) > 65_535:
-        raise ValueError("the port must be at most 65535")
-    return host, int(port)
-
-
-def _checked_address(text: str) -> str:
-    parse_address(text)
-    return text
-
-
-def _checked_endpoint(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
-        parts.port  # noqa: B018  raises for a port that is no number
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("must be a URL such as http://127.0.0.1:4317, without a user name")
-    return text
-
-
-def _in_directory(values: dict[str, str], info: ValidationInfo) -> dict[str, str]:
-    directory = str(info.context["directory"]) if info.context else str(Path.cwd())
-    return {name: value.replace(DIRECTORY, directory) for name, value in values.items()}
-
-
-# Stands for the configuration file's directory in values that are no paths to us but may be to others.
-DIRECTORY = "{directory}"
-
-ConfigPath = Annotated[Path, AfterValidator(_resolve)]
-Address = Annotated[str, AfterValidator(_checked_address)]
-Seconds = Annotated[timedelta, Field(gt=timedelta(0))]
-CallsPerSecond = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-
-class Secret(_Part):
-    """Where a secret comes from: exactly one of a file, an environment variable or a prompt; never a command line."""
-
-    file: ConfigPath | None = None
-    environment: str | None = None
-    prompt: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _not_inline(cls, value: object) -> object:
-        if isinstance(value, str):
-            raise ValueError('a secret does not stand in this file; write { file = "..." } and put it there')  # noqa: TRY004
-        return value
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Secret:
-        if sum(source is not None for source in (self.file, self.environment, self.prompt)) != 1:
-            raise ValueError("give exactly one of file, environment and prompt")
-        return self
-
-    def read(self) -> SecretStr:
-        """Return the secret, without the end of its line.
-
-        Raises:
-            SettingsError: the source is missing or empty.
-        """
-        if self.file is not None:
-            try:
-                text = self.file.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"secret file {self.file}: {error.__class__.__name__}") from error
-        elif self.environment is not None:
-            text = os.environ.get(self.environment, "")
-        else:
-            text = getpass.getpass(f"{self.prompt}: ")
-        text = text.rstrip("\r\n")
-        if not text:
-            raise SettingsError(f"the secret from {self.file or self.environment or 'the prompt'} is empty or missing")
-        return SecretStr(text)
-
-
-class TcpListener(_Part):
+class TcpListener(Part):
     """Mutual TLS on TCP; the client certificate names the caller."""
 
     address: Address = "127.0.0.1:7443"
@@ -159,7 +42,7 @@ class TcpListener(_Part):
     client_ca: ConfigPath
 
 
-class TlsListener(_Part):
+class TlsListener(Part):
     """TLS on TCP for callers with an API token; no client certificate is asked for."""
 
     address: Address = "127.0.0.1:7444"
@@ -167,15 +50,15 @@ class TlsListener(_Part):
     private_key: ConfigPath
 
 
-class UnixListener(_Part):
+class UnixListener(Part):
     """A Unix socket on which every caller is one configured principal; the file's mode decides who may connect."""
 
     path: ConfigPath
-    principal: Annotated[str, AfterValidator(_checked_principal)]
+    principal: PrincipalText
     mode: Annotated[str, Field(pattern=r"^0[0-7]{3}$")] = "0600"
 
 
-class Listen(_Part):
+class Listen(Part):
     """Where calls come in; at least one listener."""
 
     tcp: TcpListener | None = None
@@ -189,37 +72,35 @@ class Listen(_Part):
         return self
 
 
-class Identity(_Part):
+class Identity(Part):
     """How client certificates are read, beyond their URI SANs."""
 
     # Common names of subjects, exactly as they are, to principals; for certificates without a URI SAN.
-    common_names: Annotated[dict[str, Annotated[str, AfterValidator(_checked_principal)]], Field(max_length=10_000)] = (
-        Field(default_factory=dict)
-    )
+    common_names: Annotated[dict[str, PrincipalText], Field(max_length=10_000)] = Field(default_factory=dict)
     crl: ConfigPath | None = None  # PEM; revocation lists signed by authorities of listen.tcp.client_ca
 
 
-class Token(_Part):
+class Token(Part):
     """The PKCS#11 token that holds the KEKs; its host process alone loads the module."""
 
     module: ConfigPath
     label: Annotated[str, Field(min_length=1, max_length=32)]
     pin: Secret
     # For the host process, such as SOFTHSM2_CONF; {directory} is the directory of kmsd.toml.
-    environment: Annotated[dict[str, str], AfterValidator(_in_directory)] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
     mechanism: Literal["probe", "aes-gcm", "aes-kw"] = "probe"  # how new KEKs wrap
     deadline: Seconds = timedelta(seconds=2)  # for one operation
     login_deadline: Seconds = timedelta(seconds=20)  # for loading the module and logging in, and for making a KEK
 
 
-class SqliteStorage(_Part):
+class SqliteStorage(Part):
     """The embedded database; it belongs to one daemon."""
 
     kind: Literal["sqlite"] = "sqlite"
     path: ConfigPath
 
 
-class PostgresqlStorage(_Part):
+class PostgresqlStorage(Part):
     """A PostgreSQL server, shared by the nodes of an installation."""
 
     kind: Literal["postgresql"]
@@ -228,7 +109,7 @@ class PostgresqlStorage(_Part):
     pool_size: Annotated[int, Field(ge=1, le=100)] = 8
 
 
-class Cache(_Part):
+class Cache(Part):
     """Bounds of what the daemon remembers; lifetimes are absolute, use does not prolong them."""
 
     dek_lifetime: Seconds = timedelta(minutes=5)
@@ -241,30 +122,30 @@ class Cache(_Part):
     )
 
 
-class Rotation(_Part):
+class Rotation(Part):
     """What the daemon does by itself."""
 
     enabled: bool = True  # whether this node carries out due work
     interval: Seconds = timedelta(seconds=10)  # between two looks for due work
     kek_period: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(days=90)  # zero: KEKs rotate by hand only
-    identity: Annotated[str, AfterValidator(_checked_slug)] = "rotation"  # the principal of each tenant that may rescue
+    identity: Slug = "rotation"  # the principal of each tenant that may rescue
 
 
-class Backup(_Part):
+class Backup(Part):
     """What the daemon must know of backups that others make."""
 
     # How far back data may be restored: nothing is destroyed before the last backup that needs it has gone.
     horizon: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(days=30)
 
 
-class Quorum(_Part):
+class Quorum(Part):
     """How many others have to approve a dangerous request."""
 
     # For permissions of which a tenant has no rule of its own; none: 2 with the profile production, 0 with development.
     approvals: Annotated[int, Field(ge=0, le=10)] | None = None
 
 
-class Limits(_Part):
+class Limits(Part):
     """Bounds of what callers may ask for."""
 
     message_bytes: Annotated[int, Field(ge=1 << 16, le=64 << 20)] = 4 << 20
@@ -298,7 +179,7 @@ class Limits(_Part):
         return self
 
 
-class Access(_Part):
+class Access(Part):
     """Who may do what."""
 
     # Whether principals of tenants hold every role without a grant; denies and blocks count. For development only.
@@ -313,7 +194,7 @@ def _checked_answers(answers: dict[EventType, Answer]) -> dict[EventType, Answer
     return answers
 
 
-class Events(_Part):
+class Events(Part):
     """What counts as a security event, and what the daemon does about it by itself."""
 
     enabled: bool = True
@@ -330,8 +211,8 @@ class Events(_Part):
     block_period: Seconds = timedelta(hours=1)  # of a principal that is blocked in answer to an event
 
 
-class _Sink(_Part):
-    name: Annotated[str, AfterValidator(_checked_slug)]  # its position is kept under this name
+class _Sink(Part):
+    name: Slug  # its position is kept under this name
     topics: tuple[Topic, ...] = ()  # all of them where none is named
 
 
@@ -369,31 +250,31 @@ def _checked_sinks(sinks: Sinks) -> Sinks:
     return sinks
 
 
-class Log(_Part):
+class Log(Part):
     """The operators' log, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "json"
 
 
-class Metrics(_Part):
+class Metrics(Part):
     """Prometheus metrics over HTTP; without an address there are none."""
 
     address: Address | None = None
 
 
-class Tracing(_Part):
+class Tracing(Part):
     """OpenTelemetry spans to a collector (OTLP over gRPC); without an endpoint there are none."""
 
-    endpoint: Annotated[str, AfterValidator(_checked_endpoint)] | None = None
+    endpoint: Endpoint | None = None
 
 
-class Settings(_Part):
+class Settings(Part):
     """The whole configuration of one daemon."""
 
     profile: Literal["production", "development"] = "production"
     data_directory: ConfigPath
-    trust_domain: Annotated[str, AfterValidator(_checked_trust_domain)]
+    trust_domain: TrustDomain
     listen: Listen
     identity: Identity = Identity()
     token: Token

@@ -23,7 +23,7 @@ from . import keys, tenants
 from .epochs import later
 from .node_tables import claims as c
 from .node_tables import version_uses as u
-from .records import insertion, read
+from .records import IN_ONE_STEP, insertion, read
 from .session import Session
 from .tables import encryption_keys as k
 from .tables import tenants as t
@@ -119,10 +119,13 @@ async def add_uses(session: Session, uses: Mapping[Counter, Uses]) -> None:
     """Merge what a node has seen: the later of two times, the sum of refusals."""
     if len(uses) > MOST_USES:
         raise ValueError(f"at most {MOST_USES} versions at once")
-    if not uses:
-        return
     # In one order for all nodes, so that no two wait for each other.
     ordered = sorted(uses.items(), key=lambda entry: (entry[0].tenant, entry[0].subject, entry[0].version))
+    for start in range(0, len(ordered), IN_ONE_STEP):
+        await _add_uses(session, ordered[start : start + IN_ONE_STEP])
+
+
+async def _add_uses(session: Session, uses: Sequence[tuple[Counter, Uses]]) -> None:
     first = insertion(session, u).values(
         [
             {
@@ -134,7 +137,7 @@ async def add_uses(session: Session, uses: Mapping[Counter, Uses]) -> None:
                 "refused": seen.refused,
                 "last_refused_at": seen.last_refused_at,
             }
-            for counter, seen in ordered
+            for counter, seen in uses
         ]
     )
     times = ("last_used_at", "last_decrypted_at", "last_refused_at")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from ipaddress import ip_network
@@ -17,7 +17,7 @@ from kms.core.names import Principal, TenantUid
 from kms.core.tokens import ApiToken, CertificatePin, TokenState, TokenUid, TokenUse
 
 from .epochs import later
-from .records import Value, insertion, read, read_one, require_own, store
+from .records import IN_ONE_STEP, Value, insertion, read, read_one, require_own, store
 from .session import Session
 from .token_tables import api_tokens as t
 from .token_tables import certificate_pins as p
@@ -192,13 +192,17 @@ async def add_uses(session: Session, uses: Mapping[tuple[TenantUid, TokenUid], T
     """Merge what a node has seen: the sum of the counts, the later of two times."""
     if len(uses) > MOST_USES:
         raise ValueError(f"at most {MOST_USES} tokens at once")
-    if not uses:
-        return
+    # In one order for all nodes, so that no two wait for each other.
+    ordered = sorted(uses.items(), key=lambda entry: entry[0])
+    for start in range(0, len(ordered), IN_ONE_STEP):
+        await _add_uses(session, ordered[start : start + IN_ONE_STEP])
+
+
+async def _add_uses(session: Session, uses: Sequence[tuple[tuple[TenantUid, TokenUid], TokenUse]]) -> None:
     first = insertion(session, u).values(
         [
             {"tenant_id": tenant, "token_uid": token, "use_count": use.count, "last_used_at": use.last_used_at}
-            # In one order for all nodes, so that no two wait for each other.
-            for (tenant, token), use in sorted(uses.items(), key=lambda entry: entry[0])
+            for (tenant, token), use in uses
         ]
     )
     await session.change(

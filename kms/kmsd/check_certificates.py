@@ -16,7 +16,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from kms.kmsd.configuration import is_wildcard
 from kms.kmsd.findings import Finding, Subject, error, warning
 from kms.rpc.certificates import UnusableList, read_lists
-from kms.settings import TcpListener, TlsListener, parse_address
+from kms.setting_values import parse_address
+from kms.settings import TcpListener, TlsListener
 
 SOON: Final = timedelta(days=30)
 SOON_UPDATED: Final = timedelta(days=1)

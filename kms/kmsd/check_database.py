@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from kms.core.errors import StorageUnavailable
 from kms.kmsd.findings import Finding, Subject, error, warning
-from kms.settings import PostgresqlStorage, Settings, SettingsError
+from kms.setting_values import SettingsError
+from kms.settings import PostgresqlStorage, Settings
 from storage import migrate
 from storage.errors import CannotOpen, DatabaseTooNew, UserRefused
 

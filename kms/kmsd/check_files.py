@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kms.core.webhooks import SHORTEST_SECRET
 from kms.kmsd.findings import Finding, Subject, error, warning
-from kms.settings import PostgresqlStorage, Secret, SettingsError, WebhookSink
+from kms.setting_values import Secret, SettingsError
+from kms.settings import PostgresqlStorage, WebhookSink
 from storage.errors import CannotOpen, DirectoryInUse
 from storage.ownership import Ownership
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from kms.kmsd.findings import Finding, Subject, error, warning
 from kms.kmsd.installation import LONGEST_SOCKET_PATH
-from kms.settings import parse_address
+from kms.setting_values import parse_address
 
 _REMEDIES: Final = {
     errno.EADDRINUSE: ("is in use", "stop what listens there, or choose another port"),

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kms.kmsd.findings import Finding, Subject, error, warning
-from kms.settings import SettingsError, Token
+from kms.setting_values import SettingsError
+from kms.settings import Token
 from storage.errors import CannotOpen
 from storage.ownership import Ownership
 

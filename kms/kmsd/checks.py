@@ -8,7 +8,8 @@ from typing import Final
 
 from kms.kmsd import check_certificates, check_database, check_files, check_network, check_token
 from kms.kmsd.findings import Check, Finding, Level, Subject, error
-from kms.settings import SettingsError, load
+from kms.setting_values import SettingsError
+from kms.settings import load
 
 CHECKS: Final[tuple[Check, ...]] = (
     check_files.configuration_file,

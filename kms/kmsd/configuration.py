@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from kms.settings import parse_address
+from kms.setting_values import parse_address
 
 # Every host of a machine's own; a certificate for these serves whoever is on it.
 LOCAL_NAMES: Final = ("localhost", "127.0.0.1", "::1")

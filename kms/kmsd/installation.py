@@ -26,7 +26,8 @@ from kms.core.errors import KmsError
 from kms.core.names import Principal, parse_trust_domain
 from kms.kmsd.certificates import CertificateAuthority, Issued
 from kms.kmsd.configuration import DaemonChoices, client_target, daemon_toml, profile_toml, server_names
-from kms.settings import TcpListener, load, parse_address
+from kms.setting_values import parse_address
+from kms.settings import TcpListener, load
 from softhsm import SoftHsmError, create_token
 from storage import migrate
 

@@ -18,7 +18,8 @@ import typer
 
 from kms.core.errors import KmsError
 from kms.redaction import clean_text, clean_trace
-from kms.settings import Settings, SettingsError, load
+from kms.setting_values import SettingsError
+from kms.settings import Settings, load
 
 
 class ExitCode(IntEnum):

@@ -98,4 +98,4 @@ def test_every_table_with_a_tenant_has_row_level_security_and_the_tenants_policy
             tables += 1
         else:
             assert f"{table.fullname} row-level security off" in lines
-    assert tables >= 13
+    assert tables >= 23

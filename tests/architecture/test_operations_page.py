@@ -17,7 +17,8 @@ from kms.metrics import Metrics
 from kms.rpc.admission import FairAdmission, Limit
 from kms.services import due_keys, rotation
 from kms.services.due_keys import ScheduleCounts
-from kms.settings import Limits, Secret, Settings
+from kms.setting_values import Secret
+from kms.settings import Limits, Settings
 
 PAGE = Path(__file__).parents[2] / "docs/operations.md"
 

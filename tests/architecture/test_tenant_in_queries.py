@@ -12,7 +12,7 @@ import typing
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,13 +22,20 @@ from sqlalchemy import bindparam, delete, event, exists, func, insert, or_, sele
 from sqlalchemy.dialects import postgresql
 
 import storage
+from kms.core.access import Grant, PrincipalRecord
+from kms.core.approvals import ApprovalRequest, QuorumRule, Vote
 from kms.core.census import Place, PlaceCount
 from kms.core.errors import KmsError
+from kms.core.events import SecurityEvent
 from kms.core.keyring import Kek, Key, KeyVersion, Tenant
 from kms.core.lifecycle import KeyState
+from kms.core.names import Principal
 from kms.core.operations import Operation, OperationState
+from kms.core.outbox import OutboxItem
 from kms.core.policy import NamedPolicy
 from kms.core.receipts import Receipt
+from kms.core.repositories import EventFilter
+from kms.core.tokens import ApiToken, CertificatePin
 from storage import schemas
 from storage.database import Database, Work
 from storage.migrate import upgrade
@@ -36,8 +43,11 @@ from storage.node_tables import claims, installation
 from storage.sqlite import open_sqlite
 from storage.tables import encryption_keys, key_versions, operations, tenants
 from tests import keyrings, tenant_in_queries
+from tests.contract.storage_approvals import new_request, new_vote
+from tests.contract.storage_tokens import pin
 from tests.keyrings import NOW
 from tests.tenant_in_queries import complaints
+from tests.tokens import new_token
 
 # What works over all tenants, as its repository says; everything else is called in a transaction of a tenant.
 OVER_TENANTS = {
@@ -47,18 +57,23 @@ OVER_TENANTS = {
     ("keks", "destroying"),
     ("operations", "list_free"),
     ("operations", "remove_ended"),
+    ("tokens", "by_prefix"),
 }
-METHODS = 40  # at least so many were found
+METHODS = 80  # at least so many were found
 
 TENANT = keyrings.new_tenant()
 KEY = keyrings.new_key(TENANT)
 PLACE = keyrings.new_place(KEY)
+PRINCIPAL = keyrings.new_principal(TENANT)
+REQUEST = new_request(TENANT)
 # A value for each type of a parameter; a repository with a new type needs a line here.
 SAMPLES: dict[Any, Any] = {
     str: "x",
     int: 1,
+    bytes: bytes(32),
     UUID: uuid.UUID(int=7),
     type(NOW): NOW,
+    date: NOW.date(),
     Tenant: TENANT,
     Kek: keyrings.new_kek(TENANT),
     Key: KEY,
@@ -70,6 +85,17 @@ SAMPLES: dict[Any, Any] = {
     Receipt: keyrings.new_receipt(TENANT),
     KeyState: KeyState.ACTIVE,
     OperationState: OperationState.RUNNING,
+    Principal: Principal(TENANT.slug, "app"),
+    PrincipalRecord: PRINCIPAL,
+    Grant: keyrings.new_grant(PRINCIPAL),
+    ApiToken: new_token(TENANT),
+    CertificatePin: pin(TENANT),
+    ApprovalRequest: REQUEST,
+    Vote: new_vote(REQUEST),
+    QuorumRule: QuorumRule(TENANT.uid, "x", 1, NOW, "x"),
+    SecurityEvent: keyrings.new_event(TENANT.uid),
+    EventFilter: EventFilter(),
+    OutboxItem: keyrings.new_item(TENANT.uid),
 }
 
 
@@ -89,6 +115,13 @@ def sample(hint: Any) -> Any:
     if parts:
         return [sample(parts[0])]
     raise AssertionError(f"no sample of {hint}")
+
+
+async def call_with_samples(work: Work, repository: str, method: str) -> None:
+    """Call a method with a sample of each parameter."""
+    bound = getattr(getattr(work, repository), method)
+    hints = typing.get_type_hints(bound)
+    await bound(**{name: sample(hints[name]) for name in inspect.signature(bound).parameters})
 
 
 def methods() -> list[tuple[str, str]]:
@@ -132,10 +165,7 @@ async def test_no_query_of_a_repository_lacks_the_tenant(database: Database, rep
     tenant = None if (repository, method) in OVER_TENANTS else TENANT.uid
     with suppress(KmsError):
         async with database.transaction(tenant, write=True) as work:
-            call = getattr(getattr(work, repository), method)
-            hints = typing.get_type_hints(call)
-            given = {name: sample(hints[name]) for name in inspect.signature(call).parameters}
-            await call(**given)
+            await call_with_samples(work, repository, method)
     assert made, "it made no statement, so that nothing was looked at"
     assert tenant_in_queries.found == []
 
@@ -145,7 +175,7 @@ async def test_no_query_of_a_repository_lacks_the_tenant(database: Database, rep
 )
 async def test_work_over_tenants_is_seen_in_a_transaction_of_one(database: Database, repository: str, method: str):
     async with database.transaction(TENANT.uid, write=True) as work:
-        await getattr(getattr(work, repository), method)(*[NOW, 1][: 2 * (repository == "operations")])
+        await call_with_samples(work, repository, method)
     seen, tenant_in_queries.found[:] = tenant_in_queries.found[:], []
     assert len(seen) == 1
 
@@ -254,13 +284,14 @@ def test_statements_in_words_are_made_where_no_tenants_row_is_read():
             if name in {"raw", "text", "exec_driver_sql", "literal_column"}:
                 makers.add((file.name, name))
     assert makers == {
+        ("approval_tables.py", "text"),  # the rows of an index
         ("database.py", "exec_driver_sql"),  # how a transaction begins
         ("migrate.py", "exec_driver_sql"),  # how a transaction begins
         ("migrate.py", "text"),
         ("postgresql.py", "raw"),  # the first look
         ("session.py", "exec_driver_sql"),  # raw()
         ("sqlite.py", "raw"),  # the first look
-        ("tables.py", "text"),  # defaults
+        ("tables.py", "text"),  # defaults, and the rows of an index
     }
 
 

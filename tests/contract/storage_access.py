@@ -120,4 +120,6 @@ class AccessContract:
             installation = await work.tenants.by_uid(INSTALLATION_UID)
             assert installation is not None
             assert not installation.ready
+        async with storage.transaction(INSTALLATION_UID) as work:
+            assert await work.principals.get(INSTALLATION_UID, "root") == replace(operator, revision=1)
             assert await work.grants.get(INSTALLATION_UID, GrantUid(uuid4())) is None

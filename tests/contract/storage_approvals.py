@@ -118,7 +118,9 @@ class ApprovalsContract:
                 )
         async with storage.transaction(tenant.uid) as work:
             assert await work.approvals.votes(tenant.uid, [request.uid]) == [first]
-            assert await work.approvals.votes(new_tenant().uid, [request.uid]) == []
+        other = new_tenant().uid
+        async with storage.transaction(other) as work:
+            assert await work.approvals.votes(other, [request.uid]) == []
 
     async def test_one_request_waits_once_and_an_ended_one_makes_room(self, storage):
         tenant, request = await with_request(storage)

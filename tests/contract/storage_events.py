@@ -67,11 +67,13 @@ class EventsContract:
         tenant, other = await a_tenant(storage), await a_tenant(storage)
         event = new_event(tenant)
         await kept(storage, event)
-        async with storage.transaction() as work:
-            assert await work.security_events.get(other, event.uid) is None
-            assert await work.security_events.get(INSTALLATION_UID, event.uid) is None
-            assert await work.security_events.list_newest(other, ALL, None, 10) == []
-            assert await work.security_events.sum_by_day(other, NOW.date(), NOW.date()) == []
+        for asked in (other, INSTALLATION_UID):
+            async with storage.transaction(asked) as work:
+                assert await work.security_events.get(asked, event.uid) is None
+                assert await work.security_events.list_newest(asked, ALL, None, 10) == []
+                assert await work.security_events.sum_by_day(asked, NOW.date(), NOW.date()) == []
+        async with storage.transaction(tenant) as work:
+            assert await work.security_events.get(tenant, event.uid) == replace(event, revision=1)
 
     async def test_the_installation_has_events_of_its_own(self, storage):
         event = new_event(INSTALLATION_UID)

@@ -56,6 +56,8 @@ class TokensContract:
         async with storage.transaction(other.uid) as work:
             assert await work.tokens.get(other.uid, token.prefix) is None
             assert await work.tokens.list_by_prefix(other.uid, "", 10) == []
+        async with storage.transaction() as work:
+            assert await work.tokens.by_prefix(token.prefix) == replace(token, revision=1)
             assert await work.tokens.by_prefix("z" * 12) is None
 
     async def test_a_token_that_somebody_else_changed_is_not_overwritten(self, storage):
@@ -109,8 +111,9 @@ class TokensContract:
             await work.certificate_pins.add(pin(tenant, "other"))
             with pytest.raises(AlreadyExists):
                 await work.certificate_pins.add(pin(tenant))
-        async with storage.transaction() as work:
+        async with storage.transaction(tenant.uid) as work:
             assert await work.certificate_pins.list_of(tenant.uid, app) == list(reversed(kept))
+        async with storage.transaction(other.uid) as work:
             assert await work.certificate_pins.list_of(other.uid, app) == []
         async with storage.transaction(tenant.uid, write=True) as work:
             assert await work.certificate_pins.remove(tenant.uid, app, second)
@@ -125,5 +128,5 @@ class TokensContract:
         async with storage.transaction(INSTALLATION_UID, write=True) as work:
             await work.certificate_pins.add(kept)
             await work.epochs.revoked(INSTALLATION_UID)
-        async with storage.transaction() as work:
+        async with storage.transaction(INSTALLATION_UID) as work:
             assert await work.certificate_pins.list_of(INSTALLATION_UID, operator) == [replace(kept, revision=1)]

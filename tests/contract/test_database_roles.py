@@ -5,6 +5,7 @@ The tables belong to a user that is no superuser, and the rows to two tenants: o
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -30,11 +31,12 @@ pytestmark = pytest.mark.postgresql
 PAGE = Path(__file__).parents[2] / "docs/storage.md"
 OWN, OTHER = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 ROLES = ("kms_app", "kms_sweeper", "kms_readonly", "kms_audit", "kms_auditor", "kms_analyst")
-TABLES = 16  # with those that have no tenant, and the one of the revision
-OF_TENANTS = 13
+TABLES = 28  # with those that have no tenant, and the one of the revision
+OF_TENANTS = 23
+_positions = itertools.count(1)
 READ, ADD, CHANGE, REMOVE = "SELECT", "INSERT", "UPDATE", "DELETE"
 
-# What kms_app may do, on rows of its tenant; nothing on the other tables.
+# What kms_app may do, on rows of its tenant where the table has tenants; nothing on the other tables.
 APP = {
     "tenants": {READ, ADD, CHANGE},
     "keks": {READ, ADD, CHANGE},
@@ -49,6 +51,17 @@ APP = {
     "version_uses": {READ},
     "epochs": {READ, ADD, CHANGE},
     "installation": {READ, ADD, CHANGE},
+    "principals": {READ, ADD, CHANGE},
+    "grants": {READ, ADD, REMOVE},
+    "api_tokens": {READ, ADD, CHANGE},
+    "token_uses": {READ},
+    "certificate_pins": {READ, ADD, REMOVE},
+    "approvals": {READ, ADD, CHANGE},
+    "approval_votes": {READ, ADD},
+    "quorum_rules": {READ, ADD, CHANGE},
+    "security_events": {READ, ADD, CHANGE},
+    "outbox_items": {ADD},
+    "outbox_head": {READ, ADD, CHANGE},
 }
 # What kms_sweeper may do to some row at least. Where it may only lock rows, CHANGE is not there.
 SWEEPER = {
@@ -63,6 +76,11 @@ SWEEPER = {
     "nodes": {READ, ADD, CHANGE, REMOVE},
     "installation": {READ, ADD, CHANGE},
     "alembic_version": {READ},
+    "api_tokens": {READ},
+    "token_uses": {READ, ADD, CHANGE},
+    "outbox_items": {READ, REMOVE},
+    "outbox_head": {READ},
+    "sink_positions": {READ, ADD, CHANGE},
 }
 
 
@@ -81,14 +99,15 @@ class Table:
         values = {
             "uuid": uuid.uuid4(),
             "text": uuid.uuid4().hex,
-            "bytea": b"x",
+            "bytea": bytes(32),
             "bigint": 1,
             "integer": 1,
             "smallint": 1,
             "timestamp with time zone": datetime(2024, 1, 1, tzinfo=UTC),
         }
         row = {name: values.get(kind) for name, kind in self.columns.items()}
-        return row | ({"tenant_id": tenant} if "tenant_id" in row else {})
+        given = {"tenant_id": tenant, "effect": "allow", "position": next(_positions)}
+        return row | {name: value for name, value in given.items() if name in row}
 
     def change(self, role: str) -> str:
         """An UPDATE of a column that is in every role's reach, where any is."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kms.settings import SettingsError, load, parse_address
+from kms.setting_values import SettingsError, parse_address
+from kms.settings import load
 
 MINIMAL = """
 data_directory = "data"

@@ -62,13 +62,19 @@ OF_TENANTS: Final = (
     Of("security_internal", "grants", "SELECT, INSERT, DELETE", {}),
     # A caller who shows a token is of no known tenant yet.
     Of("security_internal", "api_tokens", "SELECT, INSERT, UPDATE", {"SELECT": EVERY}),
-    Of("security_internal", "token_uses", "SELECT", {"SELECT": EVERY, "INSERT": EVERY, "UPDATE": EVERY}),
+    Of(
+        "security_internal",
+        "token_uses",
+        "SELECT",
+        {"SELECT": EVERY, "INSERT": EVERY, "UPDATE (use_count, last_used_at)": EVERY},
+    ),
     Of("security_internal", "certificate_pins", "SELECT, INSERT, DELETE", {}),
     Of("security_internal", "approvals", "SELECT, INSERT, UPDATE", {}),
     Of("security_internal", "approval_votes", "SELECT, INSERT", {}),
     Of("security_internal", "quorum_rules", "SELECT, INSERT, UPDATE", {}),
     Of("security_internal", "security_events", "SELECT, INSERT, UPDATE", {}),
-    Of("security_internal", "outbox_items", "SELECT, INSERT", {"SELECT": EVERY, "DELETE": EVERY}),
+    # Tenants tell, and only sinks read.
+    Of("security_internal", "outbox_items", "INSERT", {"SELECT": EVERY, "DELETE": EVERY}),
 )
 
 # The others, which have no rows of tenants.
@@ -80,7 +86,7 @@ OF_THE_INSTALLATION: Final = (
         "SELECT (id, revocations), INSERT, UPDATE (revocations)",
         dict.fromkeys(("SELECT", "INSERT", "UPDATE (seen_at)"), EVERY),
     ),
-    Of("security_internal", "outbox_head", "SELECT, INSERT, UPDATE", {"SELECT": EVERY}),
+    Of("security_internal", "outbox_head", "SELECT, INSERT, UPDATE (position)", {"SELECT": EVERY}),
     Of("security_internal", "sink_positions", "", dict.fromkeys(("SELECT", "INSERT", "UPDATE"), EVERY)),
     Of("security_internal", "alembic_version", "", {"SELECT": EVERY}),
 )

@@ -7,7 +7,7 @@ from kms.kmsd import main
 from kms.kmsd.installation import Refused
 from kms.kmsd.main import ExitCode
 from kms.rpc.server import ListenError
-from kms.settings import SettingsError
+from kms.setting_values import SettingsError
 from storage.errors import DatabaseMissing, DirectoryInUse
 
 
