@@ -27,7 +27,11 @@ def with_user(installation: Installation, url: str, profile: str) -> Path:
     config, _ = installation.move_to_postgresql(url)
     text = config.read_text()
     assert 'profile = "development"' in text
-    config.write_text(text.replace('profile = "development"', f'profile = "{profile}"'))
+    text = text.replace('profile = "development"', f'profile = "{profile}"')
+    if profile == "production":
+        assert "open_tenants = true" in text
+        text = text.replace("open_tenants = true", "open_tenants = false")
+    config.write_text(text)
     return config
 
 
