@@ -10,6 +10,7 @@ import structlog
 
 from kms import daemon
 from kms.acting import act_for
+from kms.core.callers import Caller, Credential, CredentialKind
 from kms.core.names import Principal
 from kms.kmsd import checks
 from kms.kmsd.findings import Level
@@ -70,7 +71,7 @@ async def test_in_production_a_daemons_user_works_and_tells_for_whom(installatio
     storage = await daemon._open_storage(settings)
     asked = "SELECT current_setting('app.current_user_id'), current_setting('app.current_organization_id')"
     for principal, told in ((Principal("acme", "app"), "tenants/acme/principals/app"), (None, "")):
-        act_for(principal)
+        act_for(None if principal is None else Caller(principal, Credential(CredentialKind.CERTIFICATE)))
         async with storage._session(None, write=False) as session:
             assert tuple((await session.raw(asked))[0]) == (told, settings.trust_domain)
     await storage.close()
