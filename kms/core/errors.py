@@ -22,7 +22,8 @@ KmsError
 |-- DeadlineExceeded        the time that the caller gave is over
 |-- Unavailable             retry later
 |   |-- HsmUnavailable
-|   `-- StorageUnavailable
+|   |-- StorageUnavailable
+|   `-- RevocationUnknown
 `-- CorruptRecord           stored state that makes no sense; somebody has to look
 
 A message is written for the caller: names and rules, never secrets. `reason` and `metadata` go over the wire as those
@@ -223,6 +224,12 @@ class StorageUnavailable(Unavailable):
     """The database does not answer in time, or refuses to write."""
 
     reason = "STORAGE_UNAVAILABLE"
+
+
+class RevocationUnknown(Unavailable):
+    """Whether the caller's certificate is revoked is not known here: the daemon's lists are at fault, not the caller."""
+
+    reason = "REVOCATION_UNKNOWN"
 
 
 class CorruptRecord(KmsError):

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import NameOID
 
-from kms.core.errors import Unauthenticated
+from kms.core.errors import RevocationUnknown, Unauthenticated
 
 _log = structlog.get_logger(__name__)
 
@@ -153,11 +153,13 @@ class Revocations:
         """Refuse a certificate that is revoked, or of which that is not known.
 
         Raises:
-            Unauthenticated: it is.
+            Unauthenticated: it is revoked.
+            RevocationUnknown: there is no list of its issuer that can be used now.
         """
         held = self._lists.get(certificate.issuer)
         if held is None or self._now() >= held.next_update:
-            raise Unauthenticated("whether the client certificate is revoked is not known here")
+            # No failure of the caller: it would count against its address, and lock it out once the list is mended.
+            raise RevocationUnknown("whether the client certificate is revoked is not known here")
         if certificate.serial in held.serials:
             raise Unauthenticated("the client certificate is revoked")
 

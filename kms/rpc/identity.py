@@ -55,7 +55,8 @@ class RevocationReader(Protocol):
         """Refuse a certificate that is revoked, or of which that is not known.
 
         Raises:
-            Unauthenticated: it is.
+            Unauthenticated: it is revoked.
+            RevocationUnknown: that is not known.
         """
         ...
 
@@ -89,6 +90,7 @@ class Identities:
             Unauthenticated: the certificate names no principal of this trust domain, is revoked or is not the pinned one;
                 the token is none that can be used; both name different principals; or there is neither.
             Denied: the token may not be used from this address or origin.
+            RevocationUnknown: whether the certificate is revoked is not known.
         """
         shown = _values(context, AUTHORIZATION)
         if context.peer().startswith("unix:"):

@@ -176,8 +176,8 @@ class Approvals:
             for given in await work.approvals.votes(tenant.uid, [request.uid for request in found]):
                 votes.setdefault(given.approval, []).append(given)
             now_needed = {
-                permission: await self._rules.needed_in(work, tenant.uid, [permission])
-                for permission in sorted({request.permission for request in found})
+                (permission, resources): await self._rules.needed_in(work, tenant.uid, [permission], resources)
+                for permission, resources in sorted({(request.permission, request.resources) for request in found})
             }
         return [
             Standing(
@@ -185,7 +185,7 @@ class Approvals:
                 request,
                 tuple(votes.get(request.uid, ())),
                 request.standing(now),
-                max(request.needed, now_needed[request.permission]),
+                max(request.needed, now_needed[request.permission, request.resources]),
             )
             for request in found
         ]

@@ -10,6 +10,7 @@ import structlog
 
 from kms import daemon
 from kms.acting import act_for
+from kms.core.callers import Caller, Credential, CredentialKind
 from kms.core.names import Principal
 from kms.kmsd import checks
 from kms.kmsd.findings import Level
@@ -27,7 +28,11 @@ def with_user(installation: Installation, url: str, profile: str) -> Path:
     config, _ = installation.move_to_postgresql(url)
     text = config.read_text()
     assert 'profile = "development"' in text
-    config.write_text(text.replace('profile = "development"', f'profile = "{profile}"'))
+    text = text.replace('profile = "development"', f'profile = "{profile}"')
+    if profile == "production":
+        assert "open_tenants = true" in text
+        text = text.replace("open_tenants = true", "open_tenants = false")
+    config.write_text(text)
     return config
 
 
@@ -66,7 +71,7 @@ async def test_in_production_a_daemons_user_works_and_tells_for_whom(installatio
     storage = await daemon._open_storage(settings)
     asked = "SELECT current_setting('app.current_user_id'), current_setting('app.current_organization_id')"
     for principal, told in ((Principal("acme", "app"), "tenants/acme/principals/app"), (None, "")):
-        act_for(principal)
+        act_for(None if principal is None else Caller(principal, Credential(CredentialKind.CERTIFICATE)))
         async with storage._session(None, write=False) as session:
             assert tuple((await session.raw(asked))[0]) == (told, settings.trust_domain)
     await storage.close()

@@ -94,5 +94,16 @@ def test_a_development_installation_needs_nobody_and_says_so_loudly(installation
         client.rotate_key(KEY)
         scheduled = client.schedule_key_destruction(KEY, reason="test over", force=True)
         assert scheduled.state == KeyState.DESTRUCTION_SCHEDULED
+        # Confidential data needs one other, also here.
+        name = f"{PARENT}/keys/classed"
+        client.create_key(PARENT, "classed", purpose=Purpose.ENCRYPT, policy=f"{PARENT}/policies/confidential")
+        with pytest.raises(ApprovalRequired) as caught:
+            client.schedule_key_destruction(name, reason="test over", force=True)
+        assert caught.value.needed == 1
+        with installation.client(f"{PARENT}/principals/second") as second:
+            second.approve(caught.value.approval, digest=second.get_approval(caught.value.approval).digest)
+        with under(caught.value.approval):
+            scheduled = client.schedule_key_destruction(name, reason="test over", force=True)
+        assert scheduled.state == KeyState.DESTRUCTION_SCHEDULED
     [forced] = daemon.events("quorum.forced_alone")
     assert forced["level"] == "warning"

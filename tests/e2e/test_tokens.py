@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,6 +20,7 @@ from kms_client import (
     KmsError,
     Profile,
     Purpose,
+    RevocationUnknown,
     Tls,
     TokenScope,
     Unauthenticated,
@@ -26,7 +28,10 @@ from kms_client import (
 )
 
 from kms.kmsd.installation import issue_certificate
-from tests.daemon import Daemon, Installation, free_port, wait_until
+from kms.settings import load
+from kms.v1.tokens_pb2 import WhoAmIRequest
+from kms.v1.tokens_pb2_grpc import TokenServiceStub
+from tests.daemon import Daemon, Installation, channel, free_port, wait_until
 from tests.e2e.test_transport import Authority
 from tests.secret_search import files_below
 
@@ -185,10 +190,16 @@ def test_revoked_and_pinned_certificates_on_open_connections(served, tmp_path):
     crl = served.installation.directory / "certificates/crl.pem"
     good = crl.read_bytes()
     crl.write_bytes(b"garbage")
-    wait_until(lambda: refused(again, Unauthenticated), "the list to be seen as broken")
+    wait_until(lambda: refused(again, RevocationUnknown), "the list to be seen as broken")
     assert served.daemon.wait_for("crl.unusable")["level"] == "error"
+    # That is nobody's failure to authenticate: however often they try, their address is not locked out for it.
+    with channel(tmp_path / "again/kms.toml") as bare:  # which tries each call once
+        who_am_i = TokenServiceStub(bare).WhoAmI
+        for _ in range(load(served.installation.config).limits.failures_per_minute + 10):
+            with pytest.raises(grpc.RpcError, match="is not known here"):
+                who_am_i(WhoAmIRequest(), timeout=5)
     crl.write_bytes(good)
-    wait_until(lambda: not refused(again, Unauthenticated), "the list to be read again")
+    wait_until(lambda: not refused(again, RevocationUnknown), "the list to be read again")
     assert refused(served.app, Unauthenticated)
 
 

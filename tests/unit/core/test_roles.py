@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kms.core.access import built_in
+from kms.core.names import Principal
 from kms.core.roles import ALL_PERMISSIONS, GRANTABLE, OVER_TENANTS, PERMISSIONS, USE, Role
 from kms.rpc.methods import METHODS, AuditKind
 
@@ -23,13 +25,14 @@ random.generate ao     keys.get asr           keys.list asr          keyVersions
 keys.create s          keys.update s          keys.rotate s          keys.activate s        keys.suspend s
 keys.resume s          keys.archive s         keys.revoke s          keys.destroy s         keys.restore s
 keyVersions.revoke s   keyVersions.retire s   keyVersions.restore s
-receipts.list sr       receipts.verify asrtco keks.list sro          keks.rotate so
+receipts.list sr       receipts.verify asrtco keks.list sro          keks.rotate s
 policies.create s      policies.get sr        policies.list sr       policies.update s
 places.create s        places.delete s        places.declare s       places.report s
 operations.list sro    operations.get sro     operations.cancel so   operations.resume so
 principals.create t    principals.get rto     principals.list rt     principals.update t
 principals.block to    principals.unblock to
 grants.create t        grants.list rt         grants.delete t        access.explain rto     roles.list asrtco
+classes.list asrtco    identity.get asrtco
 tokens.create to       tokens.get rto         tokens.list rto        tokens.rotate to       tokens.revoke to
 certificates.pin to    certificates.unpin to  certificates.list rto
 approvals.get asrtco   approvals.withdraw asrtco  approvals.list srt approvals.approve s    approvals.reject s
@@ -42,11 +45,14 @@ WRITTEN = {
 }
 # Changes nothing but one's own request.
 OWN = {"approvals.withdraw"}
-MANAGEMENT = {method.permission for method in METHODS if method.audit is AuditKind.ADMIN} | {
-    permission
-    for permission in WRITTEN
-    if permission.partition(".")[2] not in {"get", "list", "summarize", "explain", "verify"}
-} - USE - OWN - {"random.generate"}
+MANAGEMENT = (
+    {method.permission for method in METHODS if method.audit is AuditKind.ADMIN}
+    | {
+        permission
+        for permission in WRITTEN
+        if permission.partition(".")[2] not in {"get", "list", "summarize", "explain", "verify"}
+    }
+) - (USE | OWN | {"random.generate"})
 
 
 @pytest.mark.parametrize("role", Role)
@@ -95,6 +101,16 @@ def test_what_operators_do_to_tenants_is_part_of_their_role_and_makes_no_credent
     assert PERMISSIONS[Role.OPERATOR] > OVER_TENANTS
     for noun in ("tokens.", "certificates.", "principals.", "grants.", "access."):
         assert not any(permission.startswith(noun) for permission in OVER_TENANTS)
+
+
+def test_only_where_tenants_are_open_do_operators_rotate_keks():
+    root = Principal(None, "root")
+
+    def given(*, open_tenants: bool) -> set[str]:
+        return {name for names, _ in built_in(root, open_tenants=open_tenants) for name in names}
+
+    assert given(open_tenants=False) == PERMISSIONS[Role.OPERATOR]
+    assert given(open_tenants=True) == PERMISSIONS[Role.OPERATOR] | {"keks.rotate"}
 
 
 def test_the_role_of_operators_is_granted_to_nobody():

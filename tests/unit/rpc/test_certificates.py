@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kms.core.errors import Unauthenticated
+from kms.core.errors import RevocationUnknown, Unauthenticated
 from kms.core.names import Principal
 from kms.kmsd.certificates import CertificateAuthority
 from kms.rpc.certificates import (
@@ -130,7 +130,7 @@ def files(tmp_path, issuer) -> Files:
 def accepted(revocations: Revocations, certificate: ClientCertificate) -> bool:
     try:
         revocations.check(certificate)
-    except Unauthenticated:
+    except (Unauthenticated, RevocationUnknown):
         return False
     return True
 
@@ -199,6 +199,23 @@ def test_a_list_that_is_out_of_date_lets_nobody_in_and_it_is_said_once(files, is
 def test_a_certificate_of_an_issuer_without_a_list_is_not_accepted(files, issuer, other):
     files.write(issuer.revoking())
     assert not accepted(files.revocations(), other.client())
+
+
+def test_what_lists_do_not_tell_is_no_failure_of_the_caller(files, issuer, other):
+    one = issuer.client()
+    files.write(issuer.revoking(one))
+    revocations = files.revocations()
+    with pytest.raises(Unauthenticated, match="is revoked"):
+        revocations.check(one)
+    with pytest.raises(RevocationUnknown):
+        revocations.check(other.client())
+    files.now = NOW + 100 * 365 * DAY
+    with pytest.raises(RevocationUnknown):
+        revocations.check(one)
+    files.write(b"garbage")
+    revocations.look()
+    with pytest.raises(RevocationUnknown):
+        revocations.check(one)
 
 
 def test_a_file_that_is_too_large_is_not_read_whole(files, issuer):

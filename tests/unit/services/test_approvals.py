@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from uuid import uuid4
@@ -13,6 +14,7 @@ import pytest
 from kms.core import approvals as core
 from kms.core.approvals import ApprovalState, Decision
 from kms.core.callers import Caller, Credential, CredentialKind
+from kms.core.classification import Classification
 from kms.core.errors import (
     AlreadyExists,
     ApprovalUnusable,
@@ -28,13 +30,14 @@ from kms.core.errors import (
 )
 from kms.core.keyring import Tenant
 from kms.core.names import ApprovalName, Principal, QuorumRuleName, TenantName
+from kms.core.policy import NamedPolicy, Policy
 from kms.services import approvals as module
 from kms.services.approvals import Approvals, Asked, Standing
 from kms.services.quorum_rules import QuorumRules
 from storage.database import Database
 from storage.sqlite import open_sqlite
 from tests.both_databases import Wall
-from tests.keyrings import new_tenant
+from tests.keyrings import activated, new_kek, new_key, new_policy, new_tenant, new_version
 
 METHOD = "/kms.v1.KeyService/ScheduleKeyDestruction"
 _numbers = count(1)
@@ -272,6 +275,96 @@ async def test_rules_change_over_what_was_seen_alone(world: World) -> None:
     _, [rule] = await world.rules.list_all(officer, TenantName(world.tenant.slug))
     assert (rule.permission, rule.updated_by, rule.updated_at) == ("keys.destroy", str(officer), world.wall.now)
     assert await world.rules.needed((await stored(world.storage)).uid, ["keys.destroy"]) == 2
+
+
+class Classed:
+    """A tenant without any quorum of its own, with a key of class confidential, one without a policy, and policies."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.tenant = world.tenant
+
+    @classmethod
+    async def make(cls, storage: Database, wall: Wall) -> Classed:
+        made = cls(World(storage, wall, await stored(storage), default=0))
+        tenant = made.tenant
+        async with storage.transaction(tenant.uid, write=True) as work:
+            await work.keks.add(activated(new_kek(tenant)))
+            await work.policies.add(made.policy(1, Classification.CONFIDENTIAL, approvals=3))
+            for slug, policy in (("plain", ""), ("payroll", "confidential"), ("people", "people")):
+                key = await work.keys.add(replace(new_key(tenant, slug), policy=policy))
+                await work.key_versions.add(new_version(key))
+        return made
+
+    def policy(self, version: int, classification: Classification, approvals: int) -> NamedPolicy:
+        rules = replace(Policy(), classification=classification, approvals=approvals)
+        return replace(new_policy(self.tenant, "people", version), policy=rules)
+
+    async def needed(self, resource: str, permission: str = "keys.destroy") -> int:
+        return await self.world.rules.needed(self.tenant.uid, [permission], [f"{self.tenant.name}/{resource}"])
+
+    def asked(self, resource: str, permission: str = "keys.destroy") -> Asked:
+        name = f"{self.tenant.name}/{resource}"
+        return Asked(self.world.caller("asker"), self.tenant, METHOD, (permission,), (name,), b"\x0a\x01k", "gone")
+
+
+@pytest.fixture
+async def classed(storage: Database, wall: Wall) -> Classed:
+    return await Classed.make(storage, wall)
+
+
+async def test_confidential_data_needs_an_approval_also_where_nothing_else_does(classed: Classed) -> None:
+    needed = {
+        resource: await classed.needed(resource)
+        for resource in (
+            *("keys/plain", "keys/payroll", "keys/payroll/versions/1", "keys/people", "keys/absent"),
+            *("policies/internal", "policies/confidential", "policies/secret", "policies/people", "policies/absent"),
+            "tokens/abcdefghijkl",
+        )
+    }
+    assert needed == {
+        "keys/plain": 0,
+        "keys/payroll": 1,
+        "keys/payroll/versions/1": 1,
+        "keys/people": 3,
+        "keys/absent": 0,
+        "policies/internal": 0,
+        "policies/confidential": 1,
+        "policies/secret": 2,
+        "policies/people": 3,
+        "policies/absent": 0,
+        "tokens/abcdefghijkl": 0,
+    }
+    asked = classed.asked("keys/payroll")
+    standing = await classed.world.approved(asked)
+    assert standing.needed == 1
+    await classed.world.approvals.consume(asked, standing.name)
+
+
+async def test_a_rule_raises_what_a_class_asks_for_and_does_not_lower_it(classed: Classed) -> None:
+    officer, name = Principal(classed.tenant.slug, "o"), QuorumRuleName(classed.tenant.slug, "keys.destroy")
+    await classed.world.rules.update(officer, name, 2, 0)
+    assert [await classed.needed(f"keys/{key}") for key in ("plain", "payroll", "people")] == [2, 2, 3]
+    await classed.world.rules.update(officer, name, 0, 2)
+    assert [await classed.needed(f"keys/{key}") for key in ("plain", "payroll", "people")] == [0, 1, 3]
+    assert await classed.world.rules.needed(classed.tenant.uid, ["keys.destroy"]) == 0
+
+
+async def test_what_a_policy_asks_for_meanwhile_holds_for_what_was_asked_before(classed: Classed) -> None:
+    asked = classed.asked("policies/people", "policies.update")
+    standing = await classed.world.approved(asked)
+    assert standing.needed == 3
+    async with classed.world.storage.transaction(classed.tenant.uid, write=True) as work:
+        await work.policies.add(classed.policy(2, Classification.CONFIDENTIAL, approvals=4))
+    me = Principal(classed.tenant.slug, "asker")
+    assert (await classed.world.approvals.get(me, standing.name)).needed == 4
+    parent = TenantName(classed.tenant.slug)
+    [listed] = await classed.world.approvals.list_newest(me, parent, None, 10, waiting=False)
+    assert listed.needed == 4
+    with pytest.raises(ApprovalUnusable, match="3 of 4 approvals count"):
+        await classed.world.approvals.consume(asked, standing.name)
+    await classed.world.vote(standing, "p9")
+    await classed.world.approvals.consume(asked, standing.name)
 
 
 async def test_what_waits_is_bounded_and_listed_by_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
