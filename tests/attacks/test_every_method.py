@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from kms.core.roles import FREE, GRANTABLE, OVER_TENANTS, PERMISSIONS, Role
-from kms.rpc.methods import METHODS, Callers, Method
+from kms.rpc.methods import METHODS, Callers, Method, Quorum
+from tests.attacks.complete_requests import complete_request_for
 from tests.attacks.method_requests import INSTALLATION_FORMS, KEY, is_a_name_for, named_fields, put, request_for
 from tests.attacks.scene import EVERYTHING, Scene, principal
 
@@ -67,6 +68,27 @@ def _plain(scene: Scene, text: str) -> str:
     return text
 
 
+def test_another_tenants_resource_is_spoken_of_as_ones_own_that_is_not_there(scene: Scene):
+    """Where a principal with every role hears that something of its own does not exist, a stranger hears the very same."""
+    own, stranger = principal(EVERYTHING, "initech"), scene.as_principal(MALLORY)
+    attack, compared = scene.as_principal(own), 0
+    for method in NAMING:
+        request = complete_request_for(method, "initech", _absent)
+        if method.quorum is not Quorum.NEVER or not any("/" in name[8:] for name in _names(method, request)):
+            continue
+        answer = attack.expect(method, request, *grpc.StatusCode)
+        if answer.code is not NOT_FOUND:
+            continue  # it is about something else first
+        compared += 1
+        stranger.expect(method, request, NOT_FOUND, message=answer.message, reason=answer.reason)
+    assert stranger.cases == compared > len(NAMING) // 3
+    stranger.check()
+
+
+def _names(method: Method, request) -> list[str]:
+    return [_value(request, field.field) for field in named_fields(method)]
+
+
 def test_tenants_do_not_see_what_is_the_installations(scene: Scene, unchanged):
     attack, cases = scene.as_principal(MALLORY), 0
     for method in NAMING:
@@ -95,7 +117,7 @@ def test_who_has_no_grant_that_holds_is_denied_everything(scene: Scene, unchange
         answers = set()
         for twist in (scene.real_name, _absent):
             outcome = attack.expect(method, request_for(method, "acme", twist), DENIED, reason="DENIED")
-            answers.add(_plain(scene, outcome.message).replace("absent", KEY))
+            answers.add(_absent(_plain(scene, outcome.message)))
         if len(answers) > 1:
             attack.deviations.append(f"{method.name}: what exists is told apart: {answers}")
     assert attack.cases == 2 * len(beyond)
@@ -105,7 +127,9 @@ def test_who_has_no_grant_that_holds_is_denied_everything(scene: Scene, unchange
 
 
 def _absent(name: str) -> str:
-    return name.replace(KEY, "absent")
+    for there in (KEY, "gold", "ledger", "principals/app"):
+        name = name.replace(there, there.replace(there.split("/")[-1], "absent"))
+    return name
 
 
 @pytest.mark.parametrize("role", GRANTABLE)
