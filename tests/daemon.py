@@ -119,7 +119,9 @@ class Installation:
 
     def move_to_postgresql(self, url: str) -> tuple[Path, Path]:
         """Let it use this database; returns the configurations of two nodes, the first of which is `config`."""
-        (self.directory / "secrets" / "database-url").write_text(url)
+        secret = self.directory / "secrets" / "database-url"
+        secret.touch(0o600)
+        secret.write_text(url)
         sqlite = 'kind = "sqlite"\npath = "data/kms.db"\n'
         text = self.config.read_text()
         assert sqlite in text
