@@ -1,6 +1,7 @@
 """The installation under attack: closed tenants, two approvals, tokens, a revocation list, and eyes on all of it.
 
-What must have expired is made by a daemon whose clock is two hours behind; then a second one starts, which is attacked.
+What must have expired is made by a daemon whose clock is more than a day behind; then a second one starts, which is
+attacked.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from tests.attacks.method_requests import FORMS, KEY, TOKEN, UID, Outcome, call,
 from tests.daemon import Daemon, Installation, channel, free_port, wait_until
 from tests.e2e.test_transport import Authority
 
-BEFORE = timedelta(hours=2)  # the first daemon's clock is so far behind
+BEFORE = timedelta(hours=25)  # the first daemon's clock is so far behind: an approval lives for 24
 THRESHOLD = 3  # refusals of one kind that make a security event
 QUORUM = 2
 ALL_ROLES = tuple(role.value for role in GRANTABLE)
@@ -389,6 +390,15 @@ def _take_away(scene: Scene) -> None:
     for number in (1, 2):
         token(f"olga {number}", "olga")
     scene.real["rotated under approval"] = token("rotated under approval", "app")
+
+    # An approval that was good, and is over.
+    admin.update_quorum_rule(f"{parent}/quorumRules/keys.destroy", approvals_needed=QUORUM, present=0)
+    with pytest.raises(ApprovalRequired) as asked:
+        everything.schedule_key_destruction(f"{parent}/keys/other", reason="old", force=True)
+    scene.real["expired approval"] = asked.value.approval
+    for who in ("olga", "oscar"):
+        officer = scene.client(principal(who))
+        officer.approve(asked.value.approval, digest=officer.get_approval(asked.value.approval).digest)
 
     # Certificates: one that its principal is not bound to, and one that is revoked.
     scene.profile(principal("pinned"))

@@ -198,6 +198,17 @@ def test_an_approval_is_for_one_method_alone(scene: Scene):
         quorum.asker.check()
 
 
+def test_an_approval_that_is_over_is_of_no_use(scene: Scene, unchanged):
+    attack, name = scene.as_principal(ASKER), scene.real["expired approval"]
+    assert scene.client(OLGA).get_approval(name).state == ApprovalState.EXPIRED
+    method = BY_NAME["ScheduleKeyDestruction"]
+    request = complete_request_for(method, "acme", lambda key: key.replace(KEY, "other"))
+    request.reason = "old"
+    said = attack.expect(method, request, REFUSED, reason="APPROVAL_UNUSABLE", x_kms_approval=name).message
+    assert "is expired" in said, said
+    attack.check()
+
+
 def test_two_approvals_do_not_let_anybody_grant_to_themself(scene: Scene):
     """What an approval lets pass has its own checks after it."""
     method = BY_NAME["CreateGrant"]
