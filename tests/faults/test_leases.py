@@ -168,7 +168,8 @@ async def test_a_node_whose_line_breaks_or_falls_silent_stops_and_comes_back(
         await revoke(nodes[0], acme, name)
         await real.until_valid(valid=False)
         stopped = boottime()
-        assert stopped - cut_off <= deadline.total_seconds()
+        # The lease itself is looked at: this test may be late to see that it is over.
+        assert real.node.keyrings.lease.ends - cut_off <= deadline.total_seconds()
         for key, text in texts.items():
             with pytest.raises(StorageUnavailable):
                 await real.node.fields.decrypt(acme, key, text, PAIRS)
