@@ -16,7 +16,7 @@ def test_gates_are_measured_beside_whole_calls_and_a_quiet_tenant_beside_floods(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
