@@ -82,6 +82,7 @@ class Passing:
     context: Context
     method: Method
     request: Any
+    size: int  # which the daemon knows from the bytes that come
 
     async def authenticate(self) -> Caller:
         self.gates.authenticator.address_of(self.context)
@@ -89,7 +90,7 @@ class Passing:
 
     async def admit(self, caller: Caller) -> None:
         self.gates.admission.arrive(caller.address)
-        async with self.gates.admission.turn(self.method, caller, self.request.ByteSize(), self.context):
+        async with self.gates.admission.turn(self.method, caller, self.size, self.context):
             pass
         self.context.end()
 
@@ -148,6 +149,6 @@ async def passing(directory: Path) -> AsyncIterator[dict[int, Passing]]:
         context = Context(certificate, f"spiffe://{settings.trust_domain}/{PRINCIPAL}".encode())
         rows = {method.name: method for method in METHODS}
         yield {
-            values: Passing(gates, context, rows[name], request(Workload.of(values)))
+            values: Passing(gates, context, rows[name], made := request(Workload.of(values)), made.ByteSize())
             for values, (name, request) in _REQUESTS.items()
         }

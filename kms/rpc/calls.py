@@ -70,9 +70,9 @@ class Calls:
         return [grpc.method_handlers_generic_handler(service, found) for service, found in by_service.items()]
 
     def _wrapped(self, method: Method, handler: Handler) -> Callable[[Any, Any], Awaitable[Message]]:
-        async def call(request: Any, context: Any) -> Message:
+        async def call(received: tuple[Any, int], context: Any) -> Message:
             started = time.perf_counter()
-            attempt = _Attempt(method, request, context, _request_id(context))
+            attempt = _Attempt(method, *received, context, _request_id(context))
             error: KmsError
             code = "CANCELLED"
             try:
@@ -131,8 +131,7 @@ class Calls:
         check_caller(method, caller.principal)
         check_scope(method, caller.credential)
         act_for(caller)
-        size = 0 if request is None else request.ByteSize()
-        async with gates.admission.turn(method, caller, size, context):
+        async with gates.admission.turn(method, caller, attempt.size, context):
             if request is None:
                 raise invalid("request", f"must be a {method.request.full_name} message with valid UTF-8")
             with self._observer.span(method.full_name, attempt.id):
@@ -152,7 +151,8 @@ class _Attempt:
     """One call, and what is known of who makes it."""
 
     method: Method
-    request: Any
+    request: Any  # None for what is no message
+    size: int  # of the request as it came, bytes
     context: Any
     id: str
     caller: Caller | None = None
@@ -177,13 +177,16 @@ def _request_id(context: Any) -> str:
     return given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
 
 
-def _lenient(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """A deserialiser must not raise: gRPC would answer UNKNOWN with the exception's text."""
+def _lenient(parse: Callable[[bytes], Any]) -> Callable[[bytes], tuple[Any, int]]:
+    """A deserialiser must not raise: gRPC would answer UNKNOWN with the exception's text.
 
-    def deserialise(data: bytes) -> Any:
+    It tells the request's size, too, since to ask a large message for it takes as long as all gates together.
+    """
+
+    def deserialise(data: bytes) -> tuple[Any, int]:
         try:
-            return parse(data)
+            return parse(data), len(data)
         except DecodeError:
-            return None
+            return None, len(data)
 
     return deserialise
