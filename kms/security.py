@@ -18,8 +18,7 @@ from kms.core.outbox import Topic
 from kms.core.ports import Storage
 from kms.metrics import Metrics
 from kms.rpc.gates import Watch
-from kms.rpc.open_gates import NoWatch
-from kms.rpc.watch import SecurityWatch
+from kms.rpc.watch import NoWatch, SecurityWatch
 from kms.services.event_recorder import Answers, BlockPrincipal, EventRecorder, SuspendKey
 from kms.services.events import SecurityEvents
 from kms.services.lifecycle import Lifecycle

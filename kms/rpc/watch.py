@@ -277,3 +277,10 @@ def _key(resource: str, tenant: str | None) -> KeyName | None:
     except InvalidRequest:
         return None
     return name if name.tenant == tenant else None
+
+
+class NoWatch:
+    """Looks at nothing."""
+
+    def ended(self, call: Ended) -> None:
+        """One call has ended."""

@@ -20,7 +20,6 @@ from kms.rpc.gates import Ended, Gates
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS
-from kms.rpc.open_gates import OpenAuthorizer, OpenQuorum
 from kms.rpc.server import RpcServer
 from kms.rpc.tokens import TokenServicer
 from kms.services.pins import PinGate, Pins
@@ -31,7 +30,7 @@ from kms.settings import Limits, Listen
 from kms.v1 import crypto_pb2, crypto_pb2_grpc, keys_pb2, keys_pb2_grpc, tokens_pb2_grpc
 from kms.v1 import tokens_pb2 as pb
 from tests.node import Node
-from tests.rpc_server import CALLER, Observer, listener, refused
+from tests.rpc_server import CALLER, Observer, OpenAuthorizer, OpenQuorum, listener, refused
 
 pytestmark = pytest.mark.softhsm
 
