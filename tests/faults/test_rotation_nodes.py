@@ -321,6 +321,8 @@ def kill_at_every_step(cluster: Cluster, keys: int) -> None:
         cluster.die(PLANNING)
         cluster.start_both()
         until_nothing_is_due(cluster)
+        # A client that met dead nodes alone so far tries again only after a pause that grows.
+        wait_until(lambda: all(load.calls["decrypted"] for load in loads), "both loads to be served")
     cluster.tell(f"{len(cluster.returned)} values were returned")
     assert cluster.query("SELECT DISTINCT status FROM security_secret.key_versions WHERE version = 1") == [
         (KeyState.ARCHIVED.value,)
