@@ -14,7 +14,8 @@ from .types import Bytes, Int64, Uid
 
 SECRET: Final = "security_secret"  # noqa: S105  a schema's name
 INTERNAL: Final = "security_internal"
-SCHEMAS: Final = (SECRET, INTERNAL)
+AUDIT: Final = "audit"
+SCHEMAS: Final = (SECRET, INTERNAL, AUDIT)
 
 VERSION: Final = "version BETWEEN 1 AND 4294967295"  # u32 in every header and binding
 

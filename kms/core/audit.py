@@ -1,0 +1,201 @@
+r"""Audit events as values and as bytes, and the chain that they form (FORMATS, section 8).
+
+canonical = "kms/v1/audit-event\0" || stream id (16) || sequence u64 || time i64 || fields (canonical.py), in the order of FIELDS
+h(0)      = SHA-256("kms/v1/audit-stream\0" || installation id (16) || stream id (16))
+h(n)      = SHA-256(h(n-1) || canonical bytes of event n), n from 1
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any, Final, NewType
+from uuid import UUID
+
+from .canonical import EPOCH, Value, decode, encode, microseconds
+from .names import INSTALLATION_UID, KeyUid, TenantUid
+
+StreamUid = NewType("StreamUid", UUID)
+
+NO_STREAM: Final = StreamUid(UUID(int=0))
+
+LABEL: Final = b"kms/v1/audit-event\0"
+STREAM_LABEL: Final = b"kms/v1/audit-stream\0"
+_HEAD: Final = struct.Struct(">16sQq")
+LONGEST_DETAILS: Final = 8_192  # bytes of each of context, details and changes
+LONGEST_TEXT: Final = 1_024  # characters of every other text
+
+# How long events are kept; docs/audit.md. Standard is the default of the field's rules: seven years.
+STANDARD: Final = timedelta(days=2_557)
+
+
+class Phase(StrEnum):
+    """Which part of an act an event is."""
+
+    INTENT = "intent"  # durable before a change begins
+    OUTCOME = "outcome"  # durable before it is acknowledged
+    ACT = "act"  # one event for the whole: a reading, a use of a key, a refusal, what the daemon notes of itself
+
+
+class Category(StrEnum):
+    """What kind of act it is."""
+
+    AUTHENTICATION = "authentication"
+    AUTHORIZATION = "authorization"
+    DATA_ACCESS = "data_access"
+    DATA_MODIFICATION = "data_modification"
+    SYSTEM = "system"
+    SECURITY = "security"
+    ADMIN = "admin"
+
+
+class Outcome(StrEnum):
+    """How it ended."""
+
+    UNKNOWN = ""  # an intent
+    SUCCESS = "success"
+    FAILURE = "failure"  # refused: the caller's fault or the rules'
+    ERROR = "error"  # the daemon's fault, or that of what it needs
+    PARTIAL = "partial"  # some items of a batch failed
+
+
+class Sensitivity(StrEnum):
+    """How sensitive the values in an event are."""
+
+    NORMAL = "normal"
+    SENSITIVE = "sensitive"
+    HIGHLY_SENSITIVE = "highly_sensitive"
+
+
+class Retention(StrEnum):
+    """How long an event is kept."""
+
+    STANDARD = "standard"
+    EXTENDED = "extended"
+    PERMANENT = "permanent"
+
+
+@dataclass(slots=True, kw_only=True)
+class AuditEvent:
+    """One event. The writer gives it stream, sequence and time; whoever makes it never puts secrets or plaintext in.
+
+    Texts are empty, and numbers 0, where something is not known or does not apply. Not frozen, since making a frozen one
+    costs as much as its hash; nobody changes one that has been given to the writer.
+    """
+
+    # What happened.
+    action: str  # "/kms.v1.KeyService/CreateKey", or of the daemon's own "rotation.scheduled"
+    category: Category
+    phase: Phase = Phase.ACT
+    outcome: Outcome = Outcome.UNKNOWN
+    code: str = ""  # of gRPC, "OK"
+    error: str = ""  # the error's reason, "NOT_FOUND"
+    error_message: str = ""
+    severity: str = "info"  # of kms.core.events.Severity
+    risk: int = 0  # hundredths
+    # Who.
+    tenant: TenantUid = INSTALLATION_UID
+    principal: str = ""
+    roles: str = ""  # at that time, with commas between them
+    credential_kind: str = ""
+    credential_id: str = ""
+    address: str = ""
+    user_agent: str = ""
+    # Why, and what belongs together.
+    request_id: str = ""
+    correlation_id: str = ""
+    approval: str = ""
+    reason: str = ""
+    intent_stream: StreamUid | None = None  # of the intent that an outcome settles
+    intent_sequence: int = 0
+    # Where.
+    node: str = ""
+    release: str = ""
+    region: str = ""
+    # On what.
+    resource_type: str = ""
+    resource: str = ""
+    key: KeyUid | None = None
+    key_version: int = 0
+    context: str = ""  # canonical JSON; values as they are or hashed under a key, by policy
+    context_digest: bytes = b""  # SHA-256 of the canonical context
+    classification: str = ""
+    sensitivity: Sensitivity = Sensitivity.NORMAL
+    # How much.
+    items: int = 0
+    failures: int = 0
+    items_digest: bytes = b""  # SHA-256 over a batch's items
+    bytes_in: int = 0
+    bytes_out: int = 0
+    duration_us: int = 0
+    # More.
+    details: str = ""  # canonical JSON
+    changes: bytes = b""  # values before and after a change, encrypted
+    retention: Retention = Retention.STANDARD
+    kept_until: datetime | None = None  # None: for ever
+    # Given by the writer.
+    stream: StreamUid = NO_STREAM
+    sequence: int = 0
+    at: datetime = EPOCH
+
+
+# The order in the canonical bytes; a later format has another label.
+FIELDS: Final = tuple(field.name for field in fields(AuditEvent) if field.name not in {"stream", "sequence", "at"})
+_VALUES: Final = attrgetter(*FIELDS)
+_KINDS: Final[dict[str, Any]] = {
+    "category": Category,
+    "phase": Phase,
+    "outcome": Outcome,
+    "sensitivity": Sensitivity,
+    "retention": Retention,
+}
+
+
+def body_of(event: AuditEvent) -> bytes:
+    """Return the part of an event's canonical bytes that is known before the writer has seen it."""
+    return encode(_VALUES(event))
+
+
+def canonical(stream: StreamUid, sequence: int, at: datetime, body: bytes) -> bytes:
+    """Return the canonical bytes of an event."""
+    return LABEL + _HEAD.pack(stream.bytes, sequence, microseconds(at)) + body
+
+
+def parse(data: bytes) -> AuditEvent:
+    """Return the event that canonical bytes stand for.
+
+    Raises:
+        ValueError: they stand for none.
+    """
+    start = len(LABEL) + _HEAD.size
+    if len(data) < start or not data.startswith(LABEL):
+        raise ValueError("no audit event")
+    stream, sequence, at = _HEAD.unpack_from(data, len(LABEL))
+    values: list[Value] = decode(data[start:])
+    if len(values) != len(FIELDS):
+        raise ValueError("an audit event has other fields")
+    named: dict[str, Any] = dict(zip(FIELDS, values, strict=True))
+    for name, kind in _KINDS.items():
+        named[name] = kind(named[name])
+    try:
+        moment = EPOCH + timedelta(microseconds=at)
+    except OverflowError as error:
+        raise ValueError("a time out of range") from error
+    event = AuditEvent(**named, stream=StreamUid(UUID(bytes=stream)), sequence=sequence, at=moment)
+    if body_of(event) != data[start:]:
+        raise ValueError("an audit event that is not in canonical form")
+    return event
+
+
+def first_hash(installation: UUID, stream: StreamUid) -> bytes:
+    """Return h(0) of a stream."""
+    return hashlib.sha256(STREAM_LABEL + installation.bytes + stream.bytes).digest()
+
+
+def next_hash(previous: bytes, event: bytes) -> bytes:
+    """Return the hash of an event, given its canonical bytes and the hash before it."""
+    return hashlib.sha256(previous + event).digest()

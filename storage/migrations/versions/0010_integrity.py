@@ -1,0 +1,13 @@
+"""The MACs and trees of records.
+
+Types and names are written out here, not imported from storage.tables: what a released migration makes never changes.
+"""
+
+from __future__ import annotations
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    """Make the tables."""
