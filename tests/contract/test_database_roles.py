@@ -21,9 +21,9 @@ import pytest
 
 from storage.errors import UserRefused
 from storage.migrate import current, excess, upgrade
-from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, with_kek
 from tests.postgresql_server import Databases, DatabaseUser, own_server
+from tests.sealing import open_postgresql
 
 pytestmark = pytest.mark.postgresql
 
