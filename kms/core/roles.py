@@ -66,6 +66,7 @@ _CREDENTIALS: Final = frozenset(
 _EVENTS: Final = frozenset(
     {"securityEvents.list", "securityEvents.get", "securityEvents.update", "securityEvents.summarize"}
 )
+_AUDIT: Final = frozenset({"audit.read", "audit.query", "audit.report"})
 _KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
 _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations.cancel", "operations.resume"})
 
@@ -106,9 +107,12 @@ PERMISSIONS: Final = MappingProxyType(
             "approvals.reject",
             "quorumRules.get",
             "quorumRules.list",
+            "audit.read",
+            "audit.values",
         },
         Role.AUDITOR: _EVERYBODY
         | _KEY_METADATA
+        | _AUDIT
         | {
             "receipts.list",
             "keks.list",
@@ -129,6 +133,7 @@ PERMISSIONS: Final = MappingProxyType(
             "securityEvents.list",
             "securityEvents.get",
             "securityEvents.summarize",
+            "audit.values",
         },
         Role.TENANT_ADMIN: _EVERYBODY
         | _PRINCIPALS
@@ -148,6 +153,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _CREDENTIALS
         | _EVENTS
         | _OPERATIONS
+        | _AUDIT
         | {
             "tenants.create",
             "tenants.list",
@@ -168,6 +174,7 @@ ALL_PERMISSIONS: Final = frozenset[str]().union(*PERMISSIONS.values())
 OVER_TENANTS: Final = (
     _EVENTS
     | _OPERATIONS
+    | _AUDIT
     | frozenset(
         {
             "tenants.create",

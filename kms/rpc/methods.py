@@ -15,6 +15,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from kms.core.callers import Scope
 from kms.core.names import (
     ApprovalName,
+    AuditEventName,
     GrantName,
     KeyName,
     KeyVersionName,
@@ -32,6 +33,7 @@ from kms.rpc.resources import Named, NewTenant, ResourceField
 from kms.v1 import (
     access_pb2,
     approvals_pb2,
+    audit_pb2,
     census_pb2,
     crypto_pb2,
     events_pb2,
@@ -120,6 +122,7 @@ _ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
 _APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
 _EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
+_AUDIT = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
 
 SERVICES: Final = (
     _TENANTS,
@@ -133,6 +136,7 @@ SERVICES: Final = (
     _TOKENS,
     _APPROVALS,
     _EVENTS,
+    _AUDIT,
 )
 
 _PARENT: Final = Named(TenantName.parse, "parent")
@@ -349,6 +353,19 @@ METHODS: Final = (
         AuditKind.READ,
         (_EVENTS_PARENT,),
     ),
+    Method(_AUDIT, "ListAuditEvents", "audit.read", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(
+        _AUDIT,
+        "GetAuditEvent",
+        "audit.read",
+        Callers.ANYONE,
+        AuditKind.READ,
+        (Named(AuditEventName.parse, "name"),),
+    ),
+    Method(_AUDIT, "ListAuditQueries", "audit.query", Callers.ANYONE, AuditKind.READ),
+    Method(_AUDIT, "QueryAudit", "audit.query", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_AUDIT, "ReportDataAccess", "audit.report", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_AUDIT, "GetAuditStatus", "audit.read", Callers.OPERATOR, AuditKind.READ),
 )
 
 
