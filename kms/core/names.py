@@ -23,6 +23,7 @@ SLUG_RULE = "must match [a-z][a-z0-9-]{0,61}[a-z0-9]"
 _SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SEQUENCE = re.compile(r"[1-9][0-9]{0,18}")
 _TOKEN = re.compile(r"[a-z0-9]{12}")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
@@ -408,6 +409,43 @@ class SecurityEventName:
 
     def __str__(self) -> str:
         return f"{self.parent}/securityEvents/{self.event}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEventName:
+    """`tenants/{tenant}/auditEvents/{stream}-{sequence}`, or `installation/auditEvents/{stream}-{sequence}`.
+
+    {stream} is a UUID, {sequence} a number from 1 of at most 19 digits.
+    """
+
+    tenant: str | None
+    stream: UUID
+    sequence: int
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read an audit event's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/auditEvents/{stream}-{sequence}"
+        head, _, event = text.rpartition("/auditEvents/")
+        uid, _, number = event.rpartition("-")
+        if _UUID.fullmatch(uid) is None or _SEQUENCE.fullmatch(number) is None or int(number) >= 2**63:
+            raise invalid(field, f"must have the form {pattern}; {{stream}} is a UUID, {{sequence}} a number from 1")
+        try:
+            return cls(SecurityEventsParent.parse(head, field).tenant, UUID(uid), int(number))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> SecurityEventsParent:
+        """In whose trail it is."""
+        return SecurityEventsParent(self.tenant)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/auditEvents/{self.stream}-{self.sequence}"
 
 
 @dataclass(frozen=True, slots=True)
