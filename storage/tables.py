@@ -22,6 +22,7 @@ from . import node_tables, token_tables  # noqa: F401  all tables are declared o
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
+from .report_tables import compliance_reports
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -306,6 +307,7 @@ RECORDS: Final = (
     quorum_rules,
     security_events,
     outbox_items,
+    compliance_reports,
 )
 
 

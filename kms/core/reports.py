@@ -21,8 +21,11 @@ ReportUid = NewType("ReportUid", UUID)
 
 LABEL: Final = b"kms/v1/report\0"
 LONGEST_PERIOD: Final = timedelta(days=3653)
+MOST_BYTES: Final = 3 << 20  # of a report, as JSON or as a page: less than the smallest bound on one answer
 MOST_RECIPIENTS: Final = 1_000  # principals that have received one report
 MOST_GENERATING: Final = 3  # reports of one tenant at once
+# One that is not completed after so long has been stopped with its operation, and counts no more.
+GENERATING_FOR: Final = timedelta(days=1)
 # After that a report that is archived, or was never finished, is removed when the next one is made: seven years.
 KEPT: Final = timedelta(days=2_557)
 
@@ -185,11 +188,6 @@ class Report:
         fresh = Recipient(by, now, now, 1) if before is None else replace(before, last_at=now, count=before.count + 1)
         others = tuple(one for one in self.recipients if one.principal != by)
         return replace(self, recipients=(*others, fresh))
-
-    def kept(self, now: datetime) -> bool:
-        """Whether it is still to be kept; one in review always is."""
-        over = self.state is not ReportState.COMPLETED or self.review is ReviewState.ARCHIVED
-        return not over or self.created_at + KEPT > now
 
 
 def check_period(since: datetime, until: datetime, now: datetime) -> None:

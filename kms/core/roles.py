@@ -67,6 +67,7 @@ _EVENTS: Final = frozenset(
     {"securityEvents.list", "securityEvents.get", "securityEvents.update", "securityEvents.summarize"}
 )
 _KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
+_REPORTS: Final = frozenset({"reports.get", "reports.list", "reports.download", "reports.review"})
 _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations.cancel", "operations.resume"})
 
 PERMISSIONS: Final = MappingProxyType(
@@ -76,7 +77,10 @@ PERMISSIONS: Final = MappingProxyType(
         | _KEY_METADATA
         | _OPERATIONS
         | _EVENTS
+        | _REPORTS
         | {
+            "reports.approve",
+            "reports.archive",
             "keys.create",
             "keys.update",
             "keys.rotate",
@@ -109,7 +113,10 @@ PERMISSIONS: Final = MappingProxyType(
         },
         Role.AUDITOR: _EVERYBODY
         | _KEY_METADATA
+        | _REPORTS
         | {
+            "reports.generate",
+            "reports.submit",
             "receipts.list",
             "keks.list",
             "policies.get",

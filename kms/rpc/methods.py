@@ -22,6 +22,7 @@ from kms.core.names import (
     PlaceName,
     PolicyName,
     Principal,
+    ReportName,
     SecurityEventName,
     SecurityEventsParent,
     TenantName,
@@ -39,6 +40,7 @@ from kms.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -120,6 +122,7 @@ _ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
 _APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
 _EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
+_REPORTS = reports_pb2.DESCRIPTOR.services_by_name["ReportService"]
 
 SERVICES: Final = (
     _TENANTS,
@@ -133,6 +136,7 @@ SERVICES: Final = (
     _TOKENS,
     _APPROVALS,
     _EVENTS,
+    _REPORTS,
 )
 
 _PARENT: Final = Named(TenantName.parse, "parent")
@@ -147,6 +151,7 @@ _TOKEN: Final = Named(TokenName.parse, "name")
 _HOLDER: Final = Named(Principal.parse, "principal")
 _EVENT: Final = Named(SecurityEventName.parse, "name")
 _EVENTS_PARENT: Final = Named(SecurityEventsParent.parse, "parent")
+_REPORT: Final = Named(ReportName.parse, "name")
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
@@ -349,6 +354,14 @@ METHODS: Final = (
         AuditKind.READ,
         (_EVENTS_PARENT,),
     ),
+    Method(_REPORTS, "GenerateReport", "reports.generate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
+    Method(_REPORTS, "GetReport", "reports.get", Callers.TENANT, AuditKind.READ, (_REPORT,)),
+    Method(_REPORTS, "ListReports", "reports.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(_REPORTS, "DownloadReport", "reports.download", Callers.TENANT, AuditKind.READ, (_REPORT,)),
+    Method(_REPORTS, "SubmitReport", "reports.submit", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ReviewReport", "reports.review", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ApproveReport", "reports.approve", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ArchiveReport", "reports.archive", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
 )
 
 
