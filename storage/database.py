@@ -42,6 +42,7 @@ from .places import Places
 from .policies import Policies
 from .principals import Principals
 from .receipts import Receipts
+from .reports import Reports
 from .session import Line, Session
 from .tables import RECORDS, tenants
 from .tenants import Tenants
@@ -72,6 +73,7 @@ class Work:
         self.approvals = Approvals(session)
         self.quorum_rules = QuorumRules(session)
         self.security_events = SecurityEvents(session)
+        self.reports = Reports(session)
         self.outbox = outboxes.Outbox(session)
         self.audit = AuditLog(session)
         self.epochs = epochs.Epochs(session)

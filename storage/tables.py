@@ -22,6 +22,7 @@ from . import audit_tables, checkpoint_tables, integrity_tables, node_tables, to
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
+from .report_tables import compliance_reports
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -307,6 +308,7 @@ RECORDS: Final = (
     security_events,
     outbox_items,
     node_tables.counters,
+    compliance_reports,
 )
 
 

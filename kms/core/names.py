@@ -324,6 +324,38 @@ class QuorumRuleName:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportName:
+    """`tenants/{tenant}/reports/{report}`; the last segment is a UUID."""
+
+    tenant: str
+    report: UUID
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read the resource name of a compliance report.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/reports/{report}"
+        head, _, uid = text.rpartition("/reports/")
+        if _UUID.fullmatch(uid) is None:
+            raise invalid(field, f"must have the form {pattern}; {{report}} is a UUID in lower case with hyphens")
+        try:
+            return cls(TenantName.parse(head, field).tenant, UUID(uid))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant that it is about."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/reports/{self.report}"
+
+
+@dataclass(frozen=True, slots=True)
 class SecurityEventsParent:
     """`tenants/{tenant}`, or (tenant None) `installation`: whose security events are meant."""
 

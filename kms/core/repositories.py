@@ -29,6 +29,7 @@ from .key_repositories import (
 from .names import TenantUid
 from .operations import Operation, OperationState, OperationUid
 from .outbox import OutboxItem
+from .report_ports import ReportRepository
 
 
 class OperationRepository(Protocol):
@@ -187,6 +188,9 @@ class UnitOfWork(Protocol):
 
     @property
     def security_events(self) -> SecurityEventRepository: ...  # noqa: D102
+
+    @property
+    def reports(self) -> ReportRepository: ...  # noqa: D102
 
     @property
     def outbox(self) -> OutboxRepository: ...  # noqa: D102

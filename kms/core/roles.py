@@ -68,6 +68,7 @@ _EVENTS: Final = frozenset(
 )
 _AUDIT: Final = frozenset({"audit.read", "audit.query", "audit.report"})
 _KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
+_REPORTS: Final = frozenset({"reports.get", "reports.list", "reports.download", "reports.review"})
 _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations.cancel", "operations.resume"})
 
 PERMISSIONS: Final = MappingProxyType(
@@ -77,7 +78,10 @@ PERMISSIONS: Final = MappingProxyType(
         | _KEY_METADATA
         | _OPERATIONS
         | _EVENTS
+        | _REPORTS
         | {
+            "reports.approve",
+            "reports.archive",
             "keys.create",
             "keys.update",
             "keys.rotate",
@@ -113,7 +117,10 @@ PERMISSIONS: Final = MappingProxyType(
         Role.AUDITOR: _EVERYBODY
         | _KEY_METADATA
         | _AUDIT
+        | _REPORTS
         | {
+            "reports.generate",
+            "reports.submit",
             "receipts.list",
             "keks.list",
             "policies.get",

@@ -23,6 +23,7 @@ from kms.core.names import (
     PlaceName,
     PolicyName,
     Principal,
+    ReportName,
     SecurityEventName,
     SecurityEventsParent,
     TenantName,
@@ -41,6 +42,7 @@ from kms.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -123,6 +125,7 @@ _TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
 _APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
 _EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
 _AUDIT = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
+_REPORTS = reports_pb2.DESCRIPTOR.services_by_name["ReportService"]
 
 SERVICES: Final = (
     _TENANTS,
@@ -137,6 +140,7 @@ SERVICES: Final = (
     _APPROVALS,
     _EVENTS,
     _AUDIT,
+    _REPORTS,
 )
 
 _PARENT: Final = Named(TenantName.parse, "parent")
@@ -151,6 +155,7 @@ _TOKEN: Final = Named(TokenName.parse, "name")
 _HOLDER: Final = Named(Principal.parse, "principal")
 _EVENT: Final = Named(SecurityEventName.parse, "name")
 _EVENTS_PARENT: Final = Named(SecurityEventsParent.parse, "parent")
+_REPORT: Final = Named(ReportName.parse, "name")
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
@@ -366,6 +371,14 @@ METHODS: Final = (
     Method(_AUDIT, "QueryAudit", "audit.query", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_AUDIT, "ReportDataAccess", "audit.report", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_AUDIT, "GetAuditStatus", "audit.read", Callers.OPERATOR, AuditKind.READ),
+    Method(_REPORTS, "GenerateReport", "reports.generate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
+    Method(_REPORTS, "GetReport", "reports.get", Callers.TENANT, AuditKind.READ, (_REPORT,)),
+    Method(_REPORTS, "ListReports", "reports.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(_REPORTS, "DownloadReport", "reports.download", Callers.TENANT, AuditKind.READ, (_REPORT,)),
+    Method(_REPORTS, "SubmitReport", "reports.submit", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ReviewReport", "reports.review", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ApproveReport", "reports.approve", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ArchiveReport", "reports.archive", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
 )
 
 
