@@ -26,6 +26,7 @@ from . import counters as counting
 from . import due_work, epochs
 from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
+from .audit_feed import AuditFeed
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
@@ -67,6 +68,7 @@ class Work:
         self.quorum_rules = QuorumRules(session)
         self.security_events = SecurityEvents(session)
         self.outbox = outboxes.Outbox(session)
+        self.audit_feed = AuditFeed(session)
         self.epochs = epochs.Epochs(session)
 
 

@@ -15,6 +15,7 @@ from .access_repositories import (
     QuorumRuleRepository,
     TokenRepository,
 )
+from .audit_repositories import AuditFeedRepository
 from .events import DaySum, EventType, EventUid, SecurityEvent, Severity
 from .key_repositories import (
     KekRepository,
@@ -189,6 +190,9 @@ class UnitOfWork(Protocol):
 
     @property
     def outbox(self) -> OutboxRepository: ...  # noqa: D102
+
+    @property
+    def audit_feed(self) -> AuditFeedRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102
