@@ -26,12 +26,15 @@ from . import counters as counting
 from . import due_work, epochs
 from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
+from .audit_archives import AuditArchives
 from .audit_feed import AuditFeed
+from .audit_months import AuditMonths
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
 from .key_versions import KeyVersions
 from .keys import Keys
+from .legal_holds import LegalHolds
 from .operations import Operations
 from .places import Places
 from .policies import Policies
@@ -69,6 +72,9 @@ class Work:
         self.security_events = SecurityEvents(session)
         self.outbox = outboxes.Outbox(session)
         self.audit_feed = AuditFeed(session)
+        self.audit_months = AuditMonths(session)
+        self.audit_archives = AuditArchives(session)
+        self.legal_holds = LegalHolds(session)
         self.epochs = epochs.Epochs(session)
 
 

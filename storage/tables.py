@@ -22,6 +22,7 @@ from . import audit_tables, node_tables, token_tables  # noqa: F401  all tables 
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
+from .retention_tables import audit_archives, legal_holds
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -306,6 +307,8 @@ RECORDS: Final = (
     quorum_rules,
     security_events,
     outbox_items,
+    legal_holds,
+    audit_archives,
 )
 
 

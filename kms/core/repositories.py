@@ -15,7 +15,12 @@ from .access_repositories import (
     QuorumRuleRepository,
     TokenRepository,
 )
-from .audit_repositories import AuditFeedRepository
+from .audit_repositories import (
+    AuditArchiveRepository,
+    AuditFeedRepository,
+    AuditMonthRepository,
+    LegalHoldRepository,
+)
 from .events import DaySum, EventType, EventUid, SecurityEvent, Severity
 from .key_repositories import (
     KekRepository,
@@ -193,6 +198,15 @@ class UnitOfWork(Protocol):
 
     @property
     def audit_feed(self) -> AuditFeedRepository: ...  # noqa: D102
+
+    @property
+    def audit_months(self) -> AuditMonthRepository: ...  # noqa: D102
+
+    @property
+    def audit_archives(self) -> AuditArchiveRepository: ...  # noqa: D102
+
+    @property
+    def legal_holds(self) -> LegalHoldRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102
