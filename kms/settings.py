@@ -213,7 +213,7 @@ class Events(Part):
 
 class _Sink(Part):
     name: Slug  # its position is kept under this name
-    topics: tuple[Topic, ...] = ()  # all of them where none is named
+    topics: tuple[Topic, ...] = ()  # all of them where none is named: everything that leaves
 
 
 class FileSink(_Sink):

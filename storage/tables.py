@@ -23,6 +23,7 @@ from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
 from .report_tables import compliance_reports
+from .retention_tables import audit_archives, legal_holds
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -309,6 +310,8 @@ RECORDS: Final = (
     outbox_items,
     node_tables.counters,
     compliance_reports,
+    legal_holds,
+    audit_archives,
 )
 
 
