@@ -8,15 +8,15 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from kms.core.audit_archives import ArchiveBody, ArchiveState, AuditArchive
+from kms.core.canonical import Value
 from kms.core.errors import Conflict, KmsError
 from kms.core.names import INSTALLATION_UID
 from kms.core.retention import Month
 
-from .records import Value, read, read_one, store
+from .integrity import page
+from .records import find, find_one, store
 from .retention_tables import audit_archives as a
 from .session import Session
-
-_COLUMNS = tuple(column for column in a.c if column.name != "mac")
 
 
 def _archive(row: Row[Any]) -> AuditArchive:
@@ -49,13 +49,21 @@ class AuditArchives:
 
     async def get(self, month: Month) -> AuditArchive | None:
         """Return the archive of a month."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == INSTALLATION_UID, a.c.month == str(month))
-        return read_one(await self._session.rows(query), _archive)
+        query = select(a).where(a.c.tenant_id == INSTALLATION_UID, a.c.month == str(month))
+        return await find_one(
+            self._session,
+            a,
+            query,
+            _archive,
+            groups=[()],
+            wanted=lambda there: [one for one in there if one[0] == str(month)],
+        )
 
     async def list_after(self, serial: int, limit: int) -> list[AuditArchive]:
         """Return at most *limit* archives beyond a serial, in their order."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == INSTALLATION_UID, a.c.serial > serial)
-        return read(await self._session.rows(query.order_by(a.c.serial).limit(limit)), _archive)
+        query = select(a).where(a.c.tenant_id == INSTALLATION_UID, a.c.serial > serial)
+        query = query.order_by(a.c.serial).limit(limit)
+        return await find(self._session, a, query, _archive, groups=[()], wanted=page(serial, limit))
 
     async def add(self, archive: AuditArchive) -> AuditArchive:
         """Store a new archive with revision 1 and return it so.
