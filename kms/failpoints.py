@@ -59,6 +59,9 @@ FAILPOINTS: Final = frozenset(
         "approval.voted",
         "approval.consumed",
         "approval.settled",
+        "audit.intent_durable",
+        "audit.change_done",
+        "audit.outcome_durable",
     }
 )
 
