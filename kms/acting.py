@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 from kms.core.audit_ports import RecordChange
 from kms.core.callers import Caller
 from kms.core.context import Context
 from kms.core.errors import KmsError
+from kms.core.keyring import Key, Tenant
 from kms.core.names import KeyUid, Principal, TenantUid
-from kms.core.policy import AuditContext
+from kms.core.policy import AuditContext, Policy, logs_data_access
 
 MOST_CHANGES: Final = 1_000  # of one act that are kept to be recorded; the rest is counted
 MOST_VERSIONS: Final = 1_000  # the same of versions used
@@ -32,6 +33,12 @@ class UsedKey:
     classification: str
     context: AuditContext
     each_item: bool  # whether each item of a batch has an event of its own
+
+    @classmethod
+    def of(cls, tenant: Tenant, key: Key, policy: Policy) -> Self:
+        """Say it of a key that lives by this policy."""
+        slug, each_item = policy.classification.slug, logs_data_access(policy)
+        return cls(key.uid, tenant.uid, str(key.name(tenant)), slug, policy.audit_context, each_item)
 
 
 @dataclass(slots=True, repr=False)

@@ -11,7 +11,7 @@ from sqlalchemy import Row, func, select
 from kms.core.classification import Classification
 from kms.core.errors import Conflict
 from kms.core.names import TenantUid
-from kms.core.policy import NamedPolicy, Policy
+from kms.core.policy import AuditContext, NamedPolicy, Policy
 
 from .records import Value, read, read_one, store, units
 from .session import Session
@@ -38,6 +38,7 @@ def _policy(row: Row[Any]) -> NamedPolicy:
             required_context=tuple(row.required_context.split(_COMMA)) if row.required_context else (),
             log_data_access=bool(row.log_data_access),
             approvals=row.approvals,
+            audit_context=AuditContext(row.audit_context),
         ),
         created_at=row.created_at,
         created_by=row.created_by,
@@ -96,6 +97,7 @@ class Policies:
             "required_context": _COMMA.join(rules.required_context),
             "log_data_access": int(rules.log_data_access),
             "approvals": rules.approvals,
+            "audit_context": rules.audit_context.value,
             "created_at": policy.created_at,
             "created_by": policy.created_by,
         }

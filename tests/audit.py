@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from kms.acting import noting
 from kms.core.audit import AuditEvent, Phase, StreamUid, body_of, canonical, first_hash, next_hash, parse
 from kms.core.audit_ports import Position
 from kms.core.errors import AuditUnavailable
 from kms.crypto.audit_values import AuditValues
 from kms.rpc.gates import Ended
-from kms.services.audit import Act, AuditTrail, Origin
+from kms.services.audit import AuditTrail, Origin
 from kms.services.audit_changes import Changes
 
 INSTALLATION = UUID(int=7)
@@ -49,7 +47,8 @@ class MemoryWriter:
     def append(self, event: AuditEvent) -> Awaitable[Position]:
         if self.refusing:
             raise AuditUnavailable("too many events wait")
-        return asyncio.ensure_future(self._durable(event))
+        # Whoever waits may be cancelled; the event is written all the same.
+        return asyncio.shield(asyncio.ensure_future(self._durable(event)))
 
     async def _durable(self, event: AuditEvent) -> Position:
         body = body_of(event)
@@ -86,19 +85,3 @@ class NoTrail:
 
     def left(self, call: Ended) -> None:
         """Nobody waits."""
-
-
-class NoActs:
-    """Writes nothing of what the daemon does by itself."""
-
-    @asynccontextmanager
-    async def act(self, action: str, **about: Any) -> AsyncIterator[Act]:
-        del action, about
-        with noting() as noted:
-            yield Act(Position(StreamUid(UUID(int=1)), 1, bytes(32)), noted)
-
-    async def note(self, event: AuditEvent) -> Position:
-        del event
-        return Position(StreamUid(UUID(int=1)), 1, bytes(32))
-
-

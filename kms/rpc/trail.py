@@ -36,7 +36,7 @@ from kms.rpc.methods import METHODS, AuditKind, Method, Quorum
 from kms.rpc.resources import Resource, resources_of
 from kms.rpc.strangers import Strangers
 from kms.services.access import Accesses
-from kms.services.audit import RISKS, AuditTrail, clean, set_outcome, shown_details
+from kms.services.audit import RISKS, AuditTrail, clean, looked_at, set_outcome, shown_details
 
 MOST_KNOWN: Final = 10_000  # principals of whom it is remembered how events name them
 MOST_TOLD: Final = 16  # versions, resources and such in the details of one event
@@ -235,7 +235,7 @@ class AuditedCalls:
                 waiting = []
         finally:
             for task in waiting:
-                task.add_done_callback(_looked_at)
+                task.add_done_callback(looked_at)
 
     def _item(self, batch: AuditEvent, noted: Noted, index: int) -> AuditEvent:
         """Return the event of one item of a batch; how much it was is counted in the batch's."""
@@ -313,6 +313,8 @@ class AuditedCalls:
         if resources:
             event.resource = resources[0].name
             event.resource_type = _type_of(event.resource)
+            if event.resource_type == "key_version":
+                event.key_version = int(event.resource.rpartition("/")[2])
         if kind.reasons and call.request is not None:
             event.reason = clean(call.request.reason)
         if phase is Phase.INTENT:
@@ -325,8 +327,7 @@ class AuditedCalls:
         if error is not None:
             self._refused(event, kind, call, error)
         self._put_use(event, call, resources)
-        if call.noted.changes:
-            self._trail.put_changes(event, call.noted, call.request_id)
+        self._trail.put_changes(event, call.noted, call.request_id)
         return event
 
     def _refused(self, event: AuditEvent, kind: _Kind, call: Ended, error: KmsError) -> None:
@@ -473,8 +474,3 @@ def _unwritten(call: Ended) -> str:
             " you try again"
         )
     return "the audit trail cannot be written, so there is no answer; try again"
-
-
-def _looked_at(task: asyncio.Future[Position]) -> None:
-    if not task.cancelled():
-        task.exception()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -20,6 +20,7 @@ from kms.acting import Noted, noting
 from kms.core.audit import (
     LONGEST_DETAILS,
     LONGEST_TEXT,
+    NO_STREAM,
     STANDARD,
     AuditEvent,
     Category,
@@ -29,17 +30,12 @@ from kms.core.audit import (
     Sensitivity,
 )
 from kms.core.audit_contexts import canonical_json
+from kms.core.audit_ports import AuditWriter, Position
 from kms.core.errors import AuditUnavailable, CorruptRecord, KmsError, Unavailable
 from kms.core.events import Severity
 from kms.core.names import INSTALLATION_UID, TenantUid
-from kms.core.ports import HealthStatus, PartHealth
 from kms.failpoints import reach
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from kms.core.audit_ports import AuditWriter, Position
-    from kms.services.audit_changes import Changes
+from kms.services.audit_changes import Changes
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +47,7 @@ RISKS: Final[Mapping[str, int]] = {
     Severity.HIGH: 70,
     Severity.CRITICAL: 90,
 }
-LOUD_EVERY: Final = timedelta(minutes=1)  # between two log lines about events that were not written
+_NOWHERE: Final = Position(NO_STREAM, 0, bytes(32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +70,66 @@ class Act:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class AuditTrail:
-    """Writes events; it satisfies kms.core.audit_ports.Trail.
+class Acts(Protocol):
+    """What services tell of what the daemon does by itself: AuditTrail."""
 
-    Attributes:
-        unwritten: the events that are not known to be durable.
-    """
-
-    def __init__(
+    def act(
         self,
-        writer: AuditWriter,
-        origin: Origin,
-        changes: Changes,
-        now: Callable[[], datetime],
-    ) -> None:
+        action: str,
+        *,
+        tenant: TenantUid = INSTALLATION_UID,
+        resource: str = "",
+        resource_type: str = "",
+        by: str = "",
+        reason: str = "",
+        severity: Severity = Severity.INFO,
+        category: Category = Category.SYSTEM,
+        details: Mapping[str, Any] | None = None,
+    ) -> AbstractAsyncContextManager[Act]:
+        """Surround an act: its intent before, its outcome after.
+
+        Raises:
+            AuditUnavailable: before the block: nothing has been done. After it: the outcome is not known to be durable.
+        """
+        ...
+
+    async def note(self, event: AuditEvent) -> Position:
+        """Return when an event is durable.
+
+        Raises:
+            AuditUnavailable: it is not known to be.
+        """
+        ...
+
+
+class Unrecorded:
+    """Acts of services that no daemon runs, as in benches; what the daemon runs gets its trail (kms/daemon.py)."""
+
+    @asynccontextmanager
+    async def act(self, action: str, **about: Any) -> AsyncIterator[Act]:
+        """Surround an act."""
+        del action, about
+        with noting() as noted:
+            yield Act(_NOWHERE, noted)
+
+    async def note(self, event: AuditEvent) -> Position:
+        """Write nothing."""
+        del event
+        return _NOWHERE
+
+
+UNRECORDED: Final = Unrecorded()
+
+
+class AuditTrail:
+    """Writes events; it satisfies kms.core.audit_ports.Trail."""
+
+    def __init__(self, writer: AuditWriter, origin: Origin, changes: Changes, now: Callable[[], datetime]) -> None:
         """*changes* encrypts values before and after a change."""
-        self.origin = origin
-        self.changes = changes
-        self.unwritten = 0
         self._writer = writer
+        self._origin = origin
+        self._changes = changes
         self._now = now
-        self._failing_since: datetime | None = None
-        self._failed = 0  # since then
-        self._loud_after: datetime | None = None
-        self._tasks: set[asyncio.Future[Any]] = set()
         self._day = 0
         self._kept: dict[Retention, datetime | None] = {}
 
@@ -107,12 +139,16 @@ class AuditTrail:
         Raises (from the call, or from the result):
             AuditUnavailable: it is not known to be durable.
         """
-        origin = self.origin
+        origin = self._origin
         event.node = event.node or origin.node
         event.release = event.release or origin.release
         event.region = event.region or origin.region
         event.kept_until = event.kept_until or self._kept_until(event.retention)
-        return self._writer.append(event)
+        try:
+            return self._writer.append(event)
+        except (ValueError, TypeError) as error:  # a mistake of ours: no answer without its event all the same
+            _log.exception("audit.unwritable", action=event.action, request_id=event.request_id)
+            raise AuditUnavailable("this cannot be written to the audit trail") from error
 
     async def note(self, event: AuditEvent) -> Position:
         """Return when an event is durable; node, release and retention are filled in where they are empty.
@@ -120,24 +156,12 @@ class AuditTrail:
         Raises:
             AuditUnavailable: it is not known to be.
         """
-        try:
-            position = await self.append(event)
-        except AuditUnavailable as error:
-            self._failed_with(error)
-            raise
-        if self._failing_since is not None:
-            await self._resumed()
-        return position
+        return await self.append(event)
 
     def leave(self, event: AuditEvent) -> None:
-        """Write an event for which nobody waits."""
-        try:
-            task = asyncio.ensure_future(self.append(event))
-        except AuditUnavailable as error:
-            self._failed_with(error)
-            return
-        self._tasks.add(task)
-        task.add_done_callback(self._left)
+        """Write an event for which nobody waits; where that is not possible, its intent is settled at the next start."""
+        with suppress(AuditUnavailable):
+            asyncio.ensure_future(self.append(event)).add_done_callback(looked_at)
 
     @asynccontextmanager
     async def act(
@@ -211,62 +235,9 @@ class AuditTrail:
     def put_changes(self, event: AuditEvent, noted: Noted, subject: str) -> None:
         """Add to an event, encrypted, what its act has changed; *subject* is its request id, or its intent's place."""
         if noted.changes:
-            event.changes = self.changes.sealed(noted.changes, noted.left_out, subject)
+            event.changes = self._changes.sealed(noted.changes, noted.left_out, subject)
             if event.sensitivity is Sensitivity.NORMAL:
                 event.sensitivity = Sensitivity.SENSITIVE
-
-    async def health(self) -> PartHealth:
-        """Say whether events can be written; while they cannot, this tries, and so notices when they can again."""
-        if self._failing_since is None:
-            return PartHealth(HealthStatus.HEALTHY)
-        try:
-            await self._resumed()
-        except AuditUnavailable as error:
-            return PartHealth(HealthStatus.UNHEALTHY, f"the audit trail cannot be written: {error}")
-        return PartHealth(HealthStatus.HEALTHY)
-
-    async def drained(self) -> None:
-        """Return when all events for which nobody waits are written, or are known not to be."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _resumed(self) -> None:
-        """Say in the trail itself that it was interrupted; only then it counts as there again."""
-        since, failed = self._failing_since, self._failed
-        if since is None:
-            return
-        event = AuditEvent(
-            action="audit.resumed",
-            category=Category.SYSTEM,
-            outcome=Outcome.SUCCESS,
-            severity=Severity.HIGH,
-            risk=RISKS[Severity.HIGH],
-            retention=Retention.EXTENDED,
-            details=shown_details({"since": since.isoformat(), "unwritten": failed}),
-        )
-        self._failing_since = None  # others need not say it, too
-        try:
-            await self.append(event)
-        except AuditUnavailable:
-            self._failing_since = since
-            raise
-        self._failed -= failed
-        _log.warning("audit.resumed", since=since.isoformat(), unwritten=failed)
-
-    def _left(self, task: asyncio.Future[Position]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and isinstance(error := task.exception(), AuditUnavailable):
-            self._failed_with(error)
-
-    def _failed_with(self, error: AuditUnavailable) -> None:
-        now = self._now()
-        self.unwritten += 1
-        self._failed += 1
-        if self._failing_since is None:
-            self._failing_since = now
-        if self._loud_after is None or now >= self._loud_after:
-            self._loud_after = now + LOUD_EVERY
-            _log.error("audit.unavailable", reason=str(error), unwritten=self.unwritten)
 
     def _kept_until(self, retention: Retention) -> datetime | None:
         """Return the end of the day on which the time is over, so that it is worked out once a day."""
@@ -275,11 +246,17 @@ class AuditTrail:
             self._day = now.toordinal()
             tomorrow = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
             self._kept = {
-                Retention.STANDARD: tomorrow + self.origin.standard,
-                Retention.EXTENDED: tomorrow + self.origin.extended,
+                Retention.STANDARD: tomorrow + self._origin.standard,
+                Retention.EXTENDED: tomorrow + self._origin.extended,
                 Retention.PERMANENT: None,
             }
         return self._kept[retention]
+
+
+def looked_at(done: asyncio.Future[Any]) -> None:
+    """Take the exception of what nobody waits for, so that it is no noise."""
+    if not done.cancelled():
+        done.exception()
 
 
 def set_outcome(event: AuditEvent, error: BaseException | None) -> None:

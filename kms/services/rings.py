@@ -46,15 +46,7 @@ class Ring:
         object.__setattr__(self, "place", key.place(key.primary_version))
         object.__setattr__(self, "required", required_context(policy))
         object.__setattr__(self, "log_data_access", logs_data_access(policy))
-        used = UsedKey(
-            key.uid,
-            self.tenant.uid,
-            str(key.name(self.tenant)),
-            policy.classification.slug,
-            policy.audit_context,
-            self.log_data_access,
-        )
-        object.__setattr__(self, "audited", used)
+        object.__setattr__(self, "audited", UsedKey.of(self.tenant, key, policy))
         object.__setattr__(self, "broken", violations(policy, key.purpose, key.suite, key.level))
         if self.broken:  # its values can be brought to another key, and nothing else
             object.__setattr__(self, "uses", self.uses & {Use.RESCUE})

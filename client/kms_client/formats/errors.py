@@ -23,6 +23,7 @@ KmsError
 |-- Unavailable             retry later
 |   |-- HsmUnavailable
 |   |-- StorageUnavailable
+|   |-- AuditUnavailable
 |   `-- RevocationUnknown
 `-- CorruptRecord           stored state that makes no sense; somebody has to look
 
@@ -224,6 +225,12 @@ class StorageUnavailable(Unavailable):
     """The database does not answer in time, or refuses to write."""
 
     reason = "STORAGE_UNAVAILABLE"
+
+
+class AuditUnavailable(Unavailable):
+    """What was done, or was to be done, cannot be written to the audit trail; a change may have been made all the same."""
+
+    reason = "AUDIT_UNAVAILABLE"
 
 
 class RevocationUnknown(Unavailable):
