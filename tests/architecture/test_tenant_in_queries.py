@@ -285,6 +285,7 @@ def test_statements_in_words_are_made_where_no_tenants_row_is_read():
                 makers.add((file.name, name))
     assert makers == {
         ("approval_tables.py", "text"),  # the rows of an index
+        ("audit_tables.py", "text"),  # the rows of indexes
         ("database.py", "exec_driver_sql"),  # how a transaction begins
         ("migrate.py", "exec_driver_sql"),  # how a transaction begins
         ("migrate.py", "text"),
@@ -297,5 +298,5 @@ def test_statements_in_words_are_made_where_no_tenants_row_is_read():
 
 def test_every_table_of_tenants_begins_its_key_with_the_tenant():
     for table in schemas.metadata.tables.values():
-        if "tenant_id" in table.c:
+        if "tenant_id" in table.c and table.name != "audit_log":  # whose chains have events of all tenants
             assert next(iter(table.primary_key.columns)).name == "tenant_id"
