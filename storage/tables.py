@@ -198,6 +198,7 @@ policies: Final = record(
     column("required_context", Words, default=text("''")),  # keys, with commas between them
     column("log_data_access", Small, default=text("0")),
     column("approvals", Small, default=text("0")),
+    column("audit_context", Words, default=text("'hashed'")),
     PrimaryKeyConstraint("tenant_id", "policy_id", "version", name="pk_policies"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_policies_tenants"),
     CheckConstraint(VERSION, name="ck_policies_version"),
