@@ -13,6 +13,17 @@ from .access import (
     Role,
 )
 from .approvals import Approval, ApprovalState, ApprovalVote, QuorumRule
+from .audit import (
+    AuditAnswer,
+    AuditEvent,
+    AuditFilter,
+    AuditParameter,
+    AuditQuery,
+    AuditStatus,
+    AuditStream,
+    DataAccess,
+    DataAccessReport,
+)
 from .crypto import (
     BatchResult,
     DataKey,
@@ -41,11 +52,20 @@ __all__ = [
     "Approval",
     "ApprovalState",
     "ApprovalVote",
+    "AuditAnswer",
+    "AuditEvent",
+    "AuditFilter",
+    "AuditParameter",
+    "AuditQuery",
+    "AuditStatus",
+    "AuditStream",
     "BatchResult",
     "Caller",
     "ClassRules",
     "Classification",
     "Conditions",
+    "DataAccess",
+    "DataAccessReport",
     "DataKey",
     "Decrypted",
     "DecryptedDataKey",
