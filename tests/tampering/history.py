@@ -32,7 +32,9 @@ from tests.daemon import Daemon, Installation, wait_until
 
 BEHIND = timedelta(days=9)  # longer than what waits: a key's destruction, a version's quarantine
 WAITING = timedelta(days=7)
-PAUSE = timedelta(days=4)  # behind: a daemon that is only seen, since after a silence of seven days nothing is destroyed
+PAUSE = timedelta(
+    days=4
+)  # behind: a daemon that is only seen, since after a silence of seven days nothing is destroyed
 TENANTS = ("acme", "globex")
 ALL_ROLES = tuple(role.value for role in GRANTABLE)
 FOUNDERS = (
@@ -132,7 +134,9 @@ class History:
         everything.rotate_key(f"{parent}/keys/compromised")
         everything.rotate_key(f"{parent}/keys/old")
         everything.revoke_key_version(f"{parent}/keys/old/versions/1", reason="leaked")
-        everything.schedule_key_destruction(f"{parent}/keys/doomed", reason="the product is gone", waiting_period=WAITING, force=True)
+        everything.schedule_key_destruction(
+            f"{parent}/keys/doomed", reason="the product is gone", waiting_period=WAITING, force=True
+        )
         everything.retire_key_version(f"{parent}/keys/old/versions/1", force=True)
 
         for key in ("rows", "names"):
@@ -149,7 +153,11 @@ class History:
             everything.pin_certificate(principal, name.encode().hex().ljust(64, "0"))
             everything.pin_certificate(principal, name.encode().hex().ljust(64, "1"))
             everything.create_token(
-                parent, principal, display_name=name, scopes=[TokenScope.READ], limits=TokenLimits(requests_per_minute=5)
+                parent,
+                principal,
+                display_name=name,
+                scopes=[TokenScope.READ],
+                limits=TokenLimits(requests_per_minute=5),
             )
         made = everything.create_token(parent, f"{parent}/principals/app", limits=TokenLimits())
         self._use_token(tenant, made.text)
@@ -163,7 +171,9 @@ class History:
         waiting = []
         for key in ("condemned", "moved", "names"):
             try:
-                everything.schedule_key_destruction(f"{parent}/keys/{key}", reason="tidying", waiting_period=WAITING, force=True)
+                everything.schedule_key_destruction(
+                    f"{parent}/keys/{key}", reason="tidying", waiting_period=WAITING, force=True
+                )
             except ApprovalRequired as asked:
                 waiting.append(asked.approval)
         assert len(waiting) == 3
@@ -172,7 +182,9 @@ class History:
         for officer in (olga, oscar):
             officer.approve(waiting[0], digest=digest, comment="seen")
         with under(waiting[0]):
-            everything.schedule_key_destruction(f"{parent}/keys/condemned", reason="tidying", waiting_period=WAITING, force=True)
+            everything.schedule_key_destruction(
+                f"{parent}/keys/condemned", reason="tidying", waiting_period=WAITING, force=True
+            )
         olga.reject(waiting[1], comment="still in use")
         olga.approve(waiting[2], digest=olga.get_approval(waiting[2]).digest)
 

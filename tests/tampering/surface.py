@@ -5,6 +5,7 @@ Values are those of the drivers, not of the daemon's column types, so that what 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,20 +113,34 @@ class SqliteSurface(Surface):
 
     def __init__(self, path: Path) -> None:
         super().__init__(sqlite3.connect(path, isolation_level=None, timeout=10))
-        for pragma in ("foreign_keys = off", "ignore_check_constraints = on", "synchronous = off"):
+        for pragma in (
+            "foreign_keys = off",
+            "ignore_check_constraints = on",
+            "synchronous = off",
+            "legacy_alter_table = on",
+        ):
             self.execute(f"PRAGMA {pragma}")
         self.disarm()
 
     def disarm(self) -> None:
-        """Remove what would refuse a change."""
-        triggers = self.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
-        indexes = self.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'index' AND sql LIKE 'CREATE UNIQUE%'"
-        ).fetchall()
-        for (name,) in triggers:
-            self.execute(f"DROP TRIGGER {_quoted(name)}")
-        for (name,) in indexes:
-            self.execute(f"DROP INDEX {_quoted(name)}")
+        """Remove what would refuse a change: triggers, unique indexes, and unique constraints by making the table anew."""
+        for kind, pattern in (("trigger", "%"), ("index", "CREATE UNIQUE%")):
+            statement = f"SELECT name FROM sqlite_master WHERE type = '{kind}' AND sql LIKE '{pattern}'"
+            for (name,) in self.execute(statement).fetchall():
+                self.execute(f"DROP {kind} {_quoted(name)}")
+        found = "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type = ? AND sql IS NOT NULL"
+        for name in self.tables:
+            [(sql,)] = self.execute(found, (name, "table")).fetchall()
+            without = re.sub(r",\s*CONSTRAINT \w+ UNIQUE \([^)]*\)", "", sql)
+            if without != sql:
+                indexes = self.execute(found, (name, "index")).fetchall()
+                with self.changing():
+                    self.execute(re.sub(rf"CREATE TABLE \"?{name}\"?", "CREATE TABLE remade", without, count=1))
+                    self.execute(f"INSERT INTO remade SELECT * FROM {_quoted(name)}")
+                    self.execute(f"DROP TABLE {_quoted(name)}")
+                    self.execute(f"ALTER TABLE remade RENAME TO {_quoted(name)}")
+                    for (index,) in indexes:
+                        self.execute(index)
 
 
 class PostgresqlSurface(Surface):
@@ -147,7 +162,10 @@ class PostgresqlSurface(Surface):
                 if index.unique:
                     self.execute(f"DROP INDEX IF EXISTS {table.schema}.{_quoted(str(index.name))}")
             for constraint in table.constraints:
-                if isinstance(constraint, UniqueConstraint) or constraint.__visit_name__ == "table_or_column_check_constraint":
+                if (
+                    isinstance(constraint, UniqueConstraint)
+                    or constraint.__visit_name__ == "table_or_column_check_constraint"
+                ):
                     self.execute(
                         f"ALTER TABLE {_name(table)} DROP CONSTRAINT IF EXISTS {_quoted(str(constraint.name))} CASCADE"
                     )

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Column, Integer, LargeBinary, Text
 from sqlalchemy.sql.type_api import TypeEngine
 
-from storage.types import Timestamp, Uid
+from storage.types import LongAgo, Timestamp, Uid
 
 SECOND = timedelta(seconds=1)
 MICROSECONDS = 1_000_000
@@ -66,6 +66,11 @@ def invented(column: Column[Any], engine: str, random: Random) -> Any:
     return f"made-{random.randrange(10**9)}"
 
 
+def beyond(column: Column[Any], engine: str, random: Random) -> Any:
+    """Return a value that no row has."""
+    return random.randrange(10_000, 30_000) if kind_of(column) == "number" else invented(column, engine, random)
+
+
 def borrowed(column: str, value: Any, rows: Iterable[dict[str, Any]]) -> Any:
     """Return another row's value, None where all have the same."""
     return next((row[column] for row in rows if row[column] is not None and row[column] != value), None)
@@ -75,11 +80,11 @@ def default_of(column: Column[Any], engine: str) -> Any:
     """Return what the engine puts into a column that a statement leaves out, as the driver gives it; None for nothing."""
     if column.server_default is None:
         return None
-    text = str(column.server_default.arg.compile()) if not hasattr(column.server_default.arg, "text") else column.server_default.arg.text  # type: ignore[attr-defined]
-    kind = kind_of(column)
-    if kind == "time":  # LongAgo is the only one
+    default: Any = column.server_default
+    if isinstance(default.arg, LongAgo):
         return 0 if engine == "sqlite" else datetime(1970, 1, 1, tzinfo=UTC)
-    return int(text) if kind == "number" else text.strip("'")
+    text = str(default.arg)
+    return int(text) if kind_of(column) == "number" else text.strip("'")
 
 
 def _uid(engine: str, random: Random) -> Any:
