@@ -18,12 +18,14 @@ import structlog
 from kms.acting import acting
 from kms.clock import boottime, boottime_ns, now
 from kms.core.clock import ClockWatch
-from kms.core.names import KeyName, Principal
+from kms.core.names import INSTALLATION_UID, KeyName, Principal
 from kms.core.operations import OperationKind
 from kms.core.policy import SHORTEST_QUARANTINE
+from kms.core.report_ports import NoEvidence
 from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
+from kms.crypto.report_seal import ReportSeal
 from kms.hardening import harden
 from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
@@ -34,6 +36,7 @@ from kms.observer import CallObserver
 from kms.rpc.access import AccessServicer
 from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
+from kms.rpc.audit import AuditServicer
 from kms.rpc.authorization import Classify, GrantAuthorizer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
@@ -43,17 +46,19 @@ from kms.rpc.events import SecurityEventServicer
 from kms.rpc.gates import Gates
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
-from kms.rpc.methods import METHODS, SERVICES, check_complete
+from kms.rpc.methods import METHODS, SERVICES, Quorum, check_complete
 from kms.rpc.nodes import NodeServicer
 from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.quorum import Quorums
+from kms.rpc.reports import ReportServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
 from kms.rpc.tokens import TokenServicer
 from kms.security import Security, blocking, make_security, suspending
 from kms.services.access import Accesses
 from kms.services.approvals import Approvals
+from kms.services.audit_reader import AuditReader
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
@@ -74,6 +79,9 @@ from kms.services.principals import Principals
 from kms.services.quorum_rules import QuorumRules
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
+from kms.services.report_generation import ReportGeneration
+from kms.services.report_stages import Installation
+from kms.services.reports import Reports
 from kms.services.rewrap import Rewrap
 from kms.services.rings import Ring
 from kms.services.rotate_keys import RotateKeys
@@ -119,6 +127,7 @@ class Parts:
     vault: Pkcs11Vault
     usage: UsageCounters
     wrapping: DekWrapping
+    report_seal: ReportSeal
 
 
 @asynccontextmanager
@@ -136,7 +145,8 @@ async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
         await vault.start()
         stack.push_async_callback(vault.stop)
         usage = UsageCounters(storage, time.monotonic)
-        yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage))
+        seal = ReportSeal(await _report_key(storage, vault))
+        yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage), seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +179,8 @@ class Services:
     pin_gate: PinGate
     quorum_rules: QuorumRules
     approvals: Approvals
+    audit_reader: AuditReader
+    reports: Reports
     security: Security
 
 
@@ -205,6 +217,9 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         OperationKind.ROTATE_KEYS: RotateKeys(storage, rotator, keyrings.forget),
         OperationKind.REPLAN: Replan(storage),
         OperationKind.DESTROY_KEY: KeyDestruction(storage, receipts, horizon, now),
+        OperationKind.GENERATE_REPORT: ReportGeneration(
+            storage, parts.report_seal, parts.vault, receipts, _installation(settings), NoEvidence(), now
+        ),
     }
     longest_wait = min(LONGEST_WAIT, settings.limits.call_deadline * WAIT_SHARE)
     operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait)
@@ -273,6 +288,8 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         pin_gate=pin_gate,
         quorum_rules=quorum_rules,
         approvals=Approvals(storage, quorum_rules, now, may_approve=accesses.may_approve, notifier=security.notifier),
+        audit_reader=AuditReader(storage, now, accesses.may),
+        reports=Reports(storage, parts.report_seal, operations.wake, now),
         security=security,
     )
 
@@ -308,6 +325,8 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
         SecurityEventServicer(services.security.events, now),
+        AuditServicer(services.audit_reader),
+        ReportServicer(services.reports),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -412,6 +431,24 @@ async def serve(settings: Settings) -> None:
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
+
+
+async def _report_key(storage: Database, vault: Pkcs11Vault) -> bytes:
+    """Return the key under which reports are stored, 32 bytes; the first start of all makes what it is derived from."""
+    async with storage.exclusive("record key"):
+        if not await vault.record_key_exists():
+            await vault.make_record_key()
+    return await vault.derive("reports", INSTALLATION_UID)
+
+
+def _installation(settings: Settings) -> Installation:
+    return Installation(
+        release=version("kmsd"),
+        open_tenants=settings.access.open_tenants,
+        approvals_needed=settings.approvals_needed,
+        dangerous_permissions=tuple({one.permission for one in METHODS if one.quorum is not Quorum.NEVER}),
+        dangerous_acts=frozenset(one.full_name for one in METHODS if one.quorum is Quorum.ALWAYS),
+    )
 
 
 def _harden() -> None:

@@ -59,6 +59,9 @@ FAILPOINTS: Final = frozenset(
         "approval.voted",
         "approval.consumed",
         "approval.settled",
+        "report.gathered",
+        "report.generated",
+        "report.committed",
     }
 )
 

@@ -74,10 +74,11 @@ Index("ix_audit_log_at", audit_log.c.tenant_id, audit_log.c.at)
 Index("ix_audit_log_principal", audit_log.c.tenant_id, audit_log.c.principal, audit_log.c.at)
 Index("ix_audit_log_key", audit_log.c.tenant_id, audit_log.c.key_uid, audit_log.c.at)
 Index("ix_audit_log_request", audit_log.c.request_id)
-# What each stream began with, and intents.
+# What each stream of a node began with, and intents.
 Index(
     "ix_audit_log_streams",
-    audit_log.c.stream_id,
+    audit_log.c.node,
+    audit_log.c.at,
     postgresql_where=text("sequence = 1"),
     sqlite_where=text("sequence = 1"),
 )

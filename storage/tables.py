@@ -18,10 +18,11 @@ from sqlalchemy import (
     text,
 )
 
-from . import node_tables, token_tables  # noqa: F401  all tables are declared once this module is loaded
+from . import audit_tables, checkpoint_tables, integrity_tables, node_tables, token_tables  # noqa: F401  all are declared once this is loaded
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
+from .report_tables import compliance_reports
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -306,6 +307,8 @@ RECORDS: Final = (
     quorum_rules,
     security_events,
     outbox_items,
+    node_tables.counters,
+    compliance_reports,
 )
 
 

@@ -42,13 +42,14 @@ from .formats.names import (
     PolicyName,
     Principal,
     QuorumRuleName,
+    ReportName,
     SecurityEventName,
     TenantName,
     TokenName,
 )
 from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
-from .receipts import NotGenuine, verify_receipt
+from .receipts import NotGenuine, verify_receipt, verify_report
 from .requests.rules import Rule
 from .tls import ConfigurationError, Tls
 from .values import (
@@ -80,6 +81,7 @@ from .values import (
     Key,
     KeyState,
     KeyVersion,
+    NewReport,
     NewToken,
     Node,
     Nodes,
@@ -96,6 +98,11 @@ from .values import (
     QuorumRule,
     ReEncrypted,
     ReEncryptedBatch,
+    Report,
+    ReportContent,
+    ReportForm,
+    ReportRecipient,
+    ReportStep,
     Role,
     SecurityEvent,
     SecurityEventSum,
@@ -162,6 +169,7 @@ __all__ = [
     "KeyVersionName",
     "KmsError",
     "LimitExceeded",
+    "NewReport",
     "NewToken",
     "Node",
     "NodeStop",
@@ -189,6 +197,12 @@ __all__ = [
     "QuorumRuleName",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "Report",
+    "ReportContent",
+    "ReportForm",
+    "ReportName",
+    "ReportRecipient",
+    "ReportStep",
     "RevocationUnknown",
     "Role",
     "Rule",
@@ -226,4 +240,5 @@ __all__ = [
     "to_text",
     "under",
     "verify_receipt",
+    "verify_report",
 ]

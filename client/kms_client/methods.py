@@ -18,6 +18,7 @@ from .v1 import (
     nodes_pb2_grpc,
     operations_pb2_grpc,
     policies_pb2_grpc,
+    reports_pb2_grpc,
     tenants_pb2_grpc,
     tokens_pb2_grpc,
 )
@@ -33,6 +34,7 @@ ACCESS: Final = "kms.v1.AccessService"
 TOKENS: Final = "kms.v1.TokenService"
 APPROVALS: Final = "kms.v1.ApprovalService"
 EVENTS: Final = "kms.v1.SecurityEventService"
+REPORTS: Final = "kms.v1.ReportService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -59,6 +61,7 @@ SAFE: Final = MappingProxyType(
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
         EVENTS: ("ListSecurityEvents", "GetSecurityEvent", "SummarizeSecurityEvents"),
+        REPORTS: ("GetReport", "ListReports"),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -97,6 +100,14 @@ NEVER_RETRIED: Final = MappingProxyType(
         TOKENS: ("CreateToken", "RotateToken", "RevokeToken", "PinCertificate", "UnpinCertificate"),
         APPROVALS: ("ApproveApproval", "RejectApproval", "WithdrawApproval", "UpdateQuorumRule"),
         EVENTS: ("UpdateSecurityEvent",),
+        REPORTS: (
+            "GenerateReport",
+            "DownloadReport",
+            "SubmitReport",
+            "ReviewReport",
+            "ApproveReport",
+            "ArchiveReport",
+        ),
         HEALTH: ("Check",),
     }
 )
@@ -133,6 +144,7 @@ def bind(channel: Any) -> dict[str, Any]:
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
         APPROVALS: approvals_pb2_grpc.ApprovalServiceStub(channel),  # type: ignore[no-untyped-call]
         EVENTS: events_pb2_grpc.SecurityEventServiceStub(channel),  # type: ignore[no-untyped-call]
+        REPORTS: reports_pb2_grpc.ReportServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}

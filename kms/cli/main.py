@@ -26,6 +26,7 @@ from . import (
     principals,
     quorum,
     receipts,
+    reports,
     tenants,
     tokens,
 )
@@ -59,6 +60,8 @@ app.command("whoami")(certificates.whoami)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
+app.command("report")(reports.report)
+app.add_typer(reports.app, name="reports")
 app.command("doctor")(doctor.doctor)
 
 

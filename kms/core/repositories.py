@@ -15,6 +15,7 @@ from .access_repositories import (
     QuorumRuleRepository,
     TokenRepository,
 )
+from .audit_repositories import AuditRepository
 from .events import DaySum, EventType, EventUid, SecurityEvent, Severity
 from .key_repositories import (
     KekRepository,
@@ -28,6 +29,7 @@ from .key_repositories import (
 from .names import TenantUid
 from .operations import Operation, OperationState, OperationUid
 from .outbox import OutboxItem
+from .report_ports import ReportRepository
 
 
 class OperationRepository(Protocol):
@@ -188,7 +190,13 @@ class UnitOfWork(Protocol):
     def security_events(self) -> SecurityEventRepository: ...  # noqa: D102
 
     @property
+    def reports(self) -> ReportRepository: ...  # noqa: D102
+
+    @property
     def outbox(self) -> OutboxRepository: ...  # noqa: D102
+
+    @property
+    def audit(self) -> AuditRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102

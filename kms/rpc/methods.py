@@ -15,6 +15,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from kms.core.callers import Scope
 from kms.core.names import (
     ApprovalName,
+    AuditEventName,
     GrantName,
     KeyName,
     KeyVersionName,
@@ -22,6 +23,7 @@ from kms.core.names import (
     PlaceName,
     PolicyName,
     Principal,
+    ReportName,
     SecurityEventName,
     SecurityEventsParent,
     TenantName,
@@ -32,6 +34,7 @@ from kms.rpc.resources import Named, NewTenant, ResourceField
 from kms.v1 import (
     access_pb2,
     approvals_pb2,
+    audit_pb2,
     census_pb2,
     crypto_pb2,
     events_pb2,
@@ -39,6 +42,7 @@ from kms.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -120,6 +124,8 @@ _ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
 _APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
 _EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
+_AUDIT = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
+_REPORTS = reports_pb2.DESCRIPTOR.services_by_name["ReportService"]
 
 SERVICES: Final = (
     _TENANTS,
@@ -133,6 +139,8 @@ SERVICES: Final = (
     _TOKENS,
     _APPROVALS,
     _EVENTS,
+    _AUDIT,
+    _REPORTS,
 )
 
 _PARENT: Final = Named(TenantName.parse, "parent")
@@ -147,6 +155,7 @@ _TOKEN: Final = Named(TokenName.parse, "name")
 _HOLDER: Final = Named(Principal.parse, "principal")
 _EVENT: Final = Named(SecurityEventName.parse, "name")
 _EVENTS_PARENT: Final = Named(SecurityEventsParent.parse, "parent")
+_REPORT: Final = Named(ReportName.parse, "name")
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
@@ -349,6 +358,27 @@ METHODS: Final = (
         AuditKind.READ,
         (_EVENTS_PARENT,),
     ),
+    Method(_AUDIT, "ListAuditEvents", "audit.read", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(
+        _AUDIT,
+        "GetAuditEvent",
+        "audit.read",
+        Callers.ANYONE,
+        AuditKind.READ,
+        (Named(AuditEventName.parse, "name"),),
+    ),
+    Method(_AUDIT, "ListAuditQueries", "audit.query", Callers.ANYONE, AuditKind.READ),
+    Method(_AUDIT, "QueryAudit", "audit.query", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_AUDIT, "ReportDataAccess", "audit.report", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_AUDIT, "GetAuditStatus", "audit.read", Callers.OPERATOR, AuditKind.READ),
+    Method(_REPORTS, "GenerateReport", "reports.generate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
+    Method(_REPORTS, "GetReport", "reports.get", Callers.TENANT, AuditKind.READ, (_REPORT,)),
+    Method(_REPORTS, "ListReports", "reports.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(_REPORTS, "DownloadReport", "reports.download", Callers.TENANT, AuditKind.READ, (_REPORT,)),
+    Method(_REPORTS, "SubmitReport", "reports.submit", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ReviewReport", "reports.review", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ApproveReport", "reports.approve", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ArchiveReport", "reports.archive", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
 )
 
 

@@ -106,6 +106,10 @@ class Accesses:
         access = await self.read(principal)
         return decide(access, "approvals.approve", str(name), Facts(self._now())).allowed
 
+    async def may(self, principal: Principal, permission: str, resource: str) -> bool:
+        """Whether a principal has a permission on a resource; where it calls from is not known."""
+        return decide(await self.of(principal), permission, resource, Facts(self._now())).allowed
+
     def changed(self, tenants: AbstractSet[TenantUid]) -> None:
         """Forget what is remembered of principals of these tenants; a read that is under way is not remembered."""
         self.cache.drop_where(lambda principal: self._may_be_of(principal, tenants))

@@ -16,8 +16,7 @@ from kms.core.names import TenantUid
 from kms.core.policy import DEFAULT, NamedPolicy
 from storage import migrate
 from storage.migrate import current, upgrade
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
+from tests.sealing import open_postgresql, open_sqlite
 
 MADE = datetime(2024, 2, 29, 12, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

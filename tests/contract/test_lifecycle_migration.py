@@ -20,8 +20,7 @@ from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import WrapMechanism
 from storage import migrate
 from storage.migrate import current, upgrade
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
+from tests.sealing import open_postgresql, open_sqlite
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MADE = datetime(2024, 2, 29, 12, tzinfo=UTC)

@@ -12,6 +12,7 @@ from .nodes import NodeCalls
 from .operations import OperationCalls
 from .places import PlaceCalls
 from .policies import PolicyCalls
+from .reports import ReportCalls
 from .tenants import TenantCalls
 from .tokens import TokenCalls
 
@@ -28,6 +29,7 @@ class AsyncClient(
     TokenCalls,
     ApprovalCalls,
     EventCalls,
+    ReportCalls,
     CryptoCalls,
 ):
     """A connection to the daemon, for use on one event loop; keep one for the life of the process.

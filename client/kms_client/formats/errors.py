@@ -23,8 +23,10 @@ KmsError
 |-- Unavailable             retry later
 |   |-- HsmUnavailable
 |   |-- StorageUnavailable
+|   |-- AuditUnavailable
 |   `-- RevocationUnknown
 `-- CorruptRecord           stored state that makes no sense; somebody has to look
+    `-- RolledBack          an older or another state than the one that was anchored
 
 A message is written for the caller: names and rules, never secrets. `reason` and `metadata` go over the wire as those
 of google.rpc.ErrorInfo, and the SDK turns them back into the class and its metadata.
@@ -226,6 +228,12 @@ class StorageUnavailable(Unavailable):
     reason = "STORAGE_UNAVAILABLE"
 
 
+class AuditUnavailable(Unavailable):
+    """What was done, or was to be done, cannot be written to the audit trail; a change may have been made all the same."""
+
+    reason = "AUDIT_UNAVAILABLE"
+
+
 class RevocationUnknown(Unavailable):
     """Whether the caller's certificate is revoked is not known here: the daemon's lists are at fault, not the caller."""
 
@@ -236,3 +244,9 @@ class CorruptRecord(KmsError):
     """A stored record contradicts itself or does not unwrap; the operator has to look."""
 
     reason = "CORRUPT_RECORD"
+
+
+class RolledBack(CorruptRecord):
+    """The database is not what was anchored outside of it: older, another one, or forged; a quorum has to look."""
+
+    reason = "ROLLED_BACK"

@@ -31,6 +31,7 @@ from .places import Place, PlaceKind, Places, VersionCensus
 from .policies import Classification, ClassRules, EffectivePolicy, Policy
 from .propagation import NodeStop, Propagation, StoppedKey, StoppedKeyVersion, StopState
 from .receipts import DestructionReceipt, SigningKey
+from .reports import NewReport, Report, ReportContent, ReportForm, ReportRecipient, ReportStep
 from .tenants import Tenant
 from .tokens import Caller, NewToken, PinnedCertificate, Token, TokenLimits, TokenScope, TokenState
 
@@ -63,6 +64,7 @@ __all__ = [
     "Key",
     "KeyState",
     "KeyVersion",
+    "NewReport",
     "NewToken",
     "Node",
     "NodeStop",
@@ -79,6 +81,11 @@ __all__ = [
     "QuorumRule",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "Report",
+    "ReportContent",
+    "ReportForm",
+    "ReportRecipient",
+    "ReportStep",
     "Role",
     "SecurityEvent",
     "SecurityEventSum",
