@@ -59,6 +59,8 @@ FAILPOINTS: Final = frozenset(
         "approval.voted",
         "approval.consumed",
         "approval.settled",
+        "audit.group_written",
+        "audit.group_committed",
     }
 )
 
