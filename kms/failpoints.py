@@ -65,6 +65,8 @@ FAILPOINTS: Final = frozenset(
         "audit.intent_durable",
         "audit.change_done",
         "audit.outcome_durable",
+        "audit.group_written",
+        "audit.group_committed",
     }
 )
 
