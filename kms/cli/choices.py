@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -120,6 +120,20 @@ def parse_time(text: str) -> datetime:
     if moment.utcoffset() is None:
         raise typer.BadParameter("must be a time with its zone, such as 2026-03-01T12:30:00Z")
     return moment
+
+
+def parse_when(text: str) -> datetime:
+    """Read a time in RFC 3339, or a period before now, such as 24h.
+
+    Raises:
+        BadParameter: another form.
+    """
+    if _PERIOD.fullmatch(text):
+        return datetime.now(UTC) - parse_period(text)
+    try:
+        return parse_time(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter("must be a period such as 24h, or a time such as 2026-03-01T12:30:00Z") from error
 
 
 def parse_counts(pairs: Sequence[str], option: str) -> dict[int, int]:

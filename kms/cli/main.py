@@ -11,6 +11,7 @@ import typer
 from . import (
     access,
     approvals,
+    audit,
     certificates,
     classes,
     doctor,
@@ -59,6 +60,7 @@ app.command("whoami")(certificates.whoami)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
+app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor.doctor)
 
 
