@@ -24,6 +24,7 @@ from sqlalchemy.dialects import postgresql
 import storage
 from kms.core.access import Grant, PrincipalRecord
 from kms.core.approvals import ApprovalRequest, QuorumRule, Vote
+from kms.core.audit_filters import AuditFilter, Span
 from kms.core.census import Place, PlaceCount
 from kms.core.errors import KmsError
 from kms.core.events import SecurityEvent
@@ -58,6 +59,7 @@ OVER_TENANTS = {
     ("operations", "list_free"),
     ("operations", "remove_ended"),
     ("tokens", "by_prefix"),
+    ("audit", "heads"),
 }
 METHODS = 80  # at least so many were found
 
@@ -96,7 +98,11 @@ SAMPLES: dict[Any, Any] = {
     SecurityEvent: keyrings.new_event(TENANT.uid),
     EventFilter: EventFilter(),
     OutboxItem: keyrings.new_item(TENANT.uid),
+    AuditFilter: AuditFilter(),
+    Span: Span(),
 }
+# Parameters of which not every value of their type will do.
+NAMED = {"groups": ["principal"]}
 
 
 def sample(hint: Any) -> Any:
@@ -121,7 +127,7 @@ async def call_with_samples(work: Work, repository: str, method: str) -> None:
     """Call a method with a sample of each parameter."""
     bound = getattr(getattr(work, repository), method)
     hints = typing.get_type_hints(bound)
-    await bound(**{name: sample(hints[name]) for name in inspect.signature(bound).parameters})
+    await bound(**{name: NAMED.get(name) or sample(hints[name]) for name in inspect.signature(bound).parameters})
 
 
 def methods() -> list[tuple[str, str]]:

@@ -284,7 +284,7 @@ KILLED = """
     import asyncio, os, signal, sys
     from pathlib import Path
     from uuid import UUID
-    from tests.audit import AuditLog, new_event
+    from tests.audit_logs import AuditLog, new_event
 
     target, installation, point, passage = sys.argv[1:]
     passages = 0

@@ -38,6 +38,7 @@ certificates.pin to    certificates.unpin to  certificates.list rto
 approvals.get asrtco   approvals.withdraw asrtco  approvals.list srt approvals.approve s    approvals.reject s
 quorumRules.get srt    quorumRules.list srt   quorumRules.update t
 securityEvents.list sro  securityEvents.get sro  securityEvents.update so  securityEvents.summarize sro
+audit.read sro         audit.query ro         audit.report ro        audit.values sr
 """
 WORDS = TABLE.split()
 WRITTEN = {
@@ -50,7 +51,8 @@ MANAGEMENT = (
     | {
         permission
         for permission in WRITTEN
-        if permission.partition(".")[2] not in {"get", "list", "summarize", "explain", "verify"}
+        if permission.partition(".")[2]
+        not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values"}
     }
 ) - (USE | OWN | {"random.generate"})
 
