@@ -29,6 +29,7 @@ from kms_client.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -46,6 +47,7 @@ SERVICES = {
         access_pb2,
         approvals_pb2,
         events_pb2,
+        reports_pb2,
         tokens_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()

@@ -33,6 +33,7 @@ FORMS = (
     f"/approvals/{UID}",
     "/quorumRules/keys.destroy",
     f"/securityEvents/{UID}",
+    f"/reports/{UID}",
 )
 # What belongs to the installation.
 INSTALLATION_FORMS = ("installation", f"installation/securityEvents/{UID}", "operators/root")
