@@ -36,6 +36,7 @@ from kms.observer import CallObserver
 from kms.rpc.access import AccessServicer
 from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
+from kms.rpc.audit import AuditServicer
 from kms.rpc.authorization import Classify, GrantAuthorizer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
@@ -57,6 +58,7 @@ from kms.rpc.tokens import TokenServicer
 from kms.security import Security, blocking, make_security, suspending
 from kms.services.access import Accesses
 from kms.services.approvals import Approvals
+from kms.services.audit_reader import AuditReader
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
@@ -177,6 +179,7 @@ class Services:
     pin_gate: PinGate
     quorum_rules: QuorumRules
     approvals: Approvals
+    audit_reader: AuditReader
     reports: Reports
     security: Security
 
@@ -285,6 +288,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         pin_gate=pin_gate,
         quorum_rules=quorum_rules,
         approvals=Approvals(storage, quorum_rules, now, may_approve=accesses.may_approve, notifier=security.notifier),
+        audit_reader=AuditReader(storage, now, accesses.may),
         reports=Reports(storage, parts.report_seal, operations.wake, now),
         security=security,
     )
@@ -321,6 +325,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
         SecurityEventServicer(services.security.events, now),
+        AuditServicer(services.audit_reader),
         ReportServicer(services.reports),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))

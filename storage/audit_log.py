@@ -33,8 +33,6 @@ COLUMNS: Final = {
     name: {"tenant": "tenant_id", "key": "key_uid", "stream": "stream_id"}.get(name, name)
     for name in (*FIELDS, "stream", "sequence", "at")
 }
-# Fields along which an index leads; a request has few events.
-_INDEXED: Final = ("request_id", "principal", "key")
 _FORMATS: Final = {DAY: ("YYYY-MM-DD", "%Y-%m-%d"), MONTH: ("YYYY-MM", "%Y-%m")}
 _MICROSECONDS: Final = 1_000_000
 
@@ -120,7 +118,7 @@ class AuditLog:
     def _holds(self, wanted: AuditFilter) -> ColumnElement[bool]:
         parts = [*_base(wanted)]
         for name, values in wanted.equal.items():
-            if not _leads(wanted, name):
+            if name != wanted.leading:
                 parts.append(a.c[COLUMNS[name]].in_(values))
         # Not LIKE, which knows no capitals on SQLite, nor a range, which goes by the database's collation.
         for name, texts in wanted.begins.items():
@@ -164,12 +162,6 @@ def _of(tenant: TenantUid | None) -> list[ColumnElement[bool]]:
     return [] if tenant is None else [a.c.tenant_id == tenant]
 
 
-def _leads(wanted: AuditFilter, name: str) -> bool:
-    """Whether the index of that field is the one to go along."""
-    leading = next((field for field in _INDEXED if len(wanted.equal.get(field, ())) == 1), None)
-    return name == leading
-
-
 def _base(wanted: AuditFilter) -> list[ColumnElement[bool]]:
     """What an index alone decides: the times, and one value of one field."""
     parts: list[ColumnElement[bool]] = []
@@ -177,9 +169,8 @@ def _base(wanted: AuditFilter) -> list[ColumnElement[bool]]:
         parts.append(a.c.at >= wanted.since)
     if wanted.until is not None:
         parts.append(a.c.at < wanted.until)
-    for name, values in wanted.equal.items():
-        if _leads(wanted, name):
-            parts.append(a.c[COLUMNS[name]] == values[0])
+    if wanted.leading is not None:
+        parts.append(a.c[COLUMNS[wanted.leading]] == wanted.equal[wanted.leading][0])
     return parts
 
 

@@ -14,7 +14,11 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, event, select
 
+from kms.core.audit import StreamUid
+from kms.core.audit_ports import TenantRoot
 from kms.core.census import Uses
+from kms.core.checkpoint_ports import StreamEnd
+from kms.core.checkpoints import SignedCheckpoint
 from kms.core.errors import StorageUnavailable
 from kms.core.keyring import Key, Tenant
 from kms.core.names import KeyUid, TenantUid
@@ -22,16 +26,21 @@ from kms.core.outbox import OutboxItem, Topic
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 from kms.core.tokens import TokenUid, TokenUse
 
+from . import adoption, due_work, epochs, integrity
+from . import checkpoints as chain
 from . import counters as counting
-from . import due_work, epochs
 from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
+from .audit_archives import AuditArchives
+from .audit_feed import AuditFeed
 from .audit_log import AuditLog
+from .audit_months import AuditMonths
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
 from .key_versions import KeyVersions
 from .keys import Keys
+from .legal_holds import LegalHolds
 from .operations import Operations
 from .places import Places
 from .policies import Policies
@@ -39,7 +48,7 @@ from .principals import Principals
 from .receipts import Receipts
 from .reports import Reports
 from .session import Line, Session
-from .tables import tenants
+from .tables import RECORDS, tenants
 from .tenants import Tenants
 from .tokens import CertificatePins, Tokens
 from .tokens import add_uses as add_token_uses
@@ -71,6 +80,10 @@ class Work:
         self.reports = Reports(session)
         self.outbox = outboxes.Outbox(session)
         self.audit = AuditLog(session)
+        self.audit_feed = AuditFeed(session)
+        self.audit_months = AuditMonths(session)
+        self.audit_archives = AuditArchives(session)
+        self.legal_holds = LegalHolds(session)
         self.epochs = epochs.Epochs(session)
 
 
@@ -236,9 +249,75 @@ class Database(Storage):
         async with self._session(None, write=True) as session:
             return await outboxes.prune(session, before, limit)
 
+    async def newest_checkpoint(self) -> SignedCheckpoint | None:
+        """Return the one with the highest serial; nothing of it has been verified."""
+        async with self._session(None, write=False) as session:
+            return await chain.newest(session)
+
+    async def checkpoints_after(self, serial: int, limit: int) -> list[SignedCheckpoint]:
+        """Return at most *limit* (1,000) with higher serials, in order; nothing of them has been verified."""
+        async with self._session(None, write=False) as session:
+            return await chain.after(session, serial, limit)
+
+    async def checkpoint_roots(self) -> list[TenantRoot]:
+        """Return the roots that the newest one covers, ordered by tenant."""
+        async with self._session(None, write=False) as session:
+            return await chain.roots(session)
+
+    async def stream_ends(self, known: Collection[StreamUid], since: datetime) -> list[StreamEnd]:
+        """Return, in one snapshot, where these streams end, and those that have begun since a time."""
+        async with self._session(None, write=False) as session:
+            return await chain.stream_ends(session, known, since)
+
+    async def add_checkpoint(self, made: SignedCheckpoint, before: int, roots: Sequence[TenantRoot]) -> None:
+        """Store a checkpoint after the one with the serial *before*, 0 for the first, and the roots that it covers.
+
+        Raises:
+            Conflict: another one has been stored meanwhile.
+        """
+        async with self._session(None, write=True) as session:
+            await chain.add(session, made, before, roots)
+
     @abstractmethod
     def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:
         """Listen for changes of epochs; a signal is only a hint to look sooner."""
+
+    async def adopt(self) -> int:
+        """Seal the records of all tenants that have no root; returns how many tenants.
+
+        Only for the first start on a database: whoever may write there could bring in what he likes before it.
+
+        Raises:
+            CorruptRecord: a record cannot be sealed.
+        """
+        adopted = 0
+        while True:
+            async with self._session(None, write=False) as session:
+                found = await adoption.without_root(session)
+            if not found:
+                return adopted
+            for tenant in found:
+                await self._adopt(tenant)
+                adopted += 1
+
+    async def _adopt(self, tenant: TenantUid) -> None:
+        async with self._session(tenant, write=True) as session:
+            await adoption.clear(session, tenant)
+        after: adoption.Cursor | None = adoption.START
+        while after is not None:
+            async with self._session(tenant, write=True) as session:
+                after = await adoption.seal(session, tenant, RECORDS, after)
+        async with self._session(tenant, write=True) as session:
+            await adoption.finish(session, tenant)
+
+    async def roots(self) -> list[TenantRoot]:
+        """Return the roots of all tenants in one snapshot, ordered by tenant.
+
+        Raises:
+            CorruptRecord: the MAC of one is wrong.
+        """
+        async with self._session(None, write=False) as session:
+            return await integrity.all_roots(session)
 
     async def check(self) -> None:
         """Make one cheap round trip, for health."""
@@ -298,6 +377,7 @@ async def running(session: Session) -> AsyncIterator[Session]:
     try:
         await session.open()
         yield session
+        await integrity.settle(session)
     except Exception:
         await session.end(commit=False)
         raise
@@ -305,6 +385,7 @@ async def running(session: Session) -> AsyncIterator[Session]:
         session.leave()
         raise
     await session.end(commit=True)
+    integrity.committed(session)
 
 
 def _begin(connection: Connection) -> None:

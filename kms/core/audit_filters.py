@@ -55,6 +55,9 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 BEGINNINGS: Final = ("action", "resource")  # fields of which a beginning may be wanted
 AMOUNTS: Final = ("risk", "items", "failures", "bytes_in", "bytes_out", "duration_us")  # of which a least may be
 
+# Fields along which an index leads, the best one first.
+INDEXED: Final = ("request_id", "principal", "key")
+
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
@@ -80,6 +83,18 @@ class AuditFilter:
     within: tuple[tuple[datetime, datetime], ...] | None = None  # one of these spans, the end not included
     beyond: Mapping[StreamUid, int] = field(default_factory=lambda: _NOTHING)  # of these streams, only later numbers
     either: tuple[AuditFilter, ...] = ()  # one of these holds
+
+    @property
+    def leading(self) -> str | None:
+        """The field along whose index the events are found; None for that of times."""
+        return next((name for name in INDEXED if len(self.equal.get(name, ())) == 1), None)
+
+    @property
+    def plain(self) -> bool:
+        """Whether what an index leads to is wanted, all of it."""
+        return self == AuditFilter(since=self.since, until=self.until, equal=self.equal) and set(self.equal) <= {
+            self.leading
+        }
 
 
 _LEAST: Final = StreamUid(UUID(int=0))

@@ -66,6 +66,7 @@ _CREDENTIALS: Final = frozenset(
 _EVENTS: Final = frozenset(
     {"securityEvents.list", "securityEvents.get", "securityEvents.update", "securityEvents.summarize"}
 )
+_AUDIT: Final = frozenset({"audit.read", "audit.query", "audit.report"})
 _KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
 _REPORTS: Final = frozenset({"reports.get", "reports.list", "reports.download", "reports.review"})
 _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations.cancel", "operations.resume"})
@@ -110,9 +111,12 @@ PERMISSIONS: Final = MappingProxyType(
             "approvals.reject",
             "quorumRules.get",
             "quorumRules.list",
+            "audit.read",
+            "audit.values",
         },
         Role.AUDITOR: _EVERYBODY
         | _KEY_METADATA
+        | _AUDIT
         | _REPORTS
         | {
             "reports.generate",
@@ -136,6 +140,7 @@ PERMISSIONS: Final = MappingProxyType(
             "securityEvents.list",
             "securityEvents.get",
             "securityEvents.summarize",
+            "audit.values",
         },
         Role.TENANT_ADMIN: _EVERYBODY
         | _PRINCIPALS
@@ -155,6 +160,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _CREDENTIALS
         | _EVENTS
         | _OPERATIONS
+        | _AUDIT
         | {
             "tenants.create",
             "tenants.list",
@@ -175,6 +181,7 @@ ALL_PERMISSIONS: Final = frozenset[str]().union(*PERMISSIONS.values())
 OVER_TENANTS: Final = (
     _EVENTS
     | _OPERATIONS
+    | _AUDIT
     | frozenset(
         {
             "tenants.create",

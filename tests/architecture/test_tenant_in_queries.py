@@ -40,12 +40,12 @@ from storage import schemas
 from storage.database import Database, Work
 from storage.migrate import upgrade
 from storage.node_tables import claims, installation
-from storage.sqlite import open_sqlite
 from storage.tables import encryption_keys, key_versions, operations, tenants
 from tests import keyrings, tenant_in_queries
 from tests.contract.storage_approvals import new_request, new_vote
 from tests.contract.storage_tokens import pin
 from tests.keyrings import NOW
+from tests.sealing import open_sqlite
 from tests.tenant_in_queries import complaints
 from tests.tokens import new_token
 

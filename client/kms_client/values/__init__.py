@@ -28,7 +28,7 @@ from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes
 from .operations import Operation, OperationState
 from .places import Place, PlaceKind, Places, VersionCensus
-from .policies import Classification, ClassRules, EffectivePolicy, Policy
+from .policies import AuditContext, Classification, ClassRules, EffectivePolicy, Policy
 from .propagation import NodeStop, Propagation, StoppedKey, StoppedKeyVersion, StopState
 from .receipts import DestructionReceipt, SigningKey
 from .reports import NewReport, Report, ReportContent, ReportForm, ReportRecipient, ReportStep
@@ -42,6 +42,7 @@ __all__ = [
     "Approval",
     "ApprovalState",
     "ApprovalVote",
+    "AuditContext",
     "BatchResult",
     "Caller",
     "ClassRules",
