@@ -30,6 +30,7 @@ from kms_client import (
     PrincipalKind,
     ProtectionLevel,
     Purpose,
+    ReportForm,
     Severity,
     StopState,
     Suite,
@@ -48,6 +49,7 @@ from kms_client.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -63,6 +65,7 @@ OPERATION = "tenants/acme/operations/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 APPROVAL = "tenants/acme/approvals/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 RULE = "tenants/acme/quorumRules/keys.destroy"
 DIGEST = "ab" * 32
+REPORT = "tenants/acme/reports/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 EVENT = "tenants/acme/securityEvents/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 UUID_TEXT = "7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 AUDIT_EVENT = f"tenants/acme/auditEvents/{UUID_TEXT}-7"
@@ -113,6 +116,40 @@ def stamp(moment=MOMENT):
     message = Timestamp()
     message.FromDatetime(moment)
     return message
+
+
+def report_of(request, context):
+    return reports_pb2.Report(
+        name=request.name,
+        framework="soc2",
+        state="completed",
+        review_state="pending_review",
+        complete_time=stamp(),
+        findings=2,
+        sha256=DIGEST,
+        signature=b"<s>",
+        submitted=reports_pb2.Report.Step(principal=APP, time=stamp()),
+        recipients=[reports_pb2.Report.Recipient(principal=APP, first_time=stamp(), last_time=stamp(), count=3)],
+        etag="4",
+    )
+
+
+def is_report(value):
+    (received,) = value.recipients
+    return (value.name, value.state, value.review_state, value.findings, value.complete_time, value.sha256) == (
+        REPORT,
+        "completed",
+        "pending_review",
+        2,
+        MOMENT,
+        DIGEST,
+    ) and (value.submitted.principal, value.submitted.time, value.reviewed, received.principal, received.count) == (
+        APP,
+        MOMENT,
+        None,
+        APP,
+        3,
+    )
 
 
 GRANT_SENT = access_pb2.Grant(
@@ -1177,6 +1214,69 @@ METHODS = {
             lambda c: c.list_pinned_certificates(APP),
             lambda v: [pin.fingerprint for pin in v] == [FINGERPRINT],
             tokens_pb2.ListPinnedCertificatesRequest(principal=APP),
+        ),
+        "generate_report": (
+            "GenerateReport",
+            lambda *_: reports_pb2.GenerateReportResponse(
+                report=report_of(reports_pb2.GetReportRequest(name=REPORT), None),
+                operation=operations_pb2.Operation(name=OPERATION, kind="generate_report", state=1),
+            ),
+            lambda c: c.generate_report(TENANT, "soc2", start=MOMENT - timedelta(days=1), end=MOMENT),
+            lambda v: is_report(v.report) and v.operation.name == OPERATION,
+            reports_pb2.GenerateReportRequest(
+                parent=TENANT, framework="soc2", start_time=stamp(MOMENT - timedelta(days=1)), end_time=stamp()
+            ),
+        ),
+        "get_report": (
+            "GetReport",
+            report_of,
+            lambda c: c.get_report(REPORT),
+            is_report,
+            reports_pb2.GetReportRequest(name=REPORT),
+        ),
+        "list_reports": (
+            "ListReports",
+            lambda *_: reports_pb2.ListReportsResponse(
+                reports=[report_of(reports_pb2.GetReportRequest(name=REPORT), None)]
+            ),
+            lambda c: c.list_reports(TENANT, page_size=7),
+            lambda v: all(map(is_report, v)) and len(v) == 1,
+            reports_pb2.ListReportsRequest(parent=TENANT, page_size=7),
+        ),
+        "download_report": (
+            "DownloadReport",
+            lambda *_: reports_pb2.DownloadReportResponse(content=b"{}", sha256=DIGEST, signature=b"<s>"),
+            lambda c: c.download_report(REPORT, form=ReportForm.HTML),
+            lambda v: (v.content, v.sha256, v.signature) == (b"{}", DIGEST, b"<s>"),
+            reports_pb2.DownloadReportRequest(name=REPORT, form=2),
+        ),
+        "submit_report": (
+            "SubmitReport",
+            report_of,
+            lambda c: c.submit_report(REPORT, etag="3"),
+            is_report,
+            reports_pb2.SubmitReportRequest(name=REPORT, etag="3"),
+        ),
+        "review_report": (
+            "ReviewReport",
+            report_of,
+            lambda c: c.review_report(REPORT, etag="3"),
+            is_report,
+            reports_pb2.ReviewReportRequest(name=REPORT, etag="3"),
+        ),
+        "approve_report": (
+            "ApproveReport",
+            report_of,
+            lambda c: c.approve_report(REPORT, etag="3"),
+            is_report,
+            reports_pb2.ApproveReportRequest(name=REPORT, etag="3"),
+        ),
+        "archive_report": (
+            "ArchiveReport",
+            report_of,
+            lambda c: c.archive_report(REPORT, etag="3"),
+            is_report,
+            reports_pb2.ArchiveReportRequest(name=REPORT, etag="3"),
         ),
         "who_am_i": (
             "WhoAmI",

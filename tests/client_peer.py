@@ -30,6 +30,7 @@ from kms_client.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -48,6 +49,7 @@ SERVICES = {
         approvals_pb2,
         events_pb2,
         audit_pb2,
+        reports_pb2,
         tokens_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()

@@ -35,6 +35,7 @@ from kms.core.operations import Operation, OperationState
 from kms.core.outbox import OutboxItem
 from kms.core.policy import NamedPolicy
 from kms.core.receipts import Receipt
+from kms.core.reports import Report
 from kms.core.repositories import EventFilter
 from kms.core.tokens import ApiToken, CertificatePin
 from storage import schemas
@@ -46,6 +47,7 @@ from tests import keyrings, tenant_in_queries
 from tests.contract.storage_approvals import new_request, new_vote
 from tests.contract.storage_tokens import pin
 from tests.keyrings import NOW
+from tests.reports import new_report
 from tests.sealing import open_sqlite
 from tests.tenant_in_queries import complaints
 from tests.tokens import new_token
@@ -95,6 +97,7 @@ SAMPLES: dict[Any, Any] = {
     ApprovalRequest: REQUEST,
     Vote: new_vote(REQUEST),
     QuorumRule: QuorumRule(TENANT.uid, "x", 1, NOW, "x"),
+    Report: new_report(TENANT),
     SecurityEvent: keyrings.new_event(TENANT.uid),
     EventFilter: EventFilter(),
     OutboxItem: keyrings.new_item(TENANT.uid),

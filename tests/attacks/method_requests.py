@@ -34,6 +34,7 @@ FORMS = (
     "/quorumRules/keys.destroy",
     f"/securityEvents/{UID}",
     f"/auditEvents/{UID}-1",
+    f"/reports/{UID}",
 )
 # What belongs to the installation.
 INSTALLATION_FORMS = (

@@ -99,6 +99,7 @@ def example_name(field: Named, tenant: str) -> str:
         "tenants/{0}/quorumRules/keys.destroy",
         f"tenants/{{0}}/securityEvents/{UUID_TEXT}",
         f"tenants/{{0}}/auditEvents/{UUID_TEXT}-7",
+        f"tenants/{{0}}/reports/{UUID_TEXT}",
     )
     for candidate in candidates:
         try:
