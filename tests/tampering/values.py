@@ -83,8 +83,10 @@ def default_of(column: Column[Any], engine: str) -> Any:
     default: Any = column.server_default
     if isinstance(default.arg, LongAgo):
         return 0 if engine == "sqlite" else datetime(1970, 1, 1, tzinfo=UTC)
-    text = str(default.arg)
-    return int(text) if kind_of(column) == "number" else text.strip("'")
+    text, kind = str(default.arg).strip("'"), kind_of(column)
+    if kind == "bytes":
+        return bytes.fromhex(text.lower().removeprefix("\\x").strip("x'"))
+    return int(text) if kind == "number" else text
 
 
 def _uid(engine: str, random: Random) -> Any:
