@@ -62,6 +62,9 @@ FAILPOINTS: Final = frozenset(
         "report.gathered",
         "report.generated",
         "report.committed",
+        "audit.intent_durable",
+        "audit.change_done",
+        "audit.outcome_durable",
     }
 )
 

@@ -89,9 +89,14 @@ class EventStatistics(Protocol):
 class SinkStatistics(Protocol):
     """What the delivery to one sink counts about itself; read at every scrape. Its name comes from the configuration."""
 
-    name: str
-    delivered: int
-    failures: int
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def delivered(self) -> int: ...  # noqa: D102
+
+    @property
+    def failures(self) -> int: ...  # noqa: D102
 
 
 class Metrics:

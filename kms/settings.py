@@ -211,9 +211,18 @@ class Events(Part):
     block_period: Seconds = timedelta(hours=1)  # of a principal that is blocked in answer to an event
 
 
+class Audit(Part):
+    """The audit trail."""
+
+    region: Annotated[str, Field(max_length=64)] = ""  # where this node stands, for those who read its events
+    # How long events are kept: those of readings and uses of keys, and those of changes.
+    standard_days: Annotated[int, Field(ge=1, le=36_530)] = 2_557
+    extended_days: Annotated[int, Field(ge=1, le=36_530)] = 3_653
+
+
 class _Sink(Part):
     name: Slug  # its position is kept under this name
-    topics: tuple[Topic, ...] = ()  # all of them where none is named
+    topics: tuple[Topic, ...] = ()  # all of them where none is named: everything that leaves
 
 
 class FileSink(_Sink):
@@ -286,6 +295,7 @@ class Settings(Part):
     limits: Limits = Limits()
     access: Access = Access()
     events: Events = Events()
+    audit: Audit = Audit()
     sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
     log: Log = Log()
     metrics: Metrics = Metrics()

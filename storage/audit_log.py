@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -22,7 +23,6 @@ from kms.core.audit_filters import (
 )
 from kms.core.errors import CorruptRecord
 from kms.core.names import TenantUid
-from kms.core.receipts import json_text
 
 from .audit_tables import audit_log as a
 from .records import read
@@ -142,7 +142,7 @@ class AuditLog:
         """Whether the context, which is canonical JSON, has a pair: a quote inside a text stands behind a backslash."""
         find = func.instr if self._session.dialect == "sqlite" else func.strpos
         looked_for = [
-            f"{before}{json_text(pair.key)}:{json_text(form)}{after}"
+            f"{before}{json.dumps(pair.key)}:{json.dumps(form)}{after}"
             for form in pair.forms
             for before in "{,"
             for after in ",}"

@@ -31,12 +31,16 @@ from . import checkpoints as chain
 from . import counters as counting
 from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
+from .audit_archives import AuditArchives
+from .audit_feed import AuditFeed
 from .audit_log import AuditLog
+from .audit_months import AuditMonths
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
 from .key_versions import KeyVersions
 from .keys import Keys
+from .legal_holds import LegalHolds
 from .operations import Operations
 from .places import Places
 from .policies import Policies
@@ -76,6 +80,10 @@ class Work:
         self.reports = Reports(session)
         self.outbox = outboxes.Outbox(session)
         self.audit = AuditLog(session)
+        self.audit_feed = AuditFeed(session)
+        self.audit_months = AuditMonths(session)
+        self.audit_archives = AuditArchives(session)
+        self.legal_holds = LegalHolds(session)
         self.epochs = epochs.Epochs(session)
 
 

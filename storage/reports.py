@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, func, or_, select
+from sqlalchemy import Row, func, or_, select
 
-from kms.core.canonical import EPOCH, microseconds
+from kms.core.canonical import EPOCH, Value, microseconds
 from kms.core.errors import Conflict, KmsError
 from kms.core.names import TenantUid
 from kms.core.receipts import json_text
@@ -24,7 +24,7 @@ from kms.core.reports import (
     Step,
 )
 
-from .records import Value, read, read_one, require_own, store
+from .records import find, find_one, remove, store
 from .report_tables import compliance_reports as r
 from .session import Session
 from .types import MICROSECOND
@@ -35,9 +35,8 @@ _STEPS: Final = {
     ReviewEvent.APPROVE: "approved",
     ReviewEvent.ARCHIVE: "archived",
 }
-_COLUMNS = tuple(column for column in r.c if column.name != "mac")
 # Without what may have megabytes.
-_SHORT = tuple(column for column in _COLUMNS if column.name != "body")
+_SHORT = tuple(column for column in r.c if column.name != "body")
 
 
 def _report(row: Row[Any]) -> Report:
@@ -80,8 +79,8 @@ class Reports:
 
     async def get(self, tenant: TenantUid, uid: ReportUid) -> Report | None:
         """Return one report with its content."""
-        query = select(*_COLUMNS).where(r.c.tenant_id == tenant, r.c.id == uid)
-        return read_one(await self._session.rows(query), _report)
+        query = select(r).where(r.c.tenant_id == tenant, r.c.id == uid)
+        return await find_one(self._session, r, query, _report, groups=[(uid,)])
 
     async def list_newest(
         self, tenant: TenantUid, before: tuple[datetime, ReportUid] | None, limit: int
@@ -91,9 +90,8 @@ class Reports:
         if before is not None:
             stored, uid = before
             query = query.where(or_(r.c.created_at < stored, (r.c.created_at == stored) & (r.c.id < uid)))
-        return read(
-            await self._session.rows(query.order_by(r.c.created_at.desc(), r.c.id.desc()).limit(limit)), _report
-        )
+        query = query.order_by(r.c.created_at.desc(), r.c.id.desc()).limit(limit)
+        return await find(self._session, r, query, _report)
 
     async def list_over(self, tenant: TenantUid, before: datetime, limit: int) -> list[Report]:
         """Return at most *limit* reports stored before *before* that are archived or were never completed, the oldest first."""
@@ -102,7 +100,7 @@ class Reports:
             r.c.created_at < before,
             or_(r.c.status != ReportState.COMPLETED.value, r.c.review_status == ReviewState.ARCHIVED.value),
         )
-        return read(await self._session.rows(query.order_by(r.c.created_at, r.c.id).limit(limit)), _report)
+        return await find(self._session, r, query.order_by(r.c.created_at, r.c.id).limit(limit), _report)
 
     async def count_generating(self, tenant: TenantUid, since: datetime) -> int:
         """Return how many reports that were asked for since then are being made."""
@@ -133,9 +131,8 @@ class Reports:
         Raises:
             Conflict: the stored revision is another, or it is gone; nothing of the transaction is committed then.
         """
-        require_own(self._session, report.tenant)
-        itself = (r.c.tenant_id == report.tenant, r.c.id == report.uid, r.c.revision == report.revision)
-        if await self._session.change(delete(r).where(*itself)) != 1:
+        row: dict[str, Value] = {"tenant_id": report.tenant, "id": report.uid, "revision": report.revision}
+        if await remove(self._session, r, [row]) != 1:
             conflict = Conflict(f"report {report.uid} was changed in between")
             self._session.spoil(conflict)
             raise conflict

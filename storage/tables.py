@@ -23,6 +23,7 @@ from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
 from .report_tables import compliance_reports
+from .retention_tables import audit_archives, legal_holds
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
 
@@ -197,6 +198,7 @@ policies: Final = record(
     column("required_context", Words, default=text("''")),  # keys, with commas between them
     column("log_data_access", Small, default=text("0")),
     column("approvals", Small, default=text("0")),
+    column("audit_context", Words, default=text("'hashed'")),
     PrimaryKeyConstraint("tenant_id", "policy_id", "version", name="pk_policies"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_policies_tenants"),
     CheckConstraint(VERSION, name="ck_policies_version"),
@@ -309,6 +311,8 @@ RECORDS: Final = (
     outbox_items,
     node_tables.counters,
     compliance_reports,
+    legal_holds,
+    audit_archives,
 )
 
 

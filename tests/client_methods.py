@@ -14,6 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kms_client import (
     AccessRule,
     ApprovalState,
+    AuditContext,
     Classification,
     Conditions,
     Effect,
@@ -672,6 +673,7 @@ METHODS = {
                 required_context=["row"],
                 log_data_access=True,
                 approvals=2,
+                audit_context=AuditContext.PLAIN,
             ),
             lambda v: (v.name, v.version) == (POLICY, 1) and {n: getattr(v, n) for n in RULES} == RULES,
             policies_pb2.CreatePolicyRequest(
@@ -683,6 +685,7 @@ METHODS = {
                     required_context=["row"],
                     log_data_access=True,
                     approvals=2,
+                    audit_context=2,
                 ),
             ),
         ),

@@ -11,6 +11,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from .v1 import (
     access_pb2_grpc,
     approvals_pb2_grpc,
+    audit_pb2_grpc,
     census_pb2_grpc,
     crypto_pb2_grpc,
     events_pb2_grpc,
@@ -35,6 +36,7 @@ TOKENS: Final = "kms.v1.TokenService"
 APPROVALS: Final = "kms.v1.ApprovalService"
 EVENTS: Final = "kms.v1.SecurityEventService"
 REPORTS: Final = "kms.v1.ReportService"
+AUDIT: Final = "kms.v1.AuditService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -62,6 +64,14 @@ SAFE: Final = MappingProxyType(
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
         EVENTS: ("ListSecurityEvents", "GetSecurityEvent", "SummarizeSecurityEvents"),
         REPORTS: ("GetReport", "ListReports"),
+        AUDIT: (
+            "ListAuditEvents",
+            "GetAuditEvent",
+            "ListAuditQueries",
+            "QueryAudit",
+            "ReportDataAccess",
+            "GetAuditStatus",
+        ),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -143,6 +153,7 @@ def bind(channel: Any) -> dict[str, Any]:
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
         APPROVALS: approvals_pb2_grpc.ApprovalServiceStub(channel),  # type: ignore[no-untyped-call]
+        AUDIT: audit_pb2_grpc.AuditServiceStub(channel),  # type: ignore[no-untyped-call]
         EVENTS: events_pb2_grpc.SecurityEventServiceStub(channel),  # type: ignore[no-untyped-call]
         REPORTS: reports_pb2_grpc.ReportServiceStub(channel),  # type: ignore[no-untyped-call]
     }

@@ -44,6 +44,14 @@ class ClassChoice(StrEnum):
     SECRET = "secret"  # noqa: S105  a class's name
 
 
+class AuditContextChoice(StrEnum):
+    """kms_client.AuditContext."""
+
+    HASHED = "hashed"
+    PLAIN = "plain"
+    NONE = "none"
+
+
 class PlaceKindChoice(StrEnum):
     """kms_client.PlaceKind."""
 

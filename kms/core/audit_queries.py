@@ -23,8 +23,8 @@ LONGEST_OUT_OF_HOURS: Final = timedelta(days=92)  # each day is a span of its ow
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 # Beside its intent a change has an outcome; whoever counts intents, too, counts it twice.
 _DONE: Final = (Phase.OUTCOME.value, Phase.ACT.value)
-_DATA: Final = (Category.DATA_ACCESS.value, Category.DATA_MODIFICATION.value)
-_PRIVILEGED: Final = (Category.ADMIN.value, Category.AUTHORIZATION.value, Category.SECURITY.value)
+_CHANGING: Final = (Category.ADMIN.value, Category.DATA_MODIFICATION.value, Category.SECURITY.value)
+_CRYPTO: Final = "/kms.v1.CryptoService/"
 _FAILED: Final = (Outcome.FAILURE.value, Outcome.ERROR.value, Outcome.PARTIAL.value)
 _GRAVE: Final = (Severity.HIGH.value, Severity.CRITICAL.value)
 
@@ -178,6 +178,14 @@ def _changes(given: Arguments) -> AuditFilter:
     return AuditFilter(equal={"phase": (Phase.OUTCOME.value,)}, either=either)
 
 
+def _privileged(given: Arguments) -> AuditFilter:
+    refused = {"category": (Category.AUTHORIZATION.value,), "severity": _GRAVE}
+    return AuditFilter(
+        equal={"phase": _DONE} | _of(given.values["principal"]),
+        either=(AuditFilter(equal={"category": _CHANGING}), AuditFilter(equal=refused)),
+    )
+
+
 def _of(principal: str) -> dict[str, tuple[Value, ...]]:
     return {"principal": (principal,)} if principal else {}
 
@@ -187,8 +195,8 @@ _PRINCIPAL: Final = Parameter("principal", "Of this principal only, such as tena
 _QUERIES: Final = (
     NamedQuery(
         "access-by-user",
-        "What data a principal has read or changed",
-        lambda given: AuditFilter(equal={"principal": (given.values["principal"],), "category": _DATA, "phase": _DONE}),
+        "What a principal has read, used, changed, and was refused",
+        lambda given: AuditFilter(equal={"phase": _DONE} | _of(given.values["principal"])),
         ("at", "action", "resource", "outcome", "items", "bytes_in", "bytes_out", "address", "reason", "request_id"),
         (Parameter("principal", "Whose, such as tenants/acme/principals/app or operators/bob."),),
     ),
@@ -210,15 +218,17 @@ _QUERIES: Final = (
     ),
     NamedQuery(
         "privileged-operations",
-        "What was administered: rights, credentials, keys, policies, the installation",
-        lambda given: AuditFilter(equal={"category": _PRIVILEGED, "phase": _DONE} | _of(given.values["principal"])),
+        "What was managed: keys, policies, rights, credentials, the installation; and grave things that were refused",
+        _privileged,
         ("at", "principal", "roles", "action", "resource", "outcome", "approval", "reason", "request_id"),
         (_PRINCIPAL,),
     ),
     NamedQuery(
         "data-volume",
         "How much data each principal has moved, by day and key",
-        lambda given: AuditFilter(equal={"category": _DATA, "phase": _DONE} | _of(given.values["principal"])),
+        lambda given: AuditFilter(
+            equal={"phase": _DONE} | _of(given.values["principal"]), begins={"action": (_CRYPTO,)}
+        ),
         ("day", "principal", "key", "events", "items", "failures", "bytes_in", "bytes_out"),
         (_PRINCIPAL,),
         ("day", "principal", "key"),

@@ -275,7 +275,7 @@ class Nodes(Protocol):
         ...
 
 
-class Outbox(Protocol):
+class SinkSource(Protocol):
     """What sinks are told from, each at its own pace; every call is a transaction of its own."""
 
     async def claim_sink(self, sink: str, node: UUID, now: datetime, until: datetime) -> int | None:
@@ -296,6 +296,10 @@ class Outbox(Protocol):
     async def release_sink(self, sink: str, node: UUID, now: datetime) -> None:
         """Let any node deliver to a sink."""
         ...
+
+
+class Outbox(SinkSource, Protocol):
+    """What transactions have put there for sinks, until it is old."""
 
     async def prune_outbox(self, before: datetime, limit: int) -> int:
         """Remove at most *limit* items (1,000) of all tenants that are older; returns how many."""

@@ -30,6 +30,12 @@ from .names import TenantUid
 from .operations import Operation, OperationState, OperationUid
 from .outbox import OutboxItem
 from .report_ports import ReportRepository
+from .retention_repositories import (
+    AuditArchiveRepository,
+    AuditFeedRepository,
+    AuditMonthRepository,
+    LegalHoldRepository,
+)
 
 
 class OperationRepository(Protocol):
@@ -197,6 +203,18 @@ class UnitOfWork(Protocol):
 
     @property
     def audit(self) -> AuditRepository: ...  # noqa: D102
+
+    @property
+    def audit_feed(self) -> AuditFeedRepository: ...  # noqa: D102
+
+    @property
+    def audit_months(self) -> AuditMonthRepository: ...  # noqa: D102
+
+    @property
+    def audit_archives(self) -> AuditArchiveRepository: ...  # noqa: D102
+
+    @property
+    def legal_holds(self) -> LegalHoldRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102

@@ -87,6 +87,7 @@ class Method:
     resources: tuple[ResourceField, ...] = ()
     quorum: Quorum = Quorum.NEVER
     waits: bool = False  # for what others do, so that it needs no turn
+    anchored: bool = False  # answered only when no restored database can undo it (FORMATS, section 8)
 
     @property
     def scope(self) -> Scope:
@@ -175,17 +176,43 @@ METHODS: Final = (
     Method(_KEYS, "RotateKey", "keys.rotate", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
     Method(_KEYS, "RotateKeys", "keys.rotate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
     Method(_KEYS, "ActivateKey", "keys.activate", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(_KEYS, "SuspendKey", "keys.suspend", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(_KEYS, "ResumeKey", "keys.resume", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "SuspendKey", "keys.suspend", Callers.TENANT, AuditKind.ADMIN, (_KEY,), anchored=True),
+    Method(_KEYS, "ResumeKey", "keys.resume", Callers.TENANT, AuditKind.ADMIN, (_KEY,), anchored=True),
     Method(_KEYS, "ArchiveKey", "keys.archive", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(_KEYS, "RevokeKey", "keys.revoke", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(_KEYS, "RevokeKeyVersion", "keyVersions.revoke", Callers.TENANT, AuditKind.ADMIN, (_VERSION,)),
-    Method(_KEYS, "ScheduleKeyDestruction", "keys.destroy", Callers.TENANT, AuditKind.ADMIN, (_KEY,), Quorum.ALWAYS),
-    Method(_KEYS, "CancelKeyDestruction", "keys.restore", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "RevokeKey", "keys.revoke", Callers.TENANT, AuditKind.ADMIN, (_KEY,), anchored=True),
     Method(
-        _KEYS, "RetireKeyVersion", "keyVersions.retire", Callers.TENANT, AuditKind.ADMIN, (_VERSION,), Quorum.FORCED
+        _KEYS, "RevokeKeyVersion", "keyVersions.revoke", Callers.TENANT, AuditKind.ADMIN, (_VERSION,), anchored=True
     ),
-    Method(_KEYS, "CancelKeyVersionRetirement", "keyVersions.restore", Callers.TENANT, AuditKind.ADMIN, (_VERSION,)),
+    Method(
+        _KEYS,
+        "ScheduleKeyDestruction",
+        "keys.destroy",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_KEY,),
+        Quorum.ALWAYS,
+        anchored=True,
+    ),
+    Method(_KEYS, "CancelKeyDestruction", "keys.restore", Callers.TENANT, AuditKind.ADMIN, (_KEY,), anchored=True),
+    Method(
+        _KEYS,
+        "RetireKeyVersion",
+        "keyVersions.retire",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_VERSION,),
+        Quorum.FORCED,
+        anchored=True,
+    ),
+    Method(
+        _KEYS,
+        "CancelKeyVersionRetirement",
+        "keyVersions.restore",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_VERSION,),
+        anchored=True,
+    ),
     Method(
         _KEYS,
         "ListDestructionReceipts",
@@ -230,6 +257,7 @@ METHODS: Final = (
         Callers.TENANT,
         AuditKind.ADMIN,
         (Named(TenantName.parse, "parent", "policies", "policy_id"),),
+        anchored=True,
     ),
     Method(_POLICIES, "GetPolicy", "policies.get", Callers.TENANT, AuditKind.READ, (Named(PolicyName.parse, "name"),)),
     Method(_POLICIES, "ListPolicies", "policies.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
@@ -249,6 +277,7 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(PolicyName.parse, "policy.name"),),
         Quorum.ALWAYS,
+        anchored=True,
     ),
     Method(_POLICIES, "ListClasses", "classes.list", Callers.ANYONE, AuditKind.READ),
     Method(
@@ -287,8 +316,12 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(Principal.parse_of_tenant, "principal.name"),),
     ),
-    Method(_ACCESS, "BlockPrincipal", "principals.block", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,)),
-    Method(_ACCESS, "UnblockPrincipal", "principals.unblock", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,)),
+    Method(
+        _ACCESS, "BlockPrincipal", "principals.block", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,), anchored=True
+    ),
+    Method(
+        _ACCESS, "UnblockPrincipal", "principals.unblock", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,), anchored=True
+    ),
     Method(
         _ACCESS,
         "CreateGrant",
@@ -297,6 +330,7 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(Principal.parse_of_tenant, "parent"),),
         Quorum.ALWAYS,
+        anchored=True,
     ),
     Method(
         _ACCESS,
@@ -306,7 +340,15 @@ METHODS: Final = (
         AuditKind.READ,
         (Named(Principal.parse_of_tenant, "parent"),),
     ),
-    Method(_ACCESS, "DeleteGrant", "grants.delete", Callers.TENANT, AuditKind.ADMIN, (Named(GrantName.parse, "name"),)),
+    Method(
+        _ACCESS,
+        "DeleteGrant",
+        "grants.delete",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(GrantName.parse, "name"),),
+        anchored=True,
+    ),
     Method(_ACCESS, "ListRoles", "roles.list", Callers.ANYONE, AuditKind.READ),
     Method(
         _ACCESS,
@@ -316,20 +358,52 @@ METHODS: Final = (
         AuditKind.READ,
         (Named(Principal.parse, "principal"),),
     ),
-    Method(_TOKENS, "CreateToken", "tokens.create", Callers.TENANT, AuditKind.ADMIN, (_PARENT,), Quorum.ALWAYS),
+    Method(
+        _TOKENS,
+        "CreateToken",
+        "tokens.create",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_PARENT,),
+        Quorum.ALWAYS,
+        anchored=True,
+    ),
     Method(_TOKENS, "GetToken", "tokens.get", Callers.TENANT, AuditKind.READ, (_TOKEN,)),
     Method(_TOKENS, "ListTokens", "tokens.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
-    Method(_TOKENS, "RotateToken", "tokens.rotate", Callers.TENANT, AuditKind.ADMIN, (_TOKEN,), Quorum.ALWAYS),
-    Method(_TOKENS, "RevokeToken", "tokens.revoke", Callers.TENANT, AuditKind.ADMIN, (_TOKEN,)),
-    Method(_TOKENS, "PinCertificate", "certificates.pin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,)),
-    Method(_TOKENS, "UnpinCertificate", "certificates.unpin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,)),
+    Method(
+        _TOKENS,
+        "RotateToken",
+        "tokens.rotate",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_TOKEN,),
+        Quorum.ALWAYS,
+        anchored=True,
+    ),
+    Method(_TOKENS, "RevokeToken", "tokens.revoke", Callers.TENANT, AuditKind.ADMIN, (_TOKEN,), anchored=True),
+    Method(_TOKENS, "PinCertificate", "certificates.pin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,), anchored=True),
+    Method(
+        _TOKENS, "UnpinCertificate", "certificates.unpin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,), anchored=True
+    ),
     Method(_TOKENS, "ListPinnedCertificates", "certificates.list", Callers.ANYONE, AuditKind.READ, (_HOLDER,)),
     Method(_TOKENS, "WhoAmI", "identity.get", Callers.ANYONE, AuditKind.READ),
     Method(_APPROVALS, "GetApproval", "approvals.get", Callers.ANYONE, AuditKind.READ, (_APPROVAL,)),
     Method(_APPROVALS, "ListApprovals", "approvals.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
-    Method(_APPROVALS, "ApproveApproval", "approvals.approve", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,)),
-    Method(_APPROVALS, "RejectApproval", "approvals.reject", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,)),
-    Method(_APPROVALS, "WithdrawApproval", "approvals.withdraw", Callers.ANYONE, AuditKind.ADMIN, (_APPROVAL,)),
+    Method(
+        _APPROVALS, "ApproveApproval", "approvals.approve", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,), anchored=True
+    ),
+    Method(
+        _APPROVALS, "RejectApproval", "approvals.reject", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,), anchored=True
+    ),
+    Method(
+        _APPROVALS,
+        "WithdrawApproval",
+        "approvals.withdraw",
+        Callers.ANYONE,
+        AuditKind.ADMIN,
+        (_APPROVAL,),
+        anchored=True,
+    ),
     Method(_APPROVALS, "ListQuorumRules", "quorumRules.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
     Method(
         _APPROVALS,
@@ -339,6 +413,7 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(parse_quorum_rule, "quorum_rule.name"),),
         Quorum.ALWAYS,
+        anchored=True,
     ),
     Method(_EVENTS, "ListSecurityEvents", "securityEvents.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_EVENTS, "GetSecurityEvent", "securityEvents.get", Callers.ANYONE, AuditKind.READ, (_EVENT,)),

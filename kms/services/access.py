@@ -126,16 +126,18 @@ class Accesses:
         uid = self._uids.get(principal.tenant)
         return uid is None or uid in tenants
 
-    async def _tenant_uid(self, principal: Principal) -> TenantUid | None:
-        if principal.tenant is None:
-            return INSTALLATION_UID
-        if (known := self._uids.get(principal.tenant)) is not None:
+    async def tenant_uid(self, slug: str) -> TenantUid | None:
+        """Return the uid of a tenant; None where there is none."""
+        if (known := self._uids.get(slug)) is not None:
             return known
         async with self._storage.transaction() as work:
-            tenant = await work.tenants.get(principal.tenant)
+            tenant = await work.tenants.get(slug)
         if tenant is None or not tenant.ready:
             return None
         if len(self._uids) >= MOST_TENANTS:
             self._uids.clear()
-        self._uids[principal.tenant] = tenant.uid
+        self._uids[slug] = tenant.uid
         return tenant.uid
+
+    async def _tenant_uid(self, principal: Principal) -> TenantUid | None:
+        return INSTALLATION_UID if principal.tenant is None else await self.tenant_uid(principal.tenant)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .access import AccessCalls
 from .approvals import ApprovalCalls
+from .audit import AuditCalls
 from .crypto import CryptoCalls
 from .events import EventCalls
 from .keys import KeyCalls
@@ -30,6 +31,7 @@ class Client(
     ApprovalCalls,
     EventCalls,
     ReportCalls,
+    AuditCalls,
     CryptoCalls,
 ):
     """A connection to the daemon, for use by any number of threads; keep one for the life of the process.
