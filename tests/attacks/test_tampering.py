@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from storage.schemas import metadata
-from tests.tampering.attacks import Attack, Attacks, Kind
+from tests.tampering.attacks import Attack, Attacks
 from tests.tampering.detectors import Detector, Loading, found_by
 from tests.tampering.filled import Filled
 from tests.tampering.permitted import PERMITTED, permit_of
