@@ -40,6 +40,7 @@ def anchored(checkpoint):
 
 
 CHAIN = chain(5)
+WHY = r"MAC|no anchor|tag|cut off|codec|out of range"
 
 
 def test_a_value_opens_under_its_key_alone_and_with_no_byte_changed():
@@ -50,11 +51,11 @@ def test_a_value_opens_under_its_key_alone_and_with_no_byte_changed():
     with pytest.raises(ValueError, match="MAC"):
         open_value(value, os.urandom(32))
     for index in range(len(value)):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=WHY):
             open_value(bytes([*value[:index], value[index] ^ 1, *value[index + 1 :]]), key)
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=WHY):
             open_value(value[:index], key)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=WHY):
         open_value(value + b"\0", key)
 
 
