@@ -62,6 +62,9 @@ FAILPOINTS: Final = frozenset(
         "audit.intent_durable",
         "audit.change_done",
         "audit.outcome_durable",
+        "audit.settling",
+        "audit.group_written",
+        "audit.group_committed",
     }
 )
 

@@ -147,7 +147,9 @@ def _arrays(rows: Sequence[Row]) -> list[_Array]:
     ]
 
 
-_TYPES: Final = ("text",) * WORDS + ("bigint",) * NUMBERS + ("bytea",) * OCTETS + ("uuid",) * 3 + ("timestamptz", "uuid")
+_TYPES: Final = (
+    ("text",) * WORDS + ("bigint",) * NUMBERS + ("bytea",) * OCTETS + ("uuid",) * 3 + ("timestamptz", "uuid")
+)
 _ALL_TYPES: Final = (*_TYPES, "bigint", "timestamptz", "bytea", "bytea")
 _INSERT: Final = "INSERT INTO audit.audit_log ({}) SELECT * FROM unnest({})".format(  # noqa: S608
     ", ".join(COLUMNS), ", ".join(f"%b::{kind}[]" for kind in _ALL_TYPES)

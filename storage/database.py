@@ -26,6 +26,7 @@ from . import counters as counting
 from . import due_work, epochs
 from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
+from .audit_reads import AuditReads
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
@@ -68,6 +69,7 @@ class Work:
         self.security_events = SecurityEvents(session)
         self.outbox = outboxes.Outbox(session)
         self.epochs = epochs.Epochs(session)
+        self.audit_reads = AuditReads(session)
 
 
 async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:
