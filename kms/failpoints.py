@@ -68,6 +68,7 @@ FAILPOINTS: Final = frozenset(
         "audit.intent_durable",
         "audit.change_done",
         "audit.outcome_durable",
+        "audit.settling",
         "audit.group_written",
         "audit.group_committed",
     }
