@@ -6,16 +6,18 @@ the anchors in the token know; so the token is opened first.
 
 from __future__ import annotations
 
+import hashlib
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import structlog
 
 from kms.acting import acting, note_changes
-from kms.auditing import node_name
 from kms.core.anchors import first_anchor
 from kms.core.audit_ports import Anchor, AnchorStore
 from kms.crypto.record_macs import RecordMacs
@@ -92,6 +94,12 @@ async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
             reports=await vault.derive("reports", installation),
         )
         yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage), installation, node, anchors, keys)
+
+
+def node_name(data_directory: Path) -> str:
+    """Return the name of one daemon of the installation, the same at every start."""
+    digest = hashlib.sha256(str(data_directory.resolve()).encode()).hexdigest()
+    return f"{socket.gethostname()}:{digest[:8]}"
 
 
 async def _anchored(storage: Database, vault: Pkcs11Vault, anchors: AnchorStore) -> Anchor:
