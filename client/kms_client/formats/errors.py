@@ -23,6 +23,7 @@ KmsError
 |-- Unavailable             retry later
 |   |-- HsmUnavailable
 |   |-- StorageUnavailable
+|   |-- AuditUnavailable
 |   `-- RevocationUnknown
 `-- CorruptRecord           stored state that makes no sense; somebody has to look
 
@@ -226,6 +227,12 @@ class StorageUnavailable(Unavailable):
     reason = "STORAGE_UNAVAILABLE"
 
 
+class AuditUnavailable(Unavailable):
+    """What was done, or was to be done, cannot be written to the audit trail; a change may have been made all the same."""
+
+    reason = "AUDIT_UNAVAILABLE"
+
+
 class RevocationUnknown(Unavailable):
     """Whether the caller's certificate is revoked is not known here: the daemon's lists are at fault, not the caller."""
 
@@ -236,3 +243,4 @@ class CorruptRecord(KmsError):
     """A stored record contradicts itself or does not unwrap; the operator has to look."""
 
     reason = "CORRUPT_RECORD"
+    rolled_back: bool = False  # an older state than was stored before; set by who raises, and never sent
