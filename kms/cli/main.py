@@ -11,6 +11,7 @@ import typer
 from . import (
     access,
     approvals,
+    audit_verify,
     certificates,
     classes,
     doctor,
@@ -59,6 +60,7 @@ app.command("whoami")(certificates.whoami)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
+app.add_typer(audit_verify.app, name="audit", help="The audit trail.")
 app.command("doctor")(doctor.doctor)
 
 
