@@ -17,6 +17,7 @@ from . import (
     doctor,
     events,
     grants,
+    integrity,
     kek,
     keys,
     lifecycle,
@@ -61,6 +62,7 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
 app.add_typer(audit_verify.app, name="audit", help="The audit trail.")
+app.add_typer(integrity.app, name="integrity")
 app.command("doctor")(doctor.doctor)
 
 
