@@ -59,6 +59,9 @@ FAILPOINTS: Final = frozenset(
         "approval.voted",
         "approval.consumed",
         "approval.settled",
+        "archive.exported",
+        "archive.verified",
+        "archive.detached",
     }
 )
 

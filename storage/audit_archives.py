@@ -9,7 +9,7 @@ from sqlalchemy import Row, select
 
 from kms.core.audit_archives import ArchiveBody, ArchiveState, AuditArchive
 from kms.core.errors import Conflict, KmsError
-from kms.core.names import INSTALLATION_UID
+from kms.core.names import TenantUid
 from kms.core.retention import Month
 
 from .records import Value, read, read_one, store
@@ -21,6 +21,7 @@ _COLUMNS = tuple(column for column in a.c if column.name != "mac")
 
 def _archive(row: Row[Any]) -> AuditArchive:
     archive = AuditArchive(
+        tenant=row.tenant_id,
         month=Month.parse(row.month),
         body=row.body,
         signature=row.signature,
@@ -47,14 +48,14 @@ class AuditArchives:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get(self, month: Month) -> AuditArchive | None:
+    async def get(self, tenant: TenantUid, month: Month) -> AuditArchive | None:
         """Return the archive of a month."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == INSTALLATION_UID, a.c.month == str(month))
+        query = select(*_COLUMNS).where(a.c.tenant_id == tenant, a.c.month == str(month))
         return read_one(await self._session.rows(query), _archive)
 
-    async def list_after(self, serial: int, limit: int) -> list[AuditArchive]:
+    async def list_after(self, tenant: TenantUid, serial: int, limit: int) -> list[AuditArchive]:
         """Return at most *limit* archives beyond a serial, in their order."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == INSTALLATION_UID, a.c.serial > serial)
+        query = select(*_COLUMNS).where(a.c.tenant_id == tenant, a.c.serial > serial)
         return read(await self._session.rows(query.order_by(a.c.serial).limit(limit)), _archive)
 
     async def add(self, archive: AuditArchive) -> AuditArchive:
@@ -76,7 +77,7 @@ class AuditArchives:
 
     async def _store(self, archive: AuditArchive, came_from: int, otherwise: KmsError) -> AuditArchive:
         row: dict[str, Value] = {
-            "tenant_id": INSTALLATION_UID,
+            "tenant_id": archive.tenant,
             "month": str(archive.month),
             "serial": archive.content.serial,
             "body": archive.body,
