@@ -16,6 +16,7 @@ from pydantic import (
 
 from kms.core.events import KINDS, Answer, EventType
 from kms.core.outbox import Topic
+from kms.core.retention import DEFAULT_HOT, DEFAULT_KEEP, SHORTEST_HOT
 from kms.core.webhooks import parse_url
 from kms.setting_values import (
     Address,
@@ -179,6 +180,22 @@ class Limits(Part):
         return self
 
 
+class Audit(Part):
+    """How long the audit trail stays where."""
+
+    # In the database; what is older leaves it by whole months, for files.
+    hot: Annotated[timedelta, Field(ge=SHORTEST_HOT, le=timedelta(days=3_660))] = DEFAULT_HOT
+    keep: Annotated[timedelta, Field(le=timedelta(days=36_600))] = DEFAULT_KEEP  # files, at least
+    # One for all nodes that share a database; without it `audit-archives` in the data directory.
+    archive_directory: ConfigPath | None = None
+
+    @model_validator(mode="after")
+    def _kept_for_longer(self) -> Audit:
+        if self.keep < self.hot:
+            raise ValueError("keep must be at least hot")
+        return self
+
+
 class Access(Part):
     """Who may do what."""
 
@@ -285,6 +302,7 @@ class Settings(Part):
     quorum: Quorum = Quorum()
     limits: Limits = Limits()
     access: Access = Access()
+    audit: Audit = Audit()
     events: Events = Events()
     sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
     log: Log = Log()
@@ -296,6 +314,11 @@ class Settings(Part):
         if self.profile == "production" and self.access.open_tenants:
             raise ValueError("access.open_tenants is for the profile development alone")
         return self
+
+    @property
+    def archive_directory(self) -> Path:
+        """Where archives of the audit trail are kept."""
+        return self.audit.archive_directory or self.data_directory / "audit-archives"
 
     @property
     def approvals_needed(self) -> int:

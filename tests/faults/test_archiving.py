@@ -65,9 +65,9 @@ async def test_nothing_leaves_that_is_not_wholly_older_than_hot(archiving, trail
     streams = year(trail, Month(2024, 10), 2)
     node = archiving()
     wall.now = Month(2025, 1).first + timedelta(days=29) - timedelta(microseconds=1)  # 90 days after October
-    assert await node.runner.due() == []
+    assert Month(2024, 10) not in await node.runner.due()
     wall.advance(timedelta(microseconds=1))
-    assert await node.runner.due() == [Month(2024, 10)]
+    assert (await node.runner.due())[-1] == Month(2024, 10)
     await node.run()
     assert await node.states() == {"2024-10": "detached"}
     assert await node.whole(streams) == sum(stream.sequence for stream in streams)
@@ -78,17 +78,15 @@ async def test_a_stream_without_gaps_goes_on_over_months_without_an_event(archiv
     for month in ("2024-01", "2024-01", "2024-04", "2024-08", "2024-12"):
         stream.add(Month.parse(month).first + DAY)
     trail.write()
-    for month in ("2024-02", "2024-03"):
+    for month in months("2024-02", "2024-07"):
         trail.month(Month.parse(month))
     node = archiving()
     await node.run()
     assert await node.states() == dict.fromkeys(["2024-01", "2024-04", "2024-08"], "detached")
     assert await node.whole([stream]) == 5
     async with node.storage.transaction() as work:
-        assert [str(month) for month in await work.audit_months.partitions() if month < Month(2025, 1)] in (
-            [],  # SQLite
-            ["2024-12"],
-        )
+        there = await work.audit_months.partitions()  # none on SQLite
+    assert not [month for month in there if month < Month(2024, 10)]
 
 
 @pytest.mark.parametrize("at", ["exported", "verified"])
@@ -176,11 +174,11 @@ async def test_an_edited_event_keeps_its_month_in_the_database_and_says_where(ar
     trigger = "audit_log_refuse_update" if storage._line.engine.dialect.name == "sqlite" else None
     if trigger:
         trail.execute(f"DROP TRIGGER {trigger}")
-        trail.execute("UPDATE audit_log SET canonical = canonical || x'00' WHERE sequence = 70")
+        trail.execute("UPDATE audit_log SET hash = zeroblob(32) WHERE sequence = 40")
     else:
         trail.execute("ALTER TABLE audit_log DISABLE TRIGGER ALL")
         trail.execute("ALTER TABLE audit.audit_log_2024_02 DISABLE TRIGGER ALL".replace("audit.audit", "audit"))
-        trail.execute("UPDATE audit_log SET hash = decode(repeat('00', 32), 'hex') WHERE sequence = 70")
+        trail.execute("UPDATE audit_log SET hash = decode(repeat('00', 32), 'hex') WHERE sequence = 40")
     node = archiving()
     operation = await node.run()
     assert operation.state is OperationState.FAILED
