@@ -7,16 +7,19 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
+from uuid import UUID
 
 import structlog
 
 from kms.acting import acting
+from kms.auditing import AuditKeys, opened_auditing
 from kms.clock import boottime, boottime_ns, now
+from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.clock import ClockWatch
 from kms.core.names import INSTALLATION_UID, KeyName, Principal
 from kms.core.operations import OperationKind
@@ -43,7 +46,7 @@ from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
 from kms.rpc.crypto import CryptoServicer
 from kms.rpc.events import SecurityEventServicer
-from kms.rpc.gates import Gates
+from kms.rpc.gates import CallTrail, Gates
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, Quorum, check_complete
@@ -58,12 +61,13 @@ from kms.rpc.tokens import TokenServicer
 from kms.security import Security, blocking, make_security, suspending
 from kms.services.access import Accesses
 from kms.services.approvals import Approvals
+from kms.services.audit import UNRECORDED, Acts, AuditTrail, shown_details
 from kms.services.audit_reader import AuditReader
 from kms.services.census import Census
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
-from kms.services.due_keys import SCHEDULER, DueKeys
+from kms.services.due_keys import DueKeys
 from kms.services.fields import Fields
 from kms.services.grants import Grants
 from kms.services.health import HealthMonitor
@@ -184,8 +188,11 @@ class Services:
     security: Security
 
 
-async def make_services(settings: Settings, parts: Parts) -> Services:
-    """Put the use cases together; the clock is compared with what nodes stored before this one is seen itself."""
+async def make_services(settings: Settings, parts: Parts, trail: Acts = UNRECORDED) -> Services:
+    """Put the use cases together; *trail* records what they do by themselves.
+
+    The clock is compared with what nodes stored before this one is seen itself.
+    """
     storage, cache, horizon = parts.storage, settings.cache, settings.backup.horizon
     rings: DekCache[KeyName, Ring] = DekCache(cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic)
     versions: DekCache[DekPlace, ReadyVersion] = DekCache(
@@ -206,7 +213,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         storage, open_tenants=settings.access.open_tenants, lifetime=lifetime, clock=time.monotonic, now=now
     )
     listeners = (token_gate.forget, pin_gate.forget, accesses.changed)
-    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners)
+    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners, trail)
     principals = Principals(storage, membership.drop, now)
     receipts = Receipts(storage, parts.vault, now)
     rotator = Rotator(storage, parts.wrapping, now)
@@ -222,7 +229,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         ),
     }
     longest_wait = min(LONGEST_WAIT, settings.limits.call_deadline * WAIT_SHARE)
-    operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait)
+    operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait, trail=trail)
 
     # What is due. Those who wake the scheduler are made before it.
     kek_policy = KekPolicy(settings.rotation.kek_period, max(SHORTEST_QUARANTINE, horizon))
@@ -235,15 +242,16 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         now,
         receipt=receipts.of_kek,
         wake=lambda: rotation.wake(),  # noqa: PLW0108  made below
+        trail=trail,
     )
     tenants = Tenants(storage, keks, now)
     keys = Keys(storage, tenants, keyrings, rotator, now, operations.start)
     destruction = Destruction(storage, keys, receipts, operations.wake, horizon, membership.drop, now)
     rotation = Rotation(
         storage,
-        DueKeys(storage, rotator, destruction, keyrings.forget, now),
+        DueKeys(storage, rotator, destruction, keyrings.forget, now, trail),
         keks,
-        lambda tenant, seen: keks.rotate(Principal(None, SCHEDULER), tenant.name, seen),
+        keks.rotate_used,
         membership.uid,
         settings.rotation.interval.total_seconds(),
         ClockWatch.started(now(), boottime(), await storage.last_seen()),
@@ -260,7 +268,9 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         return None if found is None else found.slug
 
     lifecycle = Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now)
-    security = make_security(settings, storage, sightings, membership.uid, suspending(lifecycle), blocking(principals))
+    security = make_security(
+        settings, storage, sightings, membership.uid, suspending(lifecycle, trail), blocking(principals, trail)
+    )
     return Services(
         rings=rings,
         versions=versions,
@@ -299,6 +309,7 @@ def make_gates(
     parts: Parts,
     services: Services,
     admission: FairAdmission,
+    trail: CallTrail,
     revocations: Revocations | None = None,
 ) -> Gates:
     """Put together what every call passes."""
@@ -308,6 +319,7 @@ def make_gates(
         authorizer=GrantAuthorizer(services.accesses, now, services.classify),
         quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
         watch=services.security.watch,
+        trail=trail,
     )
 
 
@@ -351,11 +363,17 @@ async def serve(settings: Settings) -> None:
         )
         if settings.access.open_tenants:
             _log.warning("access.open", detail="every principal of a tenant holds every role without a grant")
-        services = await make_services(settings, parts)
+
+        # From here on nothing is done, and nobody answered, without the audit trail.
+        release = version("kmsd")
+        auditing = await stack.enter_async_context(opened_auditing(settings, parts.storage, _audit_keys(), release))
+        settled_intents = await auditing.settling.settle()
+        services = await make_services(settings, parts, auditing.trail)
+        calls_trail = auditing.calls(services.accesses)
 
         # What operators see.
-        release = version("kmsd")
         metrics = _make_metrics(release, parts, services)
+        metrics.watch_audit(auditing.writer.counts)
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
@@ -366,16 +384,17 @@ async def serve(settings: Settings) -> None:
             )
 
         # The edge.
-        revocations = _revocations(settings)
+        revocations = _revocations(settings, auditing.trail)
         admission = FairAdmission(limits, boottime_ns)
         metrics.watch_admission(admission)
-        gates = make_gates(settings, parts, services, admission, revocations)
+        gates = make_gates(settings, parts, services, admission, calls_trail, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
         health = HealthMonitor(
             {
                 "storage": parts.storage.health,
                 "token": parts.vault.health,
+                "audit": auditing.writer.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
             },
@@ -397,33 +416,25 @@ async def serve(settings: Settings) -> None:
             stack.push_async_callback(endpoint.stop)
         addresses = await server.start()
         stack.push_async_callback(server.stop, limits.drain.total_seconds())
-        _log.info("daemon.ready", version=release, profile=settings.profile, listen=addresses, settled=settled)
+        _log.info(
+            "daemon.ready",
+            version=release,
+            profile=settings.profile,
+            listen=addresses,
+            settled=settled + settled_intents,
+        )
 
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(services.membership.run()),
-                tasks.create_task(services.uses.run()),
-                tasks.create_task(services.token_uses.run()),
-                tasks.create_task(health.run()),
-                tasks.create_task(metrics.watch_event_loop()),
-                tasks.create_task(
-                    _sweep(
-                        services.rings,
-                        services.versions,
-                        services.token_gate,
-                        services.pin_gate,
-                        services.accesses.cache,
-                    ),
-                ),
-                *map(tasks.create_task, services.security.running()),
+                tasks.create_task(work)
+                for work in (
+                    *_work(settings, services, metrics),
+                    health.run(),
+                    auditing.settling.run(),
+                    calls_trail.run(),
+                    *([] if revocations is None else [revocations.run()]),
+                )
             ]
-            if revocations is not None:
-                running.append(tasks.create_task(revocations.run()))
-            if settings.rotation.enabled:
-                running += [
-                    tasks.create_task(services.rotation.run()),
-                    tasks.create_task(services.operations.run()),
-                ]
             await stopping.wait()
             _log.info("daemon.draining", seconds=limits.drain.total_seconds())
             # Running calls need the lease to the end, and a node has left when it answers nobody any more.
@@ -451,15 +462,47 @@ def _installation(settings: Settings) -> Installation:
     )
 
 
+def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coroutine[Any, Any, None]]:
+    """Return what runs beside the calls."""
+    caches = (services.rings, services.versions, services.token_gate, services.pin_gate, services.accesses.cache)
+    work: list[Coroutine[Any, Any, None]] = [
+        services.membership.run(),
+        services.uses.run(),
+        services.token_uses.run(),
+        metrics.watch_event_loop(),
+        _sweep(*caches),
+        *services.security.running(),
+    ]
+    if settings.rotation.enabled:
+        work += [services.rotation.run(), services.operations.run()]
+    return work
+
+
 def _harden() -> None:
     for measure in harden():
         tell = _log.info if measure.done else _log.warning
         tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
 
 
-def _revocations(settings: Settings) -> Revocations | None:
+def _audit_keys() -> AuditKeys:
+    return AuditKeys(UUID(int=0), os.urandom(32), os.urandom(32))
+
+
+def _revocations(settings: Settings, trail: AuditTrail) -> Revocations | None:
     tcp = settings.listen.tcp
-    return make_revocations(settings.identity.crl, None if tcp is None else tcp.client_ca, now)
+
+    async def told(change: Mapping[str, str | int]) -> None:
+        outcome = Outcome.FAILURE if "unusable" in change else Outcome.SUCCESS
+        event = AuditEvent(
+            action="crl.read",
+            category=Category.SECURITY,
+            outcome=outcome,
+            retention=Retention.EXTENDED,
+            details=shown_details(change),
+        )
+        await trail.note(event)
+
+    return make_revocations(settings.identity.crl, None if tcp is None else tcp.client_ca, now, told)
 
 
 def _identities(settings: Settings, services: Services, revocations: Revocations | None) -> Identities:

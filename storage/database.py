@@ -35,6 +35,7 @@ from .audit_archives import AuditArchives
 from .audit_feed import AuditFeed
 from .audit_log import AuditLog
 from .audit_months import AuditMonths
+from .audit_reads import AuditReads
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
@@ -85,6 +86,7 @@ class Work:
         self.audit_archives = AuditArchives(session)
         self.legal_holds = LegalHolds(session)
         self.epochs = epochs.Epochs(session)
+        self.audit_reads = AuditReads(session)
 
 
 async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:

@@ -37,7 +37,7 @@ compliance_reports: Final = record(
     column("recipients", Words),  # canonical JSON as text
     PrimaryKeyConstraint("tenant_id", "id", name="pk_compliance_reports"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_compliance_reports_tenants"),
-    CheckConstraint("period_from < period_to", name="ck_compliance_reports_period"),
+    CheckConstraint("period_from <= period_to", name="ck_compliance_reports_period"),
     CheckConstraint("findings >= 0", name="ck_compliance_reports_findings"),
     CheckConstraint(
         "status <> 'completed' OR (length(content_sha256) = 32 AND length(signature) > 0 AND completed_at IS NOT NULL)",

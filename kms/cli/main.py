@@ -11,6 +11,7 @@ import typer
 from . import (
     access,
     approvals,
+    audit,
     certificates,
     classes,
     doctor,
@@ -62,6 +63,7 @@ app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
 app.command("report")(reports.report)
 app.add_typer(reports.app, name="reports")
+app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor.doctor)
 
 

@@ -65,7 +65,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["tenant_id"], [f"{in_internal}tenants.tenant_id"], name="fk_compliance_reports_tenants"
         ),
-        sa.CheckConstraint("period_from < period_to", name="ck_compliance_reports_period"),
+        sa.CheckConstraint("period_from <= period_to", name="ck_compliance_reports_period"),
         sa.CheckConstraint("findings >= 0", name="ck_compliance_reports_findings"),
         sa.CheckConstraint(
             "status <> 'completed'"
