@@ -23,8 +23,9 @@ from kms.core.audit_ports import Position
 from kms.core.callers import Caller
 from kms.core.names import KeyName, Principal, TenantName
 from kms.core.suites import Purpose, Suite
-from kms.daemon import make_gates, make_services, opened_parts
+from kms.daemon import make_gates, make_services
 from kms.logs import configure
+from kms.parts import opened_parts
 from kms.rpc.admission import FairAdmission
 from kms.rpc.gates import Ended, Gates
 from kms.rpc.methods import METHODS, Method

@@ -39,8 +39,8 @@ from kms.core.names import KeyName, Principal
 from kms.core.rotation import KekPolicy
 from kms.core.suites import Purpose, Suite
 from kms.crypto.cache import DekCache
-from kms.daemon import Parts, opened_parts
 from kms.logs import configure
+from kms.parts import Parts, opened_parts
 from kms.services.due_keys import DueKeys
 from kms.services.fields import Fields
 from kms.services.keks import Keks

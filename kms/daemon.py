@@ -7,35 +7,31 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
-from uuid import UUID
 
 import structlog
 
-from kms.acting import acting
-from kms.auditing import AuditKeys, opened_auditing
+from kms.auditing import opened_auditing
 from kms.clock import boottime, boottime_ns, now
 from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.clock import ClockWatch
-from kms.core.names import INSTALLATION_UID, KeyName, Principal
+from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
 from kms.core.policy import SHORTEST_QUARANTINE
 from kms.core.report_ports import NoEvidence
 from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
-from kms.crypto.report_seal import ReportSeal
 from kms.hardening import harden
-from kms.hosts import HostState, HostStatus
-from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
+from kms.parts import Parts, opened_parts
 from kms.rpc.access import AccessServicer
 from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
@@ -64,7 +60,6 @@ from kms.services.approvals import Approvals
 from kms.services.audit import UNRECORDED, Acts, AuditTrail, shown_details
 from kms.services.audit_reader import AuditReader
 from kms.services.census import Census
-from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import DueKeys
@@ -97,15 +92,10 @@ from kms.services.token_gate import TokenGate
 from kms.services.token_uses import TokenUseRecorder
 from kms.services.tokens import Tokens
 from kms.services.uses import UseRecorder
-from kms.services.wrapping import DekWrapping
-from kms.setting_values import Secret, parse_address
-from kms.settings import Settings, SqliteStorage, Token
+from kms.setting_values import parse_address
+from kms.settings import Settings
 from kms.tracing import Tracing
-from storage.database import Database
-from storage.errors import UserRefused
 from storage.ownership import Ownership
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
 
 _log = structlog.get_logger(__name__)
 
@@ -121,36 +111,6 @@ class Sweepable(Protocol):
     def sweep(self) -> None:
         """Forget what has outlived its time."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The adapters, opened, and what both the daemon and its tests build on them."""
-
-    storage: Database
-    vault: Pkcs11Vault
-    usage: UsageCounters
-    wrapping: DekWrapping
-    report_seal: ReportSeal
-
-
-@asynccontextmanager
-async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Open the database and the token; closed in reverse.
-
-    Raises:
-        CannotOpen: the database is missing, damaged or of another release.
-        HsmUnavailable, StorageUnavailable: the token or the database cannot be used.
-    """
-    async with AsyncExitStack() as stack:
-        storage = await _open_storage(settings)
-        stack.push_async_callback(storage.close)
-        vault = _make_vault(settings.token)
-        await vault.start()
-        stack.push_async_callback(vault.stop)
-        usage = UsageCounters(storage, time.monotonic)
-        seal = ReportSeal(await _report_key(storage, vault))
-        yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage), seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,9 +326,9 @@ async def serve(settings: Settings) -> None:
 
         # From here on nothing is done, and nobody answered, without the audit trail.
         release = version("kmsd")
-        auditing = await stack.enter_async_context(opened_auditing(settings, parts.storage, _audit_keys(), release))
-        settled_intents = await auditing.settling.settle()
+        auditing = await stack.enter_async_context(opened_auditing(settings, parts, release))
         services = await make_services(settings, parts, auditing.trail)
+        settled_intents = await auditing.settling.settle()
         calls_trail = auditing.calls(services.accesses)
 
         # What operators see.
@@ -395,6 +355,7 @@ async def serve(settings: Settings) -> None:
                 "storage": parts.storage.health,
                 "token": parts.vault.health,
                 "audit": auditing.writer.health,
+                "anchor": auditing.checkpoints.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
             },
@@ -431,6 +392,7 @@ async def serve(settings: Settings) -> None:
                     *_work(settings, services, metrics),
                     health.run(),
                     auditing.settling.run(),
+                    auditing.checkpoints.run(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
                 )
@@ -442,14 +404,6 @@ async def serve(settings: Settings) -> None:
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
-
-
-async def _report_key(storage: Database, vault: Pkcs11Vault) -> bytes:
-    """Return the key under which reports are stored, 32 bytes; the first start of all makes what it is derived from."""
-    async with storage.exclusive("record key"):
-        if not await vault.record_key_exists():
-            await vault.make_record_key()
-    return await vault.derive("reports", INSTALLATION_UID)
 
 
 def _installation(settings: Settings) -> Installation:
@@ -482,10 +436,6 @@ def _harden() -> None:
     for measure in harden():
         tell = _log.info if measure.done else _log.warning
         tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
-
-
-def _audit_keys() -> AuditKeys:
-    return AuditKeys(UUID(int=0), os.urandom(32), os.urandom(32))
 
 
 def _revocations(settings: Settings, trail: AuditTrail) -> Revocations | None:
@@ -528,50 +478,6 @@ def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     metrics.watch_schedule(services.rotation.counts)
     services.security.show(metrics)
     return metrics
-
-
-async def _open_storage(settings: Settings) -> Database:
-    storage = settings.storage
-    if isinstance(storage, SqliteStorage):
-        return await open_sqlite(storage.path)
-    database = await open_postgresql(
-        storage.url.read().get_secret_value(),
-        storage.pool_size,
-        acting=lambda: str(acting() or ""),
-        organization=settings.trust_domain,
-    )
-    if database.excess and settings.profile == "production":
-        await database.close()
-        raise UserRefused(f"{database.excess}; production needs a user as docs/storage.md has it")
-    if database.excess:
-        _log.warning("storage.user_can_do_too_much", reason=database.excess)
-    return database
-
-
-def _pin_source(pin: Secret) -> Callable[[], str]:
-    """Return what reads the PIN for every host that logs in: anew from a file or variable, once from a prompt."""
-    if pin.prompt is None:
-        return lambda: pin.read().get_secret_value()
-    typed = pin.read()  # a host that is replaced at night finds nobody at the keyboard
-    return typed.get_secret_value
-
-
-def _make_vault(token: Token) -> Pkcs11Vault:
-    return Pkcs11Vault(
-        module=token.module,
-        label=token.label,
-        pin=_pin_source(token.pin),
-        environment=token.environment,
-        mechanism=token.mechanism,
-        deadline=token.deadline.total_seconds(),
-        login_deadline=token.login_deadline.total_seconds(),
-        on_change=_report_host,
-    )
-
-
-def _report_host(status: HostStatus) -> None:
-    tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
-    tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
 
 async def _sweep(*caches: Sweepable) -> None:

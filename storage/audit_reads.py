@@ -11,7 +11,7 @@ from sqlalchemy import Row, exists, func, select, text
 from kms.core.audit import AuditEvent, StreamUid, parse
 
 from .audit_tables import audit_log
-from .records import read, read_one
+from .records import read
 from .session import Session
 
 _intent: Final = audit_log.alias("intent")
@@ -28,7 +28,9 @@ class AuditReads:
     async def settled_at(self) -> datetime | None:
         """Return when a pass over the intents last ended; None where none has."""
         query = select(func.max(audit_log.c.at).label("at")).where(text(_SETTLED))
-        return read_one(await self._session.rows(query), lambda row: row.at)
+        rows = await self._session.rows(query)
+        found: list[datetime | None] = read(rows, lambda row: row.at)
+        return found[0] if found else None
 
     async def unsettled(
         self, since: datetime, after: tuple[StreamUid, int] | None, limit: int

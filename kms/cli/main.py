@@ -12,11 +12,13 @@ from . import (
     access,
     approvals,
     audit,
+    audit_verify,
     certificates,
     classes,
     doctor,
     events,
     grants,
+    integrity,
     kek,
     keys,
     lifecycle,
@@ -64,6 +66,8 @@ app.add_typer(events.app, name="events")
 app.command("report")(reports.report)
 app.add_typer(reports.app, name="reports")
 app.add_typer(audit.app, name="audit")
+audit.app.command("verify")(audit_verify.verify)
+app.add_typer(integrity.app, name="integrity")
 app.command("doctor")(doctor.doctor)
 
 

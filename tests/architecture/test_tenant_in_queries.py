@@ -296,6 +296,7 @@ def test_statements_in_words_are_made_where_no_tenants_row_is_read():
         ("approval_tables.py", "text"),  # the rows of an index
         ("audit_tables.py", "text"),  # the rows of indexes
         ("database.py", "exec_driver_sql"),  # how a transaction begins
+        ("node_tables.py", "text"),  # a default
         ("migrate.py", "exec_driver_sql"),  # how a transaction begins
         ("migrate.py", "text"),
         ("postgresql.py", "raw"),  # the first look
