@@ -332,7 +332,6 @@ class Settings(Part):
     audit: Audit = Audit()
     events: Events = Events()
     sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
-    audit: Audit = Audit()
     log: Log = Log()
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()

@@ -353,6 +353,8 @@ class Database(Storage):
 
     @asynccontextmanager
     async def _session(self, tenant: TenantUid | None, *, write: bool) -> AsyncIterator[Session]:
+        if tenant is not None:
+            self._line.seals.refused.check(tenant)
         async with AsyncExitStack() as waiting:
             self._line.breaker.look()
             await self._turn(waiting, write=write)
