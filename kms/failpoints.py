@@ -55,10 +55,22 @@ FAILPOINTS: Final = frozenset(
         "schedule.before_release",
         "finish_rotation.before_commit",
         "finish_rotation.committed",
+        "anchor.signed",
+        "anchor.stored",
+        "anchor.written",
         "approval.stored",
         "approval.voted",
         "approval.consumed",
         "approval.settled",
+        "report.gathered",
+        "report.generated",
+        "report.committed",
+        "audit.intent_durable",
+        "audit.change_done",
+        "audit.outcome_durable",
+        "audit.settling",
+        "audit.group_written",
+        "audit.group_committed",
     }
 )
 

@@ -211,9 +211,18 @@ class Events(Part):
     block_period: Seconds = timedelta(hours=1)  # of a principal that is blocked in answer to an event
 
 
+class Audit(Part):
+    """The audit trail."""
+
+    region: Annotated[str, Field(max_length=64)] = ""  # where this node stands, for those who read its events
+    # How long events are kept: those of readings and uses of keys, and those of changes.
+    standard_days: Annotated[int, Field(ge=1, le=36_530)] = 2_557
+    extended_days: Annotated[int, Field(ge=1, le=36_530)] = 3_653
+
+
 class _Sink(Part):
     name: Slug  # its position is kept under this name
-    topics: tuple[Topic, ...] = ()  # all of them where none is named
+    topics: tuple[Topic, ...] = ()  # all of them where none is named: everything that leaves
 
 
 class FileSink(_Sink):
@@ -248,6 +257,34 @@ def _checked_sinks(sinks: Sinks) -> Sinks:
     if len(set(names)) < len(names):
         raise ValueError("each sink must have a name of its own")
     return sinks
+
+
+class AnchorWebhook(Part):
+    """A web server that is told of every anchor."""
+
+    url: Annotated[str, AfterValidator(_checked_url)]
+    secret: Secret
+    ca: ConfigPath | None = None
+    deadline: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(seconds=10))] = timedelta(seconds=10)
+
+
+class Anchor(Part):
+    """Where the newest checkpoint is remembered outside of the database."""
+
+    token: bool = True  # in data objects, where the token takes them
+    file: ConfigPath | None = None  # lines are appended and never changed: for storage that can be written once
+    webhook: AnchorWebhook | None = None
+
+
+class Audit(Part):
+    """The audit trail."""
+
+    # A checkpoint is made after so much time or so many events, whichever comes first, if there is something new.
+    checkpoint_interval: Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(
+        seconds=10
+    )
+    checkpoint_events: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    anchor: Anchor = Anchor()
 
 
 class Log(Part):
@@ -286,7 +323,9 @@ class Settings(Part):
     limits: Limits = Limits()
     access: Access = Access()
     events: Events = Events()
+    audit: Audit = Audit()
     sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
+    audit: Audit = Audit()
     log: Log = Log()
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()

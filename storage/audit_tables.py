@@ -74,10 +74,11 @@ Index("ix_audit_log_at", audit_log.c.tenant_id, audit_log.c.at)
 Index("ix_audit_log_principal", audit_log.c.tenant_id, audit_log.c.principal, audit_log.c.at)
 Index("ix_audit_log_key", audit_log.c.tenant_id, audit_log.c.key_uid, audit_log.c.at)
 Index("ix_audit_log_request", audit_log.c.request_id)
-# What each stream began with, and intents.
+# What each stream of a node began with, and intents.
 Index(
     "ix_audit_log_streams",
-    audit_log.c.stream_id,
+    audit_log.c.node,
+    audit_log.c.at,
     postgresql_where=text("sequence = 1"),
     sqlite_where=text("sequence = 1"),
 )
@@ -87,4 +88,24 @@ Index(
     audit_log.c.sequence,
     postgresql_where=text("phase = 'intent'"),
     sqlite_where=text("phase = 'intent'"),
+)
+# Intents without an outcome, and how far they have been looked for.
+Index(
+    "ix_audit_log_intent_times",
+    audit_log.c.at,
+    postgresql_where=text("phase = 'intent'"),
+    sqlite_where=text("phase = 'intent'"),
+)
+Index(
+    "ix_audit_log_outcomes",
+    audit_log.c.intent_stream,
+    audit_log.c.intent_sequence,
+    postgresql_where=text("intent_stream IS NOT NULL"),
+    sqlite_where=text("intent_stream IS NOT NULL"),
+)
+Index(
+    "ix_audit_log_settled",
+    audit_log.c.at,
+    postgresql_where=text("action = 'audit.settled'"),
+    sqlite_where=text("action = 'audit.settled'"),
 )

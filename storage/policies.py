@@ -12,7 +12,7 @@ from kms.core.canonical import Value
 from kms.core.classification import Classification
 from kms.core.errors import Conflict
 from kms.core.names import TenantUid
-from kms.core.policy import NamedPolicy, Policy
+from kms.core.policy import AuditContext, NamedPolicy, Policy
 
 from .integrity import page
 from .records import find, find_one, store, units
@@ -39,6 +39,7 @@ def _policy(row: Row[Any]) -> NamedPolicy:
             required_context=tuple(row.required_context.split(_COMMA)) if row.required_context else (),
             log_data_access=bool(row.log_data_access),
             approvals=row.approvals,
+            audit_context=AuditContext(row.audit_context),
         ),
         created_at=row.created_at,
         created_by=row.created_by,
@@ -114,6 +115,7 @@ class Policies:
             "required_context": _COMMA.join(rules.required_context),
             "log_data_access": int(rules.log_data_access),
             "approvals": rules.approvals,
+            "audit_context": rules.audit_context.value,
             "created_at": policy.created_at,
             "created_by": policy.created_by,
         }

@@ -157,7 +157,7 @@ class _Notifications:
     async def _make(self) -> None:
         with suppress(psycopg.Error, OSError):
             connection = await self._connector.apart()
-            late = asyncio.get_running_loop().call_later(BOUND, _shut_down, connection)
+            late = asyncio.get_running_loop().call_later(BOUND, shut_down, connection)
             try:
                 await connection.execute(f"LISTEN {CHANNEL}")
             except BaseException:
@@ -219,14 +219,14 @@ async def open_postgresql(
         max_overflow=EXCLUSIVE_LOCKS,
         pool_use_lifo=True,
     )
-    line = Line(engine, _shut_down, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes))
+    line = Line(engine, shut_down, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes))
     database = PostgresqlDatabase(line, pool_size, connector, acting, organization)
     try:
         database.excess = await _verify(line)
     except BaseException as error:
         # The first connection asks the server a few things before any session knows it.
         if connector.newest is not None:
-            _shut_down(connector.newest)
+            shut_down(connector.newest)
         await database.close()
         if isinstance(error, StorageUnavailable) and isinstance(error.__cause__, Exception):
             raise explained(error.__cause__, database_name(url)) from error
@@ -294,11 +294,11 @@ def _quoted(text: str) -> str:
 
 
 def _drop(connection: psycopg.AsyncConnection[Any]) -> None:
-    _shut_down(connection)
+    shut_down(connection)
     connection.pgconn.finish()
 
 
-def _shut_down(driver: Any) -> None:
+def shut_down(driver: Any) -> None:
     """End whatever waits for the server on this connection.
 
     Shutting down the socket, not closing it: the waiting call reads an end of file at once and cleans up itself. Its

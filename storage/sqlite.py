@@ -51,6 +51,22 @@ class SqliteDatabase(Database):
         if write:  # waiting here costs nothing, waiting in SQLite occupies a thread that polls
             await taken(self._writer, PLACE_WAIT, places, "the turn to write")
 
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return self._path
+
+    @asynccontextmanager
+    async def writing_turn(self) -> AsyncIterator[None]:
+        """Hold the turn to write, for whoever writes to the file by another way; turns go round in order.
+
+        Raises:
+            StorageUnavailable: it was not free in time, or the file was moved or removed.
+        """
+        async with AsyncExitStack() as places:
+            await self._turn(places, write=True)
+            yield
+
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[None]:
         """Hold a lock of that name; the daemon that owns the directory is the whole installation."""

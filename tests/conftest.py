@@ -15,4 +15,5 @@ pytest_plugins = [
     "tests.webhook_server",
     "tests.tenant_in_queries",
     "tests.attacks.scene",
+    "tests.tampering.filled",
 ]

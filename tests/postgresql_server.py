@@ -24,6 +24,10 @@ from storage.migrate import upgrade
 
 MISSING = "PostgreSQL's server is not installed (Debian: apt-get install postgresql)"
 DEADLINE = 20.0  # seconds for the server to start or stop
+# Months of the audit log for tests whose clock stands still, or runs for a year; see tests.keyrings.NOW.
+PARTITIONS = """
+    SELECT audit.add_partition(month::date)
+    FROM generate_series(timestamp '2024-02-01', '2025-04-01', '1 month') month"""
 
 
 def _binaries() -> Path | None:
@@ -215,6 +219,8 @@ def postgresql_template(postgresql_databases: Databases) -> Iterator[str]:
     """A migrated database, for copying."""
     name = postgresql_databases.create()
     upgrade(postgresql_databases.url(name))
+    with psycopg.connect(postgresql_databases.url(name)) as connection:
+        connection.execute(PARTITIONS)
     yield name
     postgresql_databases.drop(name)
 
@@ -232,7 +238,7 @@ def daemon_user(postgresql_databases: Databases, postgresql_template: str) -> It
     """A user as docs/storage.md has it for daemons: without rights of its own, but it may take the roles."""
     user = DatabaseUser(f"kms_daemon_{uuid.uuid4().hex}")
     postgresql_databases.execute(f"CREATE ROLE {user.name} LOGIN NOINHERIT PASSWORD '{user.password}'")
-    postgresql_databases.execute(f"GRANT kms_app, kms_sweeper TO {user.name}")
+    postgresql_databases.execute(f"GRANT kms_app, kms_sweeper, kms_audit TO {user.name}")
     yield user
     postgresql_databases.execute(f"DROP ROLE {user.name}")
 

@@ -1,7 +1,7 @@
 """Looks at every statement that any test lets the storage make: does it name its tenant?
 
 In a transaction of a tenant each table with a column tenant_id has to be bound to that tenant. One over tenants may do
-what migrations 0008 and 0010 let kms_sweeper do, on SQLite as on PostgreSQL.
+what the migrations let kms_sweeper do, on SQLite as on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sqlalchemy.sql.visitors import iterate
 
 import storage
 
-VERSIONS = Path(storage.__file__).parent / "migrations/versions"
+MIGRATIONS = Path(storage.__file__).parent / "migrations/versions"
 NAMED = "tenant_id"
 
 Rows = Sequence[Mapping[str, Any]]  # the parameters of each execution
@@ -46,10 +46,12 @@ found: list[str] = []  # what is wrong with statements since somebody last looke
 
 def sweeper_privileges() -> dict[str, set[str]]:
     """What kms_sweeper may do, by table."""
-    migration = runpy.run_path(str(VERSIONS / "0008_roles.py"))
+    migration = runpy.run_path(str(MIGRATIONS / "0008_roles.py"))
     tables = (*migration["OF_TENANTS"], *migration["OF_THE_INSTALLATION"])
-    trees = dict.fromkeys(runpy.run_path(str(VERSIONS / "0010_integrity.py"))["TREES"], {"SELECT"})
-    return trees | {table.name: {privilege.partition(" ")[0] for privilege in table.sweeper} for table in tables}
+    found = {table.name: {privilege.partition(" ")[0] for privilege in table.sweeper} for table in tables}
+    trees = {name: {"SELECT"} for name in runpy.run_path(str(MIGRATIONS / "0010_integrity.py"))["TREES"]}
+    later = runpy.run_path(str(MIGRATIONS / "0011_checkpoints.py"))["SWEEPER"]
+    return found | trees | {"audit_log": {"SELECT"}} | {name: set(privileges) for name, privileges in later.items()}
 
 
 SWEEPER = sweeper_privileges()

@@ -27,6 +27,7 @@ class OperationKind(StrEnum):
     ROTATE_KEYS = "rotate_keys"  # rotates every key of a tenant that encrypts
     REPLAN = "replan"  # plans a tenant's keys anew after a change of a policy
     DESTROY_KEY = "destroy_key"  # erases the versions of a key whose waiting period is over
+    GENERATE_REPORT = "generate_report"  # gathers what a compliance report says
 
 
 class OperationState(StrEnum):

@@ -22,6 +22,11 @@ class Topic(StrEnum):
 
     SECURITY_EVENTS = "security_events"
     APPROVALS = "approvals"
+    AUDIT = "audit"  # read from the audit trail itself, not from the outbox
+
+
+# What is put into the outbox by the transaction that makes it so.
+PUT: Final = frozenset(Topic) - {Topic.AUDIT}
 
 
 @dataclass(frozen=True, slots=True)

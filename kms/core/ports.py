@@ -106,6 +106,50 @@ class Signer(Protocol):
         ...
 
 
+class RecordKeys(Protocol):
+    """Derives keys from one HMAC-SHA-256 key that never leaves the token."""
+
+    async def record_key_exists(self) -> bool:
+        """Whether the token shows that key.
+
+        Raises:
+            HsmUnavailable: the token does not answer, or shows several, or one that must not be used.
+        """
+        ...
+
+    async def make_record_key(self) -> None:
+        """Make that key in a token that has none. Hold Storage.exclusive.
+
+        Raises:
+            HsmUnavailable: also where there is one, or where there are anchors, so that there was one.
+        """
+        ...
+
+    async def derive(self, label: str, installation: UUID) -> bytes:
+        """Return the key of that label for an installation, 32 bytes.
+
+        Raises:
+            HsmUnavailable: also where the token shows no such key.
+        """
+        ...
+
+
+class AnchorObjects(Protocol):
+    """Keeps small values in the token, each in a named slot."""
+
+    async def read_anchors(self) -> list[tuple[str, bytes]]:
+        """Return the label and value of each, in no order; a slot that a crash has left twice is there twice."""
+        ...
+
+    async def write_anchor(self, label: str, value: bytes) -> None:
+        """Put a value into a slot, whose old one stays until the new one is there. Hold Storage.exclusive.
+
+        Raises:
+            HsmUnavailable: also where the token takes none; the slot then has its old value, its new one, or both.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Counter:
     """What is counted: encryptions under a key version, or wraps under a KEK version."""
@@ -231,7 +275,7 @@ class Nodes(Protocol):
         ...
 
 
-class Outbox(Protocol):
+class SinkSource(Protocol):
     """What sinks are told from, each at its own pace; every call is a transaction of its own."""
 
     async def claim_sink(self, sink: str, node: UUID, now: datetime, until: datetime) -> int | None:
@@ -252,6 +296,10 @@ class Outbox(Protocol):
     async def release_sink(self, sink: str, node: UUID, now: datetime) -> None:
         """Let any node deliver to a sink."""
         ...
+
+
+class Outbox(SinkSource, Protocol):
+    """What transactions have put there for sinks, until it is old."""
 
     async def prune_outbox(self, before: datetime, limit: int) -> int:
         """Remove at most *limit* items (1,000) of all tenants that are older; returns how many."""

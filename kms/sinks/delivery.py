@@ -1,4 +1,6 @@
-"""Brings the outbox to one sink, in order and at least once, from a position of the sink's own that outlives the process.
+"""Brings the outbox, or a stream of the audit trail, to one sink: in order, at least once, from a position of its own.
+
+The position is in the database and outlives the process.
 
 Step by step, again and again:
 1. this node claims the sink for a time, so that nodes which share a database do not deliver everything twice;
@@ -21,7 +23,7 @@ import structlog
 
 from kms.core.errors import KmsError
 from kms.core.outbox import Topic
-from kms.core.ports import Outbox
+from kms.core.ports import SinkSource
 
 from .sink import Sink, SinkUnavailable
 
@@ -35,7 +37,7 @@ LONGEST_PAUSE: Final = 300.0
 
 
 class Delivery:
-    """One sink's way through the outbox.
+    """One sink's way through the outbox, or through one stream of the audit trail.
 
     Attributes:
         name: the sink's.
@@ -47,7 +49,7 @@ class Delivery:
     def __init__(
         self,
         name: str,
-        outbox: Outbox,
+        source: SinkSource,
         sink: Sink,
         topics: Collection[Topic],
         node: UUID,
@@ -59,7 +61,7 @@ class Delivery:
         self.delivered = 0
         self.failures = 0
         self.position = 0
-        self._outbox = outbox
+        self._source = source
         self._sink = sink
         self._topics = frozenset(topics)
         self._node = node
@@ -68,6 +70,7 @@ class Delivery:
         self._leased_until: datetime | None = None
         self._wake = asyncio.Event()
         self._failed = 0  # one after the other
+        self._more = False  # whether the last step has left something
 
     def wake(self) -> None:
         """There may be something new."""
@@ -87,7 +90,7 @@ class Delivery:
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
         finally:
-            await self._release()
+            await self.release()
 
     async def step(self) -> int:
         """Deliver what comes next; returns how many items that were, 0 where there is nothing or another node delivers.
@@ -99,27 +102,30 @@ class Delivery:
         self._wake.clear()
         now = self._now()
         if self._leased_until is None or not now <= self._leased_until - NEEDED <= now + LEASE:
-            position = await self._outbox.claim_sink(self.name, self._node, now, now + LEASE)
+            position = await self._source.claim_sink(self.name, self._node, now, now + LEASE)
             if position is None:
                 self._leased_until = None
                 return 0
             self.position, self._leased_until = position, now + LEASE
-        items = await self._outbox.outbox_items(self.position, self._topics, self._sink.at_once)
+        items = await self._source.outbox_items(self.position, self._topics, self._sink.at_once)
+        self._more = len(items) == self._sink.at_once
         if not items:
             return 0
         sent = await self._sink.deliver(items)
+        self._more = self._more or sent < len(items)
         until, position = self._now() + LEASE, items[sent - 1].position
-        if await self._outbox.advance_sink(self.name, self._node, position, until):
+        if await self._source.advance_sink(self.name, self._node, position, until):
             self.position, self._leased_until = position, until
         else:
             self._leased_until = None
         self.delivered += sent
         return sent
 
-    async def _release(self) -> None:
+    async def release(self) -> None:
+        """Let another node go on at once."""
         self._leased_until = None
         with suppress(KmsError):
-            await self._outbox.release_sink(self.name, self._node, self._now())
+            await self._source.release_sink(self.name, self._node, self._now())
 
     async def _turn(self) -> float | None:
         """Deliver once; returns how long to pause then, None for not at all."""
@@ -132,10 +138,11 @@ class Delivery:
             self.failures += 1
             if self._failed == 1:
                 _log.warning("sink.unavailable", sink=self.name, reason=str(error) or type(error).__name__)
-            await self._release()  # another node may reach it; and it is not known what position has been stored
+            await self.release()  # another node may reach it; and it is not known what position has been stored
             doublings = min(self._failed - 1, 16)
             return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE) * (0.5 + self._random() / 2)
         if self._failed:
             _log.info("sink.available_again", sink=self.name, failures=self._failed)
         self._failed = 0
-        return None if sent else INTERVAL
+        # A few items at a time, each few with a commit of their own, would cost the database more than a short wait.
+        return None if sent and self._more else INTERVAL

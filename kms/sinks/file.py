@@ -34,24 +34,26 @@ class FileSink:
         # A thread of its own: a file system that hangs holds up this sink and nothing else.
         self._thread = ThreadPoolExecutor(1, f"sink-{path.name}")
         self._writing: Future[None] | None = None
+        self._turn = asyncio.Lock()  # the outbox and streams of the audit trail come to the same file
 
     async def deliver(self, items: Sequence[OutboxItem]) -> int:
-        """Append items and bring them to the disk.
+        """Append items and bring them to the disk; calls wait for each other.
 
         Raises:
             SinkUnavailable: they could not be written, or not in time.
         """
-        if self._writing is not None and not self._writing.done():
-            raise SinkUnavailable("the file system does not answer")
         lines = [line_of(item) + b"\n" for item in items]
-        self._writing = self._thread.submit(self._write, lines)
-        try:
-            async with asyncio.timeout(DEADLINE):
-                await asyncio.wrap_future(self._writing)
-        except TimeoutError as error:
-            raise SinkUnavailable("the file system does not answer in time") from error
-        except OSError as error:
-            raise SinkUnavailable(f"{self._path}: {error.strerror}") from error
+        async with self._turn:
+            if self._writing is not None and not self._writing.done():
+                raise SinkUnavailable("the file system does not answer")
+            self._writing = self._thread.submit(self._write, lines)
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    await asyncio.wrap_future(self._writing)
+            except TimeoutError as error:
+                raise SinkUnavailable("the file system does not answer in time") from error
+            except OSError as error:
+                raise SinkUnavailable(f"{self._path}: {error.strerror}") from error
         return len(items)
 
     def _write(self, lines: Sequence[bytes]) -> None:

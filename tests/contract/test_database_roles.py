@@ -31,8 +31,8 @@ pytestmark = pytest.mark.postgresql
 PAGE = Path(__file__).parents[2] / "docs/storage.md"
 OWN, OTHER = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 ROLES = ("kms_app", "kms_sweeper", "kms_readonly", "kms_audit", "kms_auditor", "kms_analyst")
-TABLES = 30  # with those that have no tenant, and the one of the revision
-OF_TENANTS = 25
+TABLES = 35  # with those that have no tenant, and the one of the revision
+OF_TENANTS = 28
 _positions = itertools.count(1)
 READ, ADD, CHANGE, REMOVE = "SELECT", "INSERT", "UPDATE", "DELETE"
 
@@ -60,10 +60,12 @@ APP = {
     "approval_votes": {READ, ADD, CHANGE},
     "quorum_rules": {READ, ADD, CHANGE},
     "security_events": {READ, ADD, CHANGE},
+    "compliance_reports": {READ, ADD, CHANGE, REMOVE},
     "outbox_items": {READ, ADD, CHANGE},
     "tree_nodes": {READ, ADD, CHANGE},
     "tenant_roots": {READ, ADD, CHANGE},
     "outbox_head": {READ, ADD, CHANGE},
+    "audit_log": {READ},
 }
 # What kms_sweeper may do to some row at least. Where it may only lock rows, CHANGE is not there.
 SWEEPER = {
@@ -85,7 +87,12 @@ SWEEPER = {
     "sink_positions": {READ, ADD, CHANGE},
     "tree_nodes": {READ},
     "tenant_roots": {READ},
+    "audit_log": {READ},
+    "checkpoints": {READ, ADD},
+    "checkpoint_roots": {READ, ADD, CHANGE, REMOVE},
+    "checkpoint_head": {READ, ADD, CHANGE},
 }
+AUDITOR = {"audit_log", "checkpoints", "checkpoint_roots", "checkpoint_head"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,9 @@ class Table:
             "bigint": 1,
             "integer": 1,
             "smallint": 1,
-            "timestamp with time zone": datetime(2024, 1, 1, tzinfo=UTC),
+            "timestamp with time zone": datetime.now(UTC)
+            if self.name == "audit_log"
+            else datetime(2024, 1, 1, tzinfo=UTC),
         }
         row = {name: values.get(kind) for name, kind in self.columns.items()}
         given = {"tenant_id": tenant, "effect": "allow", "position": next(_positions)}
@@ -201,7 +210,7 @@ class Installation:
 COLUMNS = """
     SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
-    WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped
     AND n.nspname NOT IN ('pg_catalog', 'information_schema') ORDER BY c.relname, a.attnum"""
 
 
@@ -258,7 +267,7 @@ def test_every_table_is_looked_at(installation):
 
 
 def test_every_table_with_a_tenant_has_row_level_security_and_a_role_that_uses_it(installation):
-    secured = "SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity"
+    secured = "SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity AND NOT relispartition"
     assert {name for (name,) in installation.execute(secured)} == {table.name for table in installation.of_tenants}
     granted = "SELECT DISTINCT table_name FROM information_schema.column_privileges WHERE grantee IN %s"
     used = {
@@ -270,7 +279,7 @@ def test_every_table_with_a_tenant_has_row_level_security_and_a_role_that_uses_i
 
 
 def test_the_owner_is_no_superuser_and_migrated_all(installation):
-    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname LIKE 'security%'"
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname LIKE 'security%' OR schemaname = 'audit'"
     assert installation.execute(owners) == [(installation.owner.name,)]
     assert installation.execute("SHOW is_superuser", user=installation.owner) == [("off",)]
     upgrade(installation.url(installation.owner))  # again: nothing to do
@@ -376,16 +385,19 @@ class TestOthers:
             assert installation.counted(f"SELECT 1 FROM {table.full}", role="kms_readonly", tenant=OWN) == 1
             assert installation.counted(f"SELECT 1 FROM {table.full}", role="kms_readonly") == 0
 
-    @pytest.mark.parametrize("role", ["kms_audit", "kms_auditor", "kms_analyst"])
-    def test_the_roles_of_the_audit_trail_have_nothing_else(self, installation, role):
+    @pytest.mark.parametrize(
+        ("role", "commands"), [("kms_audit", {ADD}), ("kms_auditor", {READ}), ("kms_analyst", set())]
+    )
+    def test_the_roles_of_the_audit_trail_have_nothing_else(self, installation, role, commands):
         for table in installation.tables.values():
-            assert installation.allowed(role, table, OWN) == set()
+            own = {"audit_log"} if role == "kms_audit" else AUDITOR
+            assert installation.allowed(role, table, OWN) == (commands if table.name in own else set())
 
     @pytest.mark.parametrize("role", ROLES)
     def test_nobody_empties_a_table_or_makes_one(self, installation, role):
         for table in installation.tables.values():
             assert installation.counted(f"TRUNCATE {table.full} CASCADE", role=role, tenant=OWN) is None
-        for schema in ("security_internal", "security_secret"):
+        for schema in ("security_internal", "security_secret", "audit"):
             assert installation.counted(f"CREATE TABLE {schema}.mine ()", role=role) is None
 
     def test_the_owner_sees_rows_only_while_it_migrates(self, installation):

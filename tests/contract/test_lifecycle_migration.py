@@ -38,7 +38,7 @@ def target(request, tmp_path, monkeypatch):
     path = tmp_path / "kms.db" if request.param == "sqlite" else request.getfixturevalue("empty_postgresql_url")
     with monkeypatch.context() as first:
         folder = tmp_path / "first"
-        shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "000[2-9]*"))
+        shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "000[2-9]*", "001*"))
         first.setattr(migrate, "MIGRATIONS", folder)
         upgrade(path)
     assert current(path) == ["0001"]

@@ -16,14 +16,14 @@ from storage.errors import CannotOpen, DatabaseMissing, DatabaseOutdated, Databa
 from storage.migrate import current, require_current, upgrade
 from tests.sealing import open_postgresql, open_sqlite
 
-HEAD = "0008"
+HEAD = "0013"
 
 NEXT = """
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0009"
-down_revision = "0008"
+revision = "0014"
+down_revision = "0013"
 
 
 def upgrade():
@@ -47,7 +47,7 @@ def history(tmp_path, monkeypatch):
     def add(more=""):
         folder = tmp_path / "100% new"
         shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0009_next.py").write_text(NEXT.format(more=more))
+        (folder / "versions" / "0014_next.py").write_text(NEXT.format(more=more))
         monkeypatch.setattr(migrate, "MIGRATIONS", folder)
 
     return add

@@ -26,6 +26,7 @@ KmsError
 |   |-- AuditUnavailable
 |   `-- RevocationUnknown
 `-- CorruptRecord           stored state that makes no sense; somebody has to look
+    `-- RolledBack          an older or another state than the one that was anchored
 
 A message is written for the caller: names and rules, never secrets. `reason` and `metadata` go over the wire as those
 of google.rpc.ErrorInfo, and the SDK turns them back into the class and its metadata.
@@ -244,3 +245,9 @@ class CorruptRecord(KmsError):
 
     reason = "CORRUPT_RECORD"
     rolled_back: bool = False  # an older state than was stored before; set by who raises, and never sent
+
+
+class RolledBack(CorruptRecord):
+    """The database is not what was anchored outside of it: older, another one, or forged; a quorum has to look."""
+
+    reason = "ROLLED_BACK"
