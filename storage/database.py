@@ -55,6 +55,7 @@ from .tokens import CertificatePins, Tokens
 from .tokens import add_uses as add_token_uses
 
 PLACE_WAIT: Final = 1.0  # seconds for a place among the running transactions, or for SQLite's turn to write
+COUNT_WAIT: Final = 3.0  # seconds for a tenant's turn to reserve
 EXCLUSIVE_WAIT: Final = 10.0  # seconds for a named lock
 CLOSE_WAIT: Final = 3.0  # seconds for running transactions when the storage closes
 
@@ -141,7 +142,7 @@ class Database(Storage):
         """Add *amount* durably and return the sum; None, and nothing is added, where that would pass *stop_at*."""
         async with AsyncExitStack() as turn:
             # Those who wait for the tenant's root in the database occupy connections that others need.
-            await taken(self._named(f"counters/{counter.tenant}"), PLACE_WAIT, turn, "the turn to count")
+            await taken(self._named(f"counters/{counter.tenant}"), COUNT_WAIT, turn, "the turn to count")
             async with self._session(counter.tenant, write=True) as session:
                 return await counting.reserve(session, counter, amount, stop_at)
 
