@@ -10,13 +10,12 @@ import textwrap
 import time
 import uuid
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from kms.core.audit import FIELDS, NO_STREAM, AuditEvent, Phase
+from kms.core.audit import FIELDS, AuditEvent
 from kms.core.audit_ports import Position
-from kms.core.canonical import EPOCH
 from kms.core.errors import AuditUnavailable
 from kms.core.ports import HealthStatus
 from storage import audit_writer
@@ -26,6 +25,8 @@ from storage.audit_writer import BOUND, LARGEST_GROUP, MOST_WAITING
 from storage.migrate import upgrade
 from tests.audit import NODE, AuditLog, full_event, new_event, told
 from tests.keyrings import NOW
+
+# ruff: noqa: S608  no input
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
