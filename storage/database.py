@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -26,7 +26,7 @@ from kms.core.outbox import OutboxItem, Topic
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 from kms.core.tokens import TokenUid, TokenUse
 
-from . import adoption, due_work, epochs, integrity
+from . import adoption, audit_partitions, due_work, epochs, integrity
 from . import checkpoints as chain
 from . import counters as counting
 from . import outbox as outboxes
@@ -283,6 +283,15 @@ class Database(Storage):
         """
         async with self._session(None, write=True) as session:
             await chain.add(session, made, before, roots)
+
+    async def ensure_audit_month(self, month: date) -> None:
+        """Make sure that audit events of a month of UTC can be stored.
+
+        Raises:
+            CorruptRecord: the database makes none that is so far from its present time.
+        """
+        async with self._session(None, write=True) as session:
+            await audit_partitions.ensure_month(session, month)
 
     @abstractmethod
     def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:
