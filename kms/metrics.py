@@ -94,6 +94,19 @@ class SinkStatistics(Protocol):
     failures: int
 
 
+class CheckpointStatistics(Protocol):
+    """What the maker of checkpoints counts about itself; read at every scrape."""
+
+    made: int
+    failures: int
+
+    @property
+    def serial(self) -> int: ...  # noqa: D102
+
+    @property
+    def anchor_age(self) -> float: ...  # noqa: D102
+
+
 class Metrics:
     """All metrics of one daemon; the methods never raise for a strange label.
 
@@ -114,6 +127,7 @@ class Metrics:
         self._admission: AdmissionStatistics | None = None
         self._events: EventStatistics | None = None
         self._sinks: list[SinkStatistics] = []
+        self._checkpoints: CheckpointStatistics | None = None
         self._lease: Callable[[], float] = float
         self._epoch: Callable[[], int] = int
         registry = self.registry
@@ -193,6 +207,10 @@ class Metrics:
         """Read a sink's own counts at every scrape."""
         self._sinks.append(sink)
 
+    def watch_checkpoints(self, checkpoints: CheckpointStatistics) -> None:
+        """Read the counts of checkpoints at every scrape."""
+        self._checkpoints = checkpoints
+
     def watch_lease(self, remaining: Callable[[], float], epoch: Callable[[], int]) -> None:
         """Ask at every scrape how many seconds of this node's lease are left, and which revocation it acts on."""
         self._lease, self._epoch = remaining, epoch
@@ -230,6 +248,7 @@ class Metrics:
         yield from self._schedule_families()
         yield from self._lease_families()
         yield from self._event_families()
+        yield from self._checkpoint_families()
         yield from self._health_families()
 
     def _call_families(self) -> Iterator[Metric]:
@@ -308,6 +327,23 @@ class Metrics:
             failures.add_metric([sink.name], sink.failures)
         yield delivered
         yield failures
+
+    def _checkpoint_families(self) -> Iterator[Metric]:
+        seen = self._checkpoints
+        if seen is None:
+            return
+        yield CounterMetricFamily("kms_checkpoints", "Checkpoints that this node has anchored.", value=seen.made)
+        yield CounterMetricFamily(
+            "kms_checkpoint_failures", "Checkpoints that could not be made, stored or anchored.", value=seen.failures
+        )
+        yield GaugeMetricFamily(
+            "kms_checkpoint_serial", "The newest checkpoint that this node knows.", value=seen.serial
+        )
+        yield GaugeMetricFamily(
+            "kms_anchor_age_seconds",
+            "Time since this node last anchored; 0 while there is nothing new.",
+            value=seen.anchor_age,
+        )
 
     def _cache_families(self) -> Iterator[Metric]:
         counts = {

@@ -250,6 +250,34 @@ def _checked_sinks(sinks: Sinks) -> Sinks:
     return sinks
 
 
+class AnchorWebhook(Part):
+    """A web server that is told of every anchor."""
+
+    url: Annotated[str, AfterValidator(_checked_url)]
+    secret: Secret
+    ca: ConfigPath | None = None
+    deadline: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(seconds=10))] = timedelta(seconds=10)
+
+
+class Anchor(Part):
+    """Where the newest checkpoint is remembered outside of the database."""
+
+    token: bool = True  # in data objects, where the token takes them
+    file: ConfigPath | None = None  # lines are appended and never changed: for storage that can be written once
+    webhook: AnchorWebhook | None = None
+
+
+class Audit(Part):
+    """The audit trail."""
+
+    # A checkpoint is made after so much time or so many events, whichever comes first, if there is something new.
+    checkpoint_interval: Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(
+        seconds=10
+    )
+    checkpoint_events: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    anchor: Anchor = Anchor()
+
+
 class Log(Part):
     """The operators' log, on standard error."""
 
@@ -287,6 +315,7 @@ class Settings(Part):
     access: Access = Access()
     events: Events = Events()
     sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
+    audit: Audit = Audit()
     log: Log = Log()
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()

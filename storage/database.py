@@ -14,7 +14,11 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, event, select
 
+from kms.core.audit import StreamUid
+from kms.core.audit_ports import TenantRoot
 from kms.core.census import Uses
+from kms.core.checkpoint_ports import StreamEnd
+from kms.core.checkpoints import SignedCheckpoint
 from kms.core.errors import StorageUnavailable
 from kms.core.keyring import Key, Tenant
 from kms.core.names import KeyUid, TenantUid
@@ -22,6 +26,7 @@ from kms.core.outbox import OutboxItem, Topic
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 from kms.core.tokens import TokenUid, TokenUse
 
+from . import checkpoints as chain
 from . import counters as counting
 from . import due_work, epochs
 from . import outbox as outboxes
@@ -233,6 +238,35 @@ class Database(Storage):
         """Remove at most *limit* items (1,000) of all tenants that are older; returns how many."""
         async with self._session(None, write=True) as session:
             return await outboxes.prune(session, before, limit)
+
+    async def newest_checkpoint(self) -> SignedCheckpoint | None:
+        """Return the one with the highest serial; nothing of it has been verified."""
+        async with self._session(None, write=False) as session:
+            return await chain.newest(session)
+
+    async def checkpoints_after(self, serial: int, limit: int) -> list[SignedCheckpoint]:
+        """Return at most *limit* (1,000) with higher serials, in order; nothing of them has been verified."""
+        async with self._session(None, write=False) as session:
+            return await chain.after(session, serial, limit)
+
+    async def checkpoint_roots(self) -> list[TenantRoot]:
+        """Return the roots that the newest one covers, ordered by tenant."""
+        async with self._session(None, write=False) as session:
+            return await chain.roots(session)
+
+    async def stream_ends(self, known: Collection[StreamUid], since: datetime) -> list[StreamEnd]:
+        """Return, in one snapshot, where these streams end, and those that have begun since a time."""
+        async with self._session(None, write=False) as session:
+            return await chain.stream_ends(session, known, since)
+
+    async def add_checkpoint(self, made: SignedCheckpoint, before: int, roots: Sequence[TenantRoot]) -> None:
+        """Store a checkpoint after the one with the serial *before*, 0 for the first, and the roots that it covers.
+
+        Raises:
+            Conflict: another one has been stored meanwhile.
+        """
+        async with self._session(None, write=True) as session:
+            await chain.add(session, made, before, roots)
 
     @abstractmethod
     def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:

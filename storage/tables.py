@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from . import audit_tables, node_tables, token_tables  # noqa: F401  all tables are declared once this module is loaded
+from . import audit_tables, checkpoint_tables, node_tables, token_tables  # noqa: F401  all tables are declared once this module is loaded
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events

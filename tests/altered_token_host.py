@@ -15,6 +15,9 @@ ALTERATION in the environment is a list of `name` or `name=file`, separated by c
     crash         C_GenerateRandom of 77 bytes crashes
     hang          C_GenerateRandom of 78 bytes never comes back
     no-gcm        the module has no AES-GCM
+    no-data       C_CreateObject refuses data objects
+    data-dies=F   while F is there, C_CreateObject of a stored data object makes it, and kills the process before it answers
+    keep-data=F   while F is there, C_DestroyObject kills the process before it destroys anything
     no-attribute  C_GenerateKey refuses CKA_ALLOWED_MECHANISMS and CKA_COPYABLE
     final-try     C_GetTokenInfo says that one more wrong PIN locks the token
 """
@@ -40,6 +43,7 @@ ulong, pointer = ctypes.c_ulong, ctypes.c_void_p
 # The place of each function in CK_FUNCTION_LIST, and its arguments.
 FUNCTIONS = {
     "C_GetTokenInfo": (6, (ulong, pointer)),
+    "C_CreateObject": (20, (ulong, pointer, ulong, pointer)),
     "C_DestroyObject": (22, (ulong, ulong)),
     "C_Login": (18, (ulong, ulong, pointer, ulong)),
     "C_EncryptInit": (29, (ulong, pointer, ulong)),
@@ -180,6 +184,50 @@ def no_attribute(real):
     return generate_key
 
 
+def is_data(template, count) -> bool:
+    """Whether a template is of a stored data object: CKA_CLASS (0) is CKO_DATA (0), CKA_TOKEN (1) is true."""
+    found = {}
+    for attribute in (Attribute * count).from_address(template):
+        if attribute.type in (0, 1):
+            found[attribute.type] = any(ctypes.string_at(attribute.value, attribute.length))
+    return found == {0: False, 1: True}
+
+
+def no_data(real):
+    def create_object(session, template, count, handle):
+        types = {attribute.type: attribute for attribute in (Attribute * count).from_address(template)}
+        if not any(ctypes.string_at(types[0].value, types[0].length)):
+            return ATTRIBUTE_TYPE_INVALID
+        return real(session, template, count, handle)
+
+    return create_object
+
+
+def data_dies(path):
+    def make(real):
+        def create_object(session, template, count, handle):
+            result = real(session, template, count, handle)
+            if path.exists() and is_data(template, count):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return create_object
+
+    return {"C_CreateObject": make}
+
+
+def keep_data(path):
+    def make(real):
+        def destroy_object(session, handle):
+            if path.exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(session, handle)
+
+        return destroy_object
+
+    return {"C_DestroyObject": make}
+
+
 def final_try(real):
     def get_token_info(slot, info):
         result = real(slot, info)
@@ -222,6 +270,9 @@ ALTERATIONS = {
     "hang": lambda _: {"C_GenerateRandom": hang},
     "no-gcm": lambda _: {"C_EncryptInit": no_gcm},
     "no-attribute": lambda _: {"C_GenerateKey": no_attribute},
+    "no-data": lambda _: {"C_CreateObject": no_data},
+    "data-dies": data_dies,
+    "keep-data": keep_data,
     "final-try": lambda _: {"C_GetTokenInfo": final_try},
 }
 

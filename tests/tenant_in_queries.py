@@ -1,7 +1,7 @@
 """Looks at every statement that any test lets the storage make: does it name its tenant?
 
 In a transaction of a tenant each table with a column tenant_id has to be bound to that tenant. One over tenants may do
-what migration 0008 lets kms_sweeper do, on SQLite as on PostgreSQL.
+what the migrations let kms_sweeper do, on SQLite as on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sqlalchemy.sql.visitors import iterate
 
 import storage
 
-MIGRATION = Path(storage.__file__).parent / "migrations/versions/0008_roles.py"
+MIGRATIONS = Path(storage.__file__).parent / "migrations/versions"
 NAMED = "tenant_id"
 
 Rows = Sequence[Mapping[str, Any]]  # the parameters of each execution
@@ -46,10 +46,11 @@ found: list[str] = []  # what is wrong with statements since somebody last looke
 
 def sweeper_privileges() -> dict[str, set[str]]:
     """What kms_sweeper may do, by table."""
-    migration = runpy.run_path(str(MIGRATION))
+    migration = runpy.run_path(str(MIGRATIONS / "0008_roles.py"))
     tables = (*migration["OF_TENANTS"], *migration["OF_THE_INSTALLATION"])
-    given = {table.name: {privilege.partition(" ")[0] for privilege in table.sweeper} for table in tables}
-    return given | {"audit_log": {"SELECT"}}  # 0009
+    found = {table.name: {privilege.partition(" ")[0] for privilege in table.sweeper} for table in tables}
+    later = runpy.run_path(str(MIGRATIONS / "0011_checkpoints.py"))["SWEEPER"]
+    return found | {"audit_log": {"SELECT"}} | {name: set(privileges) for name, privileges in later.items()}
 
 
 SWEEPER = sweeper_privileges()

@@ -51,6 +51,7 @@ from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
 from .receipts import NotGenuine, verify_receipt
 from .requests.rules import Rule
+from .statements import sign_statement
 from .tls import ConfigurationError, Tls
 from .values import (
     AccessExplanation,
@@ -243,6 +244,7 @@ __all__ = [
     "count_query",
     "from_text",
     "read_counts",
+    "sign_statement",
     "to_text",
     "under",
     "verify_receipt",

@@ -12,11 +12,13 @@ from . import (
     access,
     approvals,
     audit,
+    audit_verify,
     certificates,
     classes,
     doctor,
     events,
     grants,
+    integrity,
     kek,
     keys,
     lifecycle,
@@ -60,7 +62,9 @@ app.command("whoami")(certificates.whoami)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
+audit.app.add_typer(audit_verify.app)
 app.add_typer(audit.app, name="audit")
+app.add_typer(integrity.app, name="integrity")
 app.command("doctor")(doctor.doctor)
 
 

@@ -26,6 +26,7 @@ KmsError
 |   |-- AuditUnavailable
 |   `-- RevocationUnknown
 `-- CorruptRecord           stored state that makes no sense; somebody has to look
+    `-- RolledBack          an older or another state than the one that was anchored
 
 A message is written for the caller: names and rules, never secrets. `reason` and `metadata` go over the wire as those
 of google.rpc.ErrorInfo, and the SDK turns them back into the class and its metadata.
@@ -243,3 +244,9 @@ class CorruptRecord(KmsError):
     """A stored record contradicts itself or does not unwrap; the operator has to look."""
 
     reason = "CORRUPT_RECORD"
+
+
+class RolledBack(CorruptRecord):
+    """The database is not what was anchored outside of it: older, another one, or forged; a quorum has to look."""
+
+    reason = "ROLLED_BACK"

@@ -106,6 +106,50 @@ class Signer(Protocol):
         ...
 
 
+class RecordKeys(Protocol):
+    """Derives keys from one HMAC-SHA-256 key that never leaves the token."""
+
+    async def record_key_exists(self) -> bool:
+        """Whether the token shows that key.
+
+        Raises:
+            HsmUnavailable: the token does not answer, or shows several, or one that must not be used.
+        """
+        ...
+
+    async def make_record_key(self) -> None:
+        """Make that key in a token that has none. Hold Storage.exclusive.
+
+        Raises:
+            HsmUnavailable: also where there is one, or where there are anchors, so that there was one.
+        """
+        ...
+
+    async def derive(self, label: str, installation: UUID) -> bytes:
+        """Return the key of that label for an installation, 32 bytes.
+
+        Raises:
+            HsmUnavailable: also where the token shows no such key.
+        """
+        ...
+
+
+class AnchorObjects(Protocol):
+    """Keeps small values in the token, each in a named slot."""
+
+    async def read_anchors(self) -> list[tuple[str, bytes]]:
+        """Return the label and value of each, in no order; a slot that a crash has left twice is there twice."""
+        ...
+
+    async def write_anchor(self, label: str, value: bytes) -> None:
+        """Put a value into a slot, whose old one stays until the new one is there. Hold Storage.exclusive.
+
+        Raises:
+            HsmUnavailable: also where the token takes none; the slot then has its old value, its new one, or both.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Counter:
     """What is counted: encryptions under a key version, or wraps under a KEK version."""

@@ -93,6 +93,7 @@ class Abilities:
     iv_source: IvSource  # for AES-GCM
     random: bool
     hmac: bool
+    data_objects: bool
     restrictions: tuple[pkcs11.Attribute, ...]  # of those that narrow a key further than SENSITIVE does
 
 
@@ -254,7 +255,14 @@ def _probe(session: Any) -> Abilities:
     mechanisms = [WrapMechanism.AES_GCM] if iv_source is not None else []
     if hmac and _works(_try_kw, session):
         mechanisms.append(WrapMechanism.AES_KW)
-    return Abilities(tuple(mechanisms), iv_source or IvSource.CALLER, _works(_try_random, session), hmac, restrictions)
+    return Abilities(
+        mechanisms=tuple(mechanisms),
+        iv_source=iv_source or IvSource.CALLER,
+        random=_works(_try_random, session),
+        hmac=hmac,
+        data_objects=_works(_try_data_object, session),
+        restrictions=restrictions,
+    )
 
 
 def _works(attempt: Any, session: Any, *arguments: Any) -> bool:
@@ -316,3 +324,24 @@ def _try_hmac(session: Any) -> bool:
             and key.verify(b"data", tag, mechanism=pkcs11.Mechanism.SHA256_HMAC)
             and not key.verify(b"date", tag, mechanism=pkcs11.Mechanism.SHA256_HMAC)
         )
+
+
+def data_template(application: str, label: str, value: bytes, *, stored: bool) -> Template:
+    """Return the template of a data object that only a logged-in user sees; PKCS#11 v3.0, section 4.5."""
+    return {
+        pkcs11.Attribute.CLASS: pkcs11.ObjectClass.DATA,
+        pkcs11.Attribute.TOKEN: stored,
+        pkcs11.Attribute.PRIVATE: True,
+        pkcs11.Attribute.APPLICATION: application,
+        pkcs11.Attribute.LABEL: label,
+        pkcs11.Attribute.VALUE: value,
+    }
+
+
+def _try_data_object(session: Any) -> bool:
+    # A session object, as for keys: nothing is left in the token. Whether it stores them shows with the first anchor.
+    made = session.create_object(data_template("kms-probe", "kms-probe", bytes(range(128)), stored=False))
+    try:
+        return bool(made[pkcs11.Attribute.VALUE] == bytes(range(128)))
+    finally:
+        made.destroy()

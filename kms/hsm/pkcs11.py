@@ -1,6 +1,6 @@
 """The vault over a PKCS#11 token, which a host process of its own holds open: docs/token-host.md.
 
-It has all abilities of a vault in kms/core/ports.py: KekVault, KekRewrapper, KekDestroyer and Signer.
+It has all abilities of a vault in kms/core/ports.py: KekVault, KekRewrapper, KekDestroyer, Signer, RecordKeys and AnchorObjects.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote_from_bytes
+from uuid import UUID
 
 from kms.channel import HostRefused, HostUnavailable
 from kms.core.errors import CorruptRecord, HsmUnavailable
@@ -23,7 +24,16 @@ from kms.core.ports import CreatedKek, HealthStatus, PartHealth, RewrapItem
 from kms.core.wrapping import WrapMechanism, WrappedDek
 from kms.hosts import Host, HostState, HostStatus
 
-from .bounds import DEK_LENGTHS, MAX_BINDING, MAX_BLOB, MAX_RANDOM, MAX_REWRAP
+from .bounds import (
+    DEK_LENGTHS,
+    DERIVED,
+    DERIVED_LENGTH,
+    MAX_ANCHOR,
+    MAX_BINDING,
+    MAX_BLOB,
+    MAX_RANDOM,
+    MAX_REWRAP,
+)
 
 # -I: no PYTHON* variables, no current directory on the path of a process that is about to get the PIN.
 HOST_COMMAND: Final = (sys.executable, "-I", "-m", "kms.hsm.token_host")
@@ -50,6 +60,7 @@ class TokenCapabilities:
     iv_source: str  # who chooses AES-GCM's IVs: caller or module
     random: bool
     hmac: bool  # HMAC-SHA-256
+    data_objects: bool  # which anchors are kept in
     restrictions: tuple[str, ...]  # attributes the token takes that narrow a KEK further
 
 
@@ -105,7 +116,13 @@ class Pkcs11Vault:
             on_change=on_change,
         )
         self._operations: Counter[str] = Counter(
-            open=0, create=0, wrap=0, unwrap=0, rewrap=0, destroy=0, random=0, public_key=0, sign=0
+            dict.fromkeys(
+                (
+                    *("open", "create", "wrap", "unwrap", "rewrap", "destroy", "random", "public_key", "sign"),
+                    *("make_record_key", "derive", "anchors", "write_anchor"),
+                ),
+                0,
+            )
         )
 
     @property
@@ -300,6 +317,57 @@ class Pkcs11Vault:
         if not isinstance(answer, bytes):
             raise HsmUnavailable("the token host has answered with no signature")
         return answer
+
+    async def record_key_exists(self) -> bool:
+        """Whether the token shows its record key.
+
+        Raises:
+            HsmUnavailable: as all of them; also where it shows several, or one that must not be used.
+        """
+        return await self._ask("record_key") is True
+
+    async def make_record_key(self) -> None:
+        """Make the record key of a token that has none. Hold a lock that all nodes of this token share.
+
+        Raises:
+            HsmUnavailable: as all of them; also where there is one, or where there are anchors, so that there was one.
+        """
+        await self._ask_for_change("make_record_key")
+
+    async def derive(self, label: str, installation: UUID) -> bytes:
+        """Return the key of that label for an installation, 32 bytes.
+
+        Raises:
+            HsmUnavailable: as all of them; also where the token shows no record key.
+        """
+        if label not in DERIVED:
+            raise ValueError(f"nothing is derived for {label}")
+        answer = await self._ask("derive", label, installation.bytes)
+        if not isinstance(answer, bytes) or len(answer) != DERIVED_LENGTH:
+            raise HsmUnavailable("the token host has answered with no key")
+        return answer
+
+    async def read_anchors(self) -> list[tuple[str, bytes]]:
+        """Return the label and value of each anchor in the token, in no order; one label may be there twice.
+
+        Raises:
+            HsmUnavailable: as all of them.
+        """
+        answer: Any = await self._ask("anchors")
+        return [(str(label), bytes(value)) for label, value in answer]
+
+    async def write_anchor(self, label: str, value: bytes) -> None:
+        """Put a value of at most 1,024 bytes into a slot, whose old value stays until the new one is there.
+
+        Hold a lock that all nodes of this token share.
+
+        Raises:
+            HsmUnavailable: as all of them; also where the token takes no data objects. Then the slot has its old value,
+                its new one, or both.
+        """
+        if len(value) > MAX_ANCHOR:
+            raise ValueError(f"an anchor has at most {MAX_ANCHOR} bytes")
+        await self._ask_for_change("write_anchor", label, value)
 
     async def random(self, length: int) -> bytes:
         """Return 1 to 1,024 random bytes from the token.

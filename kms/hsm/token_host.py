@@ -12,6 +12,11 @@ Calls, by name and arguments; uids travel as 16 bytes:
     random      length                                       -> bytes
     public_key                                               -> SubjectPublicKeyInfo
     sign        SHA-256 digest                               -> signature, DER
+    record_key                                               -> whether there is one
+    make_record_key                                          -> None
+    derive      label, installation id                       -> 32 bytes
+    anchors                                                  -> (label, value) of each
+    write_anchor  label, value                               -> None
     check                                                    -> None
 """
 
@@ -35,8 +40,10 @@ from kms.core.names import KekUid
 from kms.core.wrapping import WrapMechanism
 from kms.framing import Refusal, serve
 
+from .anchor_objects import AnchorObjects
 from .keks import Keks, KekVersion
 from .module import Missing, OpenToken, Unusable, is_loss, name_of, open_token
+from .record_key import RecordKey
 from .signing import SigningKey
 
 _WANTED: Final = {
@@ -73,6 +80,8 @@ class TokenHost:
         self._token: OpenToken | None = None
         self._keks: Keks | None = None
         self._signing_key: SigningKey | None = None
+        self._record_key: RecordKey | None = None
+        self._anchors: AnchorObjects | None = None
         self._opened_at = 0.0
         self._reopen_after = 0.0
         self._kinds: dict[str, Callable[..., object]] = {
@@ -84,6 +93,11 @@ class TokenHost:
             "random": self._random,
             "public_key": self._public_key,
             "sign": self._sign,
+            "record_key": self._record_key_exists,
+            "make_record_key": self._make_record_key,
+            "derive": self._derive,
+            "anchors": self._read_anchors,
+            "write_anchor": self._write_anchor,
             "check": self._check,
         }
 
@@ -124,6 +138,7 @@ class TokenHost:
             can = ", ".join(m.name for m in able.mechanisms) or "neither AES_GCM nor AES_KW"
             raise Refusal("token", f"KEKs are to wrap by {mechanism}, but this token can do {can}", leaving=True)
         self._token, self._keks, self._signing_key = opened, Keks(opened, usable[0]), SigningKey(opened)
+        self._record_key, self._anchors = RecordKey(opened), AnchorObjects(opened)
         self._opened_at, self._reopen_after = time.monotonic(), reopen_after
         token = opened.token
         return {
@@ -137,6 +152,7 @@ class TokenHost:
             "iv_source": str(able.iv_source),
             "random": able.random,
             "hmac": able.hmac,
+            "data_objects": able.data_objects,
             "restrictions": [attribute.name for attribute in able.restrictions],
         }
 
@@ -178,6 +194,24 @@ class TokenHost:
     def _sign(self, digest: bytes) -> object:
         return self._open_signing_key.sign(digest)
 
+    def _record_key_exists(self) -> object:
+        return self._open_record_key.exists()
+
+    def _make_record_key(self) -> None:
+        self._check()  # no key is made in a token that has lost its keys
+        if self._open_anchors.read():
+            raise Unusable("the token holds anchors, and so has had a record key, which is not made again")
+        self._open_record_key.make()
+
+    def _derive(self, label: str, installation: bytes) -> object:
+        return self._open_record_key.derive(label, installation)
+
+    def _read_anchors(self) -> object:
+        return self._open_anchors.read()
+
+    def _write_anchor(self, label: str, value: bytes) -> None:
+        self._open_anchors.write(label, value)
+
     def _check(self) -> None:
         if self._open_keks.witness() is False:
             raise Missing("the token does not show a KEK that was there")
@@ -193,6 +227,18 @@ class TokenHost:
         if self._signing_key is None:
             raise Refusal("mistake", "the token is not open", leaving=True)
         return self._signing_key
+
+    @property
+    def _open_record_key(self) -> RecordKey:
+        if self._record_key is None:
+            raise Refusal("mistake", "the token is not open", leaving=True)
+        return self._record_key
+
+    @property
+    def _open_anchors(self) -> AnchorObjects:
+        if self._anchors is None:
+            raise Refusal("mistake", "the token is not open", leaving=True)
+        return self._anchors
 
     def _may_reopen(self) -> bool:
         """Whether this process is old enough to be replaced for the sake of one KEK.

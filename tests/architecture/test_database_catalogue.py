@@ -30,13 +30,24 @@ SQLITE_TRIGGERS = [
     ("audit_log_refuse_delete", "audit_log"),
     ("audit_log_refuse_replace", "audit_log"),
     ("audit_log_refuse_update", "audit_log"),
+    ("checkpoints_refuse_delete", "checkpoints"),
+    ("checkpoints_refuse_replace", "checkpoints"),
+    ("checkpoints_refuse_update", "checkpoints"),
 ]
 POSTGRESQL_TRIGGERS = [
     ("adopt_key_version", "security_secret.key_versions", "O"),
     ("audit_log_refuse", "audit.audit_log", "A"),
     ("audit_log_refuse_row", "audit.audit_log", "A"),
+    ("checkpoints_refuse", "audit.checkpoints", "A"),
 ]
-OF_THE_INSTALLATION = {"nodes", "installation", "outbox_head", "sink_positions"}  # no tenant's
+OF_THE_INSTALLATION = {
+    "nodes",
+    "installation",
+    "outbox_head",
+    "sink_positions",
+    "checkpoints",
+    "checkpoint_head",
+}  # no tenant's
 OF_STREAMS = {"audit_log"}  # a chain has events of all tenants, and is read in its order
 
 # ruff: noqa: S608  no input
@@ -233,6 +244,8 @@ def test_records_are_written_in_one_place():
         ("records.py", "insert"),
         ("records.py", "insertion"),
         ("records.py", "update"),
+        ("checkpoints.py", "insertion"),
+        ("checkpoints.py", "delete"),
         ("counters.py", "insertion"),
         ("due_work.py", "insertion"),
         ("due_work.py", "delete"),
