@@ -211,6 +211,7 @@ def _make_table(postgresql: bool) -> None:
     index("ix_audit_log_at", "tenant_id", "at")
     index("ix_audit_log_principal", "tenant_id", "principal", "at")
     index("ix_audit_log_key", "tenant_id", "key_uid", "at")
+    index("ix_audit_log_time", "at")
     index("ix_audit_log_request", "request_id")
     index("ix_audit_log_streams", "node", "at", where="sequence = 1")
     index("ix_audit_log_intents", "stream_id", "sequence", where="phase = 'intent'")
