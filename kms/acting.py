@@ -1,15 +1,67 @@
-"""For whom the present task works, and under which approval; nobody for what the daemon does by itself."""
+"""For whom the present task works, under which approval, and what it has done; nobody for what the daemon does by itself."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Self
 
+from kms.core.audit_ports import RecordChange
 from kms.core.callers import Caller
-from kms.core.names import Principal
+from kms.core.context import Context
+from kms.core.errors import KmsError
+from kms.core.keyring import Key, Tenant
+from kms.core.names import KeyUid, Principal, TenantUid
+from kms.core.policy import AuditContext, Policy, logs_data_access
+
+MOST_CHANGES: Final = 1_000  # of one act that are kept to be recorded; the rest is counted
+MOST_VERSIONS: Final = 1_000  # the same of versions used
+
+_NONE: Final[Mapping[int, KmsError]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class UsedKey:
+    """What the audit trail says of a key that was used."""
+
+    uid: KeyUid
+    tenant: TenantUid
+    name: str
+    classification: str
+    context: AuditContext
+    each_item: bool  # whether each item of a batch has an event of its own
+
+    @classmethod
+    def of(cls, tenant: Tenant, key: Key, policy: Policy) -> Self:
+        """Say it of a key that lives by this policy."""
+        slug, each_item = policy.classification.slug, logs_data_access(policy)
+        return cls(key.uid, tenant.uid, str(key.name(tenant)), slug, policy.audit_context, each_item)
+
+
+@dataclass(slots=True, repr=False)
+class Noted:
+    """What one act has used and changed, gathered while it goes on.
+
+    Items are ciphertexts, those that came or those that leave, never plaintexts.
+    """
+
+    keys: list[UsedKey] = field(default_factory=list)  # in the order in which they were used
+    versions: list[tuple[KeyUid, int]] = field(default_factory=list)  # some perhaps twice
+    context: Context | None = None
+    varying: str = ""  # the key of the pair that has a value of its own for each item
+    values: Sequence[bytes] = ()  # its values
+    items: Sequence[bytes] = ()
+    failures: Mapping[int, KmsError] = field(default_factory=lambda: _NONE)  # of items, by their index
+    changes: list[RecordChange] = field(default_factory=list)
+    left_out: int = 0  # changes beyond MOST_CHANGES
+
 
 _caller: Final[ContextVar[Caller | None]] = ContextVar("caller", default=None)
 _under: Final[ContextVar[str]] = ContextVar("under", default="")
+_noted: Final[ContextVar[Noted | None]] = ContextVar("noted", default=None)
 
 
 def act_for(caller: Caller | None) -> None:
@@ -43,3 +95,58 @@ def act_under(approval: str) -> None:
 def acting_under() -> str:
     """Return the approval under which this task works; empty where there is none."""
     return _under.get()
+
+
+def begin_noting() -> Noted:
+    """Gather what the rest of this task, and what it starts, uses and changes."""
+    noted = Noted()
+    _noted.set(noted)
+    return noted
+
+
+@contextmanager
+def noting() -> Iterator[Noted]:
+    """Gather what the block uses and changes apart from what surrounds it."""
+    noted = Noted()
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
+
+
+def note_key(key: UsedKey) -> None:
+    """The present act uses a key, or has tried to."""
+    noted = _noted.get()
+    if noted is not None and key not in noted.keys:
+        noted.keys.append(key)
+
+
+def note_context(context: Context, varying: str = "", values: Sequence[bytes] = ()) -> None:
+    """The present act is about values in this context."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.context, noted.varying, noted.values = context, varying, values
+
+
+def note_version(key: KeyUid, version: int) -> None:
+    """The present act uses a version of a key."""
+    noted = _noted.get()
+    if noted is not None and len(noted.versions) < MOST_VERSIONS:
+        noted.versions.append((key, version))
+
+
+def note_items(items: Sequence[bytes], failures: Mapping[int, KmsError] = _NONE) -> None:
+    """The present act is about these ciphertexts, some of which fail; both may still be filled in."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.items, noted.failures = items, failures
+
+
+def note_changes(changes: Sequence[RecordChange]) -> None:
+    """A transaction of the present act has been committed, and has written these records."""
+    noted = _noted.get()
+    if noted is not None:
+        room = MOST_CHANGES - len(noted.changes)
+        noted.changes.extend(changes[:room])
+        noted.left_out += max(len(changes) - room, 0)

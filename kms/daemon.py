@@ -7,58 +7,65 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
 
 import structlog
 
-from kms.acting import acting
+from kms.auditing import Auditing, AuditKeys, opened_auditing
 from kms.clock import boottime, boottime_ns, now
+from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.clock import ClockWatch
+from kms.core.errors import KmsError
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
 from kms.core.policy import SHORTEST_QUARANTINE
+from kms.core.report_ports import NoEvidence
 from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
+from kms.crypto.signatures import verifier
 from kms.hardening import harden
-from kms.hosts import HostState, HostStatus
-from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
+from kms.parts import Parts, opened_parts
 from kms.rpc.access import AccessServicer
 from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
+from kms.rpc.audit import AuditServicer
 from kms.rpc.authorization import Classify, GrantAuthorizer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
 from kms.rpc.crypto import CryptoServicer
 from kms.rpc.events import SecurityEventServicer
-from kms.rpc.gates import Gates
+from kms.rpc.gates import CallTrail, Gates
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
-from kms.rpc.methods import METHODS, SERVICES, check_complete
+from kms.rpc.methods import METHODS, SERVICES, Quorum, check_complete
 from kms.rpc.nodes import NodeServicer
 from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.quorum import Quorums
+from kms.rpc.reports import ReportServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
 from kms.rpc.tokens import TokenServicer
 from kms.security import Security, blocking, make_security, suspending
 from kms.services.access import Accesses
 from kms.services.approvals import Approvals
+from kms.services.audit import UNRECORDED, Acts, AuditTrail, shown_details
+from kms.services.audit_reader import AuditReader
 from kms.services.census import Census
-from kms.services.counting import UsageCounters
+from kms.services.checkpoints import Checkpoints
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
-from kms.services.due_keys import SCHEDULER, DueKeys
+from kms.services.due_keys import DueKeys
 from kms.services.fields import Fields
 from kms.services.grants import Grants
 from kms.services.health import HealthMonitor
@@ -74,6 +81,9 @@ from kms.services.principals import Principals
 from kms.services.quorum_rules import QuorumRules
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
+from kms.services.report_generation import ReportGeneration
+from kms.services.report_stages import Installation
+from kms.services.reports import Reports
 from kms.services.rewrap import Rewrap
 from kms.services.rings import Ring
 from kms.services.rotate_keys import RotateKeys
@@ -85,15 +95,10 @@ from kms.services.token_gate import TokenGate
 from kms.services.token_uses import TokenUseRecorder
 from kms.services.tokens import Tokens
 from kms.services.uses import UseRecorder
-from kms.services.wrapping import DekWrapping
-from kms.setting_values import Secret, parse_address
-from kms.settings import Settings, SqliteStorage, Token
+from kms.setting_values import parse_address
+from kms.settings import Settings
 from kms.tracing import Tracing
-from storage.database import Database
-from storage.errors import UserRefused
 from storage.ownership import Ownership
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
 
 _log = structlog.get_logger(__name__)
 
@@ -109,34 +114,6 @@ class Sweepable(Protocol):
     def sweep(self) -> None:
         """Forget what has outlived its time."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The adapters, opened, and what both the daemon and its tests build on them."""
-
-    storage: Database
-    vault: Pkcs11Vault
-    usage: UsageCounters
-    wrapping: DekWrapping
-
-
-@asynccontextmanager
-async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Open the database and the token; closed in reverse.
-
-    Raises:
-        CannotOpen: the database is missing, damaged or of another release.
-        HsmUnavailable, StorageUnavailable: the token or the database cannot be used.
-    """
-    async with AsyncExitStack() as stack:
-        storage = await _open_storage(settings)
-        stack.push_async_callback(storage.close)
-        vault = _make_vault(settings.token)
-        await vault.start()
-        stack.push_async_callback(vault.stop)
-        usage = UsageCounters(storage, time.monotonic)
-        yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +146,17 @@ class Services:
     pin_gate: PinGate
     quorum_rules: QuorumRules
     approvals: Approvals
+    audit_reader: AuditReader
+    reports: Reports
+    receipts: Receipts
     security: Security
 
 
-async def make_services(settings: Settings, parts: Parts) -> Services:
-    """Put the use cases together; the clock is compared with what nodes stored before this one is seen itself."""
+async def make_services(settings: Settings, parts: Parts, trail: Acts = UNRECORDED) -> Services:
+    """Put the use cases together; *trail* records what they do by themselves.
+
+    The clock is compared with what nodes stored before this one is seen itself.
+    """
     storage, cache, horizon = parts.storage, settings.cache, settings.backup.horizon
     rings: DekCache[KeyName, Ring] = DekCache(cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic)
     versions: DekCache[DekPlace, ReadyVersion] = DekCache(
@@ -194,7 +177,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         storage, open_tenants=settings.access.open_tenants, lifetime=lifetime, clock=time.monotonic, now=now
     )
     listeners = (token_gate.forget, pin_gate.forget, accesses.changed)
-    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners)
+    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners, trail)
     principals = Principals(storage, membership.drop, now)
     receipts = Receipts(storage, parts.vault, now)
     rotator = Rotator(storage, parts.wrapping, now)
@@ -205,9 +188,12 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         OperationKind.ROTATE_KEYS: RotateKeys(storage, rotator, keyrings.forget),
         OperationKind.REPLAN: Replan(storage),
         OperationKind.DESTROY_KEY: KeyDestruction(storage, receipts, horizon, now),
+        OperationKind.GENERATE_REPORT: ReportGeneration(
+            storage, parts.report_seal, parts.vault, receipts, _installation(settings), NoEvidence(), now
+        ),
     }
     longest_wait = min(LONGEST_WAIT, settings.limits.call_deadline * WAIT_SHARE)
-    operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait)
+    operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait, trail=trail)
 
     # What is due. Those who wake the scheduler are made before it.
     kek_policy = KekPolicy(settings.rotation.kek_period, max(SHORTEST_QUARANTINE, horizon))
@@ -220,15 +206,16 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         now,
         receipt=receipts.of_kek,
         wake=lambda: rotation.wake(),  # noqa: PLW0108  made below
+        trail=trail,
     )
     tenants = Tenants(storage, keks, now)
     keys = Keys(storage, tenants, keyrings, rotator, now, operations.start)
     destruction = Destruction(storage, keys, receipts, operations.wake, horizon, membership.drop, now)
     rotation = Rotation(
         storage,
-        DueKeys(storage, rotator, destruction, keyrings.forget, now),
+        DueKeys(storage, rotator, destruction, keyrings.forget, now, trail),
         keks,
-        lambda tenant, seen: keks.rotate(Principal(None, SCHEDULER), tenant.name, seen),
+        keks.rotate_used,
         membership.uid,
         settings.rotation.interval.total_seconds(),
         ClockWatch.started(now(), boottime(), await storage.last_seen()),
@@ -245,7 +232,9 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         return None if found is None else found.slug
 
     lifecycle = Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now)
-    security = make_security(settings, storage, sightings, membership.uid, suspending(lifecycle), blocking(principals))
+    security = make_security(
+        settings, storage, sightings, membership.uid, suspending(lifecycle, trail), blocking(principals, trail)
+    )
     return Services(
         rings=rings,
         versions=versions,
@@ -273,6 +262,9 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         pin_gate=pin_gate,
         quorum_rules=quorum_rules,
         approvals=Approvals(storage, quorum_rules, now, may_approve=accesses.may_approve, notifier=security.notifier),
+        audit_reader=AuditReader(storage, now, accesses.may),
+        reports=Reports(storage, parts.report_seal, operations.wake, now),
+        receipts=receipts,
         security=security,
     )
 
@@ -282,6 +274,7 @@ def make_gates(
     parts: Parts,
     services: Services,
     admission: FairAdmission,
+    trail: CallTrail,
     revocations: Revocations | None = None,
 ) -> Gates:
     """Put together what every call passes."""
@@ -291,6 +284,7 @@ def make_gates(
         authorizer=GrantAuthorizer(services.accesses, now, services.classify),
         quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
         watch=services.security.watch,
+        trail=trail,
     )
 
 
@@ -308,6 +302,8 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
         SecurityEventServicer(services.security.events, now),
+        AuditServicer(services.audit_reader),
+        ReportServicer(services.reports),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -332,11 +328,24 @@ async def serve(settings: Settings) -> None:
         )
         if settings.access.open_tenants:
             _log.warning("access.open", detail="every principal of a tenant holds every role without a grant")
-        services = await make_services(settings, parts)
+
+        # From here on nothing is done, and nobody answered, without the audit trail.
+        release = version("kmsd")
+        auditing = await stack.enter_async_context(
+            opened_auditing(
+                settings, parts.storage, AuditKeys(parts.installation, parts.keys.values, parts.keys.context), release
+            )
+        )
+        services = await make_services(settings, parts, auditing.trail)
+        checkpoints = await _checkpoints(parts, services, auditing)
+        await checkpoints.seal()
+        stack.push_async_callback(_last_checkpoint, checkpoints)
+        settled_intents = await auditing.settling.settle()
+        calls_trail = auditing.calls(services.accesses, checkpoints.seal)
 
         # What operators see.
-        release = version("kmsd")
         metrics = _make_metrics(release, parts, services)
+        metrics.watch_audit(auditing.writer.counts)
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
@@ -347,16 +356,18 @@ async def serve(settings: Settings) -> None:
             )
 
         # The edge.
-        revocations = _revocations(settings)
+        revocations = _revocations(settings, auditing.trail)
         admission = FairAdmission(limits, boottime_ns)
         metrics.watch_admission(admission)
-        gates = make_gates(settings, parts, services, admission, revocations)
+        gates = make_gates(settings, parts, services, admission, calls_trail, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
         health = HealthMonitor(
             {
                 "storage": parts.storage.health,
                 "token": parts.vault.health,
+                "audit": auditing.writer.health,
+                "anchor": checkpoints.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
             },
@@ -378,33 +389,26 @@ async def serve(settings: Settings) -> None:
             stack.push_async_callback(endpoint.stop)
         addresses = await server.start()
         stack.push_async_callback(server.stop, limits.drain.total_seconds())
-        _log.info("daemon.ready", version=release, profile=settings.profile, listen=addresses, settled=settled)
+        _log.info(
+            "daemon.ready",
+            version=release,
+            profile=settings.profile,
+            listen=addresses,
+            settled=settled + settled_intents,
+        )
 
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(services.membership.run()),
-                tasks.create_task(services.uses.run()),
-                tasks.create_task(services.token_uses.run()),
-                tasks.create_task(health.run()),
-                tasks.create_task(metrics.watch_event_loop()),
-                tasks.create_task(
-                    _sweep(
-                        services.rings,
-                        services.versions,
-                        services.token_gate,
-                        services.pin_gate,
-                        services.accesses.cache,
-                    ),
-                ),
-                *map(tasks.create_task, services.security.running()),
+                tasks.create_task(work)
+                for work in (
+                    *_work(settings, services, metrics),
+                    health.run(),
+                    auditing.settling.run(),
+                    checkpoints.run(),
+                    calls_trail.run(),
+                    *([] if revocations is None else [revocations.run()]),
+                )
             ]
-            if revocations is not None:
-                running.append(tasks.create_task(revocations.run()))
-            if settings.rotation.enabled:
-                running += [
-                    tasks.create_task(services.rotation.run()),
-                    tasks.create_task(services.operations.run()),
-                ]
             await stopping.wait()
             _log.info("daemon.draining", seconds=limits.drain.total_seconds())
             # Running calls need the lease to the end, and a node has left when it answers nobody any more.
@@ -414,15 +418,75 @@ async def serve(settings: Settings) -> None:
     _log.info("daemon.stopped")
 
 
+async def _checkpoints(parts: Parts, services: Services, auditing: Auditing) -> Checkpoints:
+    public_key = await services.receipts.public_key()
+    return Checkpoints(
+        parts.storage,
+        parts.vault,
+        verifier(public_key),
+        parts.storage,
+        parts.anchors,
+        lambda: auditing.writer.head,
+        parts.installation,
+        parts.node,
+        now,
+        time.monotonic,
+    )
+
+
+async def _last_checkpoint(checkpoints: Checkpoints) -> None:
+    """Let nothing that was recorded be left without a checkpoint, where the token and the database allow that."""
+    with suppress(KmsError):
+        await checkpoints.seal()
+
+
+def _installation(settings: Settings) -> Installation:
+    return Installation(
+        release=version("kmsd"),
+        open_tenants=settings.access.open_tenants,
+        approvals_needed=settings.approvals_needed,
+        dangerous_permissions=tuple({one.permission for one in METHODS if one.quorum is not Quorum.NEVER}),
+        dangerous_acts=frozenset(one.full_name for one in METHODS if one.quorum is Quorum.ALWAYS),
+    )
+
+
+def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coroutine[Any, Any, None]]:
+    """Return what runs beside the calls."""
+    caches = (services.rings, services.versions, services.token_gate, services.pin_gate, services.accesses.cache)
+    work: list[Coroutine[Any, Any, None]] = [
+        services.membership.run(),
+        services.uses.run(),
+        services.token_uses.run(),
+        metrics.watch_event_loop(),
+        _sweep(*caches),
+        *services.security.running(),
+    ]
+    if settings.rotation.enabled:
+        work += [services.rotation.run(), services.operations.run()]
+    return work
+
+
 def _harden() -> None:
     for measure in harden():
         tell = _log.info if measure.done else _log.warning
         tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
 
 
-def _revocations(settings: Settings) -> Revocations | None:
+def _revocations(settings: Settings, trail: AuditTrail) -> Revocations | None:
     tcp = settings.listen.tcp
-    return make_revocations(settings.identity.crl, None if tcp is None else tcp.client_ca, now)
+
+    async def told(change: Mapping[str, str | int]) -> None:
+        outcome = Outcome.FAILURE if "unusable" in change else Outcome.SUCCESS
+        event = AuditEvent(
+            action="crl.read",
+            category=Category.SECURITY,
+            outcome=outcome,
+            retention=Retention.EXTENDED,
+            details=shown_details(change),
+        )
+        await trail.note(event)
+
+    return make_revocations(settings.identity.crl, None if tcp is None else tcp.client_ca, now, told)
 
 
 def _identities(settings: Settings, services: Services, revocations: Revocations | None) -> Identities:
@@ -448,50 +512,6 @@ def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     metrics.watch_schedule(services.rotation.counts)
     services.security.show(metrics)
     return metrics
-
-
-async def _open_storage(settings: Settings) -> Database:
-    storage = settings.storage
-    if isinstance(storage, SqliteStorage):
-        return await open_sqlite(storage.path)
-    database = await open_postgresql(
-        storage.url.read().get_secret_value(),
-        storage.pool_size,
-        acting=lambda: str(acting() or ""),
-        organization=settings.trust_domain,
-    )
-    if database.excess and settings.profile == "production":
-        await database.close()
-        raise UserRefused(f"{database.excess}; production needs a user as docs/storage.md has it")
-    if database.excess:
-        _log.warning("storage.user_can_do_too_much", reason=database.excess)
-    return database
-
-
-def _pin_source(pin: Secret) -> Callable[[], str]:
-    """Return what reads the PIN for every host that logs in: anew from a file or variable, once from a prompt."""
-    if pin.prompt is None:
-        return lambda: pin.read().get_secret_value()
-    typed = pin.read()  # a host that is replaced at night finds nobody at the keyboard
-    return typed.get_secret_value
-
-
-def _make_vault(token: Token) -> Pkcs11Vault:
-    return Pkcs11Vault(
-        module=token.module,
-        label=token.label,
-        pin=_pin_source(token.pin),
-        environment=token.environment,
-        mechanism=token.mechanism,
-        deadline=token.deadline.total_seconds(),
-        login_deadline=token.login_deadline.total_seconds(),
-        on_change=_report_host,
-    )
-
-
-def _report_host(status: HostStatus) -> None:
-    tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
-    tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
 
 async def _sweep(*caches: Sweepable) -> None:

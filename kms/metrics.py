@@ -86,6 +86,14 @@ class EventStatistics(Protocol):
     def counts(self) -> Mapping[tuple[str, str], int]: ...  # noqa: D102
 
 
+class AuditStatistics(Protocol):
+    """What the audit writer counts about itself; read at every scrape."""
+
+    events: int
+    groups: int
+    refused: int
+
+
 class SinkStatistics(Protocol):
     """What the delivery to one sink counts about itself; read at every scrape. Its name comes from the configuration."""
 
@@ -118,6 +126,7 @@ class Metrics:
         self._schedule: ScheduleStatistics | None = None
         self._admission: AdmissionStatistics | None = None
         self._events: EventStatistics | None = None
+        self._audit: AuditStatistics | None = None
         self._sinks: list[SinkStatistics] = []
         self._lease: Callable[[], float] = float
         self._epoch: Callable[[], int] = int
@@ -193,6 +202,10 @@ class Metrics:
     def watch_events(self, events: EventStatistics) -> None:
         """Read the counts of security events at every scrape."""
         self._events = events
+
+    def watch_audit(self, audit: AuditStatistics) -> None:
+        """Read the audit writer's own counts at every scrape."""
+        self._audit = audit
 
     def watch_sink(self, sink: SinkStatistics) -> None:
         """Read a sink's own counts at every scrape."""
@@ -306,6 +319,10 @@ class Metrics:
             yield CounterMetricFamily(
                 "kms_security_events_dropped", "Security events lost for want of room.", value=self._events.dropped
             )
+        if (audit := self._audit) is not None:
+            yield CounterMetricFamily("kms_audit_events", "Audit events made durable.", value=audit.events)
+            yield CounterMetricFamily("kms_audit_groups", "Commits that made them durable.", value=audit.groups)
+            yield CounterMetricFamily("kms_audit_refused", "Audit events not known to be durable.", value=audit.refused)
         delivered = CounterMetricFamily("kms_sink_items", "Items that a sink has taken.", labels=["sink"])
         failures = CounterMetricFamily("kms_sink_failures", "Deliveries that have failed.", labels=["sink"])
         for sink in self._sinks:

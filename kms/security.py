@@ -5,21 +5,23 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from kms.clock import now
-from kms.core.audit import StreamUid
+from kms.core.audit import Category, StreamUid
 from kms.core.detection import Detections, Thresholds
-from kms.core.events import EventType
+from kms.core.events import EventType, Severity
 from kms.core.names import KeyName, Principal
 from kms.core.outbox import PUT, Topic
 from kms.core.ports import Storage
 from kms.metrics import Metrics
 from kms.rpc.gates import Watch
 from kms.rpc.watch import NoWatch, SecurityWatch
+from kms.services.audit import UNRECORDED, Act, Acts
 from kms.services.event_recorder import Answers, BlockPrincipal, EventRecorder, SuspendKey
 from kms.services.events import SecurityEvents
 from kms.services.lifecycle import Lifecycle
@@ -109,22 +111,38 @@ def make_security(
     )
 
 
-def suspending(lifecycle: Lifecycle) -> SuspendKey:
+def suspending(lifecycle: Lifecycle, trail: Acts = UNRECORDED) -> SuspendKey:
     """Return what suspends a key for an event."""
 
     async def suspend(name: KeyName, reason: str) -> None:
-        await lifecycle.suspend(Principal(name.tenant, WATCHMAN), name, "", reason, wait=False)
+        async with _answer(trail, "security.key_suspended", str(name), "key", reason):
+            await lifecycle.suspend(Principal(name.tenant, WATCHMAN), name, "", reason, wait=False)
 
     return suspend
 
 
-def blocking(principals: Principals) -> BlockPrincipal:
+def blocking(principals: Principals, trail: Acts = UNRECORDED) -> BlockPrincipal:
     """Return what blocks a principal for an event."""
 
     async def block(principal: Principal, reason: str, until: datetime) -> None:
-        await principals.block(Principal(principal.tenant, WATCHMAN), principal, until, reason)
+        async with _answer(trail, "security.principal_blocked", str(principal), "principal", reason):
+            await principals.block(Principal(principal.tenant, WATCHMAN), principal, until, reason)
 
     return block
+
+
+def _answer(
+    trail: Acts, action: str, resource: str, resource_type: str, reason: str
+) -> AbstractAsyncContextManager[Act]:
+    return trail.act(
+        action,
+        resource=resource,
+        resource_type=resource_type,
+        by=WATCHMAN,
+        reason=reason,
+        severity=Severity.HIGH,
+        category=Category.SECURITY,
+    )
 
 
 def _thresholds(events: Events) -> Thresholds:

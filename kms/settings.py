@@ -180,22 +180,6 @@ class Limits(Part):
         return self
 
 
-class Audit(Part):
-    """How long the audit trail stays where."""
-
-    # In the database; what is older leaves it by whole months, for files.
-    hot: Annotated[timedelta, Field(ge=SHORTEST_HOT, le=timedelta(days=3_660))] = DEFAULT_HOT
-    keep: Annotated[timedelta, Field(le=timedelta(days=36_600))] = DEFAULT_KEEP  # files, at least
-    # One for all nodes that share a database; without it `audit-archives` in the data directory.
-    archive_directory: ConfigPath | None = None
-
-    @model_validator(mode="after")
-    def _kept_for_longer(self) -> Audit:
-        if self.keep < self.hot:
-            raise ValueError("keep must be at least hot")
-        return self
-
-
 class Access(Part):
     """Who may do what."""
 
@@ -226,6 +210,26 @@ class Events(Part):
     volume_minimum: Annotated[int, Field(ge=1)] = 10_000  # values in a minute
     answers: Annotated[dict[EventType, Answer], AfterValidator(_checked_answers)] = Field(default_factory=dict)
     block_period: Seconds = timedelta(hours=1)  # of a principal that is blocked in answer to an event
+
+
+class Audit(Part):
+    """The audit trail."""
+
+    region: Annotated[str, Field(max_length=64)] = ""  # where this node stands, for those who read its events
+    # How long events are kept: those of readings and uses of keys, and those of changes.
+    standard_days: Annotated[int, Field(ge=1, le=36_530)] = 2_557
+    extended_days: Annotated[int, Field(ge=1, le=36_530)] = 3_653
+    # In the database; what is older leaves it by whole months, for files.
+    hot: Annotated[timedelta, Field(ge=SHORTEST_HOT, le=timedelta(days=3_660))] = DEFAULT_HOT
+    keep: Annotated[timedelta, Field(le=timedelta(days=36_600))] = DEFAULT_KEEP  # files, at least
+    # One for all nodes that share a database; without it `audit-archives` in the data directory.
+    archive_directory: ConfigPath | None = None
+
+    @model_validator(mode="after")
+    def _kept_for_longer(self) -> Audit:
+        if self.keep < self.hot:
+            raise ValueError("keep must be at least hot")
+        return self
 
 
 class _Sink(Part):
@@ -302,8 +306,8 @@ class Settings(Part):
     quorum: Quorum = Quorum()
     limits: Limits = Limits()
     access: Access = Access()
-    audit: Audit = Audit()
     events: Events = Events()
+    audit: Audit = Audit()
     sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
     log: Log = Log()
     metrics: Metrics = Metrics()

@@ -12,18 +12,16 @@ from sqlalchemy import Row, func, or_, select
 
 from kms.core.approvals import WAITING, ApprovalRequest, ApprovalState, ApprovalUid, Decision, QuorumRule, Vote
 from kms.core.callers import CredentialKind
+from kms.core.canonical import Value
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.names import TenantUid
 
 from .approval_tables import approval_votes as v
 from .approval_tables import approvals as a
 from .approval_tables import quorum_rules as q
-from .records import Value, read, read_one, store
+from .records import find, find_one, store
 from .session import Session
 
-_COLUMNS = tuple(column for column in a.c if column.name != "mac")
-_VOTE = tuple(column for column in v.c if column.name != "mac")
-_RULE = tuple(column for column in q.c if column.name != "mac")
 _WAITING = tuple(state.value for state in WAITING)
 
 
@@ -89,13 +87,13 @@ class Approvals:
 
     async def get(self, tenant: TenantUid, uid: ApprovalUid) -> ApprovalRequest | None:
         """Return one request."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == tenant, a.c.id == uid)
-        return read_one(await self._session.rows(query), _request)
+        query = select(a).where(a.c.tenant_id == tenant, a.c.id == uid)
+        return await find_one(self._session, a, query, _request, groups=[(uid,)])
 
     async def find_waiting(self, tenant: TenantUid, digest: bytes) -> ApprovalRequest | None:
         """Return the request of that digest that is stored as waiting, also where its time is over."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == tenant, a.c.digest == digest, a.c.status.in_(_WAITING))
-        return read_one(await self._session.rows(query), _request)
+        query = select(a).where(a.c.tenant_id == tenant, a.c.digest == digest, a.c.status.in_(_WAITING))
+        return await find_one(self._session, a, query, _request)
 
     async def count_waiting(self, tenant: TenantUid, now: datetime, requester: str | None = None) -> int:
         """Return how many requests wait and have not expired, of one requester or of all."""
@@ -117,15 +115,13 @@ class Approvals:
         waiting_at: datetime | None = None,
     ) -> list[ApprovalRequest]:
         """Return at most *limit* requests stored before *before*, the newest first; with a time those that wait then."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == tenant)
+        query = select(a).where(a.c.tenant_id == tenant)
         if waiting_at is not None:
             query = query.where(a.c.status.in_(_WAITING), a.c.expires_at > waiting_at)
         if before is not None:
             stored, uid = before
             query = query.where(or_(a.c.created_at < stored, (a.c.created_at == stored) & (a.c.id < uid)))
-        return read(
-            await self._session.rows(query.order_by(a.c.created_at.desc(), a.c.id.desc()).limit(limit)), _request
-        )
+        return await find(self._session, a, query.order_by(a.c.created_at.desc(), a.c.id.desc()).limit(limit), _request)
 
     async def add(self, request: ApprovalRequest) -> ApprovalRequest:
         """Store a new request with revision 1 and return it so.
@@ -146,8 +142,14 @@ class Approvals:
 
     async def votes(self, tenant: TenantUid, uids: Collection[ApprovalUid]) -> list[Vote]:
         """Return all votes on these requests (at most 1,000), the oldest first."""
-        query = select(*_VOTE).where(v.c.tenant_id == tenant, v.c.approval_id.in_(list(uids)))
-        return read(await self._session.rows(query.order_by(v.c.voted_at, v.c.principal)), _vote)
+        query = select(v).where(v.c.tenant_id == tenant, v.c.approval_id.in_(list(uids)))
+        return await find(
+            self._session,
+            v,
+            query.order_by(v.c.voted_at, v.c.principal),
+            _vote,
+            groups=[(uid,) for uid in uids],
+        )
 
     async def add_vote(self, vote: Vote) -> Vote:
         """Store a vote with revision 1 and return it so.
@@ -198,13 +200,20 @@ class QuorumRules:
 
     async def get(self, tenant: TenantUid, permission: str) -> QuorumRule | None:
         """Return the tenant's own rule for a permission."""
-        query = select(*_RULE).where(q.c.tenant_id == tenant, q.c.permission == permission)
-        return read_one(await self._session.rows(query), _rule)
+        query = select(q).where(q.c.tenant_id == tenant, q.c.permission == permission)
+        return await find_one(
+            self._session,
+            q,
+            query,
+            _rule,
+            groups=[()],
+            wanted=lambda there: [identity for identity in there if identity == (permission,)],
+        )
 
     async def list_all(self, tenant: TenantUid) -> list[QuorumRule]:
         """Return all rules of the tenant, one a permission at most, ordered by it."""
-        query = select(*_RULE).where(q.c.tenant_id == tenant).order_by(q.c.permission)
-        return read(await self._session.rows(query), _rule)
+        query = select(q).where(q.c.tenant_id == tenant).order_by(q.c.permission)
+        return await find(self._session, q, query, _rule, groups=[()])
 
     async def put(self, rule: QuorumRule) -> QuorumRule:
         """Store a rule over the revision that it came from, 0 for a new one; returns it with the next revision.

@@ -8,15 +8,15 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from kms.core.audit_archives import ArchiveBody, ArchiveState, AuditArchive
+from kms.core.canonical import Value
 from kms.core.errors import Conflict, KmsError
 from kms.core.names import TenantUid
 from kms.core.retention import Month
 
-from .records import Value, read, read_one, store
+from .integrity import page
+from .records import find, find_one, store
 from .retention_tables import audit_archives as a
 from .session import Session
-
-_COLUMNS = tuple(column for column in a.c if column.name != "mac")
 
 
 def _archive(row: Row[Any]) -> AuditArchive:
@@ -50,13 +50,20 @@ class AuditArchives:
 
     async def get(self, tenant: TenantUid, month: Month) -> AuditArchive | None:
         """Return the archive of a month."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == tenant, a.c.month == str(month))
-        return read_one(await self._session.rows(query), _archive)
+        query = select(a).where(a.c.tenant_id == tenant, a.c.month == str(month))
+        return await find_one(
+            self._session,
+            a,
+            query,
+            _archive,
+            groups=[()],
+            wanted=lambda there: [one for one in there if one[0] == str(month)],
+        )
 
-    async def list_after(self, tenant: TenantUid, serial: int, limit: int) -> list[AuditArchive]:
-        """Return at most *limit* archives beyond a serial, in their order."""
-        query = select(*_COLUMNS).where(a.c.tenant_id == tenant, a.c.serial > serial)
-        return read(await self._session.rows(query.order_by(a.c.serial).limit(limit)), _archive)
+    async def list_after(self, tenant: TenantUid, month: str, limit: int) -> list[AuditArchive]:
+        """Return at most *limit* archives beyond a month (text, empty: from the first), in their order."""
+        query = select(a).where(a.c.tenant_id == tenant, a.c.month > month).order_by(a.c.month).limit(limit)
+        return await find(self._session, a, query, _archive, groups=[()], wanted=page(month, limit))
 
     async def add(self, archive: AuditArchive) -> AuditArchive:
         """Store a new archive with revision 1 and return it so.

@@ -14,8 +14,8 @@ from kms.core.audit_lines import StoredEvent
 
 from .audit_tables import audit_log as a
 from .event_tables import sink_positions as s
-from .records import insertion, read
-from .session import Session
+from .records import read
+from .session import Session, insertion
 
 # A sink's name is a slug and holds neither: all keys of a sink lie between.
 _DOT: Final = "."

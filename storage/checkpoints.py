@@ -25,8 +25,8 @@ from .audit_tables import audit_log as a
 from .checkpoint_tables import checkpoint_head as h
 from .checkpoint_tables import checkpoint_roots as r
 from .checkpoint_tables import checkpoints as c
-from .records import AT_ONCE, IN_ONE_STEP, insertion, read, read_one
-from .session import Session
+from .records import AT_ONCE, IN_ONE_STEP, read
+from .session import Session, insertion
 
 MOST_STREAMS: Final = 10_000  # of which the ends are looked for at once
 
@@ -35,7 +35,8 @@ _COLUMNS: Final = (c.c.serial, c.c.previous_hash, c.c.body, c.c.signature, c.c.h
 
 async def newest(session: Session) -> SignedCheckpoint | None:
     """Return the one with the highest serial."""
-    return read_one(await session.rows(select(*_COLUMNS).order_by(c.c.serial.desc()).limit(1)), _checkpoint)
+    rows = await session.rows(select(*_COLUMNS).order_by(c.c.serial.desc()).limit(1))
+    return next(iter(read(rows, _checkpoint)), None)
 
 
 async def after(session: Session, serial: int, limit: int) -> list[SignedCheckpoint]:

@@ -26,14 +26,16 @@ from kms.core.outbox import OutboxItem, Topic
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 from kms.core.tokens import TokenUid, TokenUse
 
+from . import adoption, due_work, epochs, integrity
 from . import checkpoints as chain
 from . import counters as counting
-from . import due_work, epochs
 from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
 from .audit_archives import AuditArchives
 from .audit_feed import AuditFeed
+from .audit_log import AuditLog
 from .audit_months import AuditMonths
+from .audit_reads import AuditReads
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
@@ -45,8 +47,9 @@ from .places import Places
 from .policies import Policies
 from .principals import Principals
 from .receipts import Receipts
+from .reports import Reports
 from .session import Line, Session
-from .tables import tenants
+from .tables import RECORDS, tenants
 from .tenants import Tenants
 from .tokens import CertificatePins, Tokens
 from .tokens import add_uses as add_token_uses
@@ -75,12 +78,15 @@ class Work:
         self.approvals = Approvals(session)
         self.quorum_rules = QuorumRules(session)
         self.security_events = SecurityEvents(session)
+        self.reports = Reports(session)
         self.outbox = outboxes.Outbox(session)
+        self.audit = AuditLog(session)
         self.audit_feed = AuditFeed(session)
         self.audit_months = AuditMonths(session)
         self.audit_archives = AuditArchives(session)
         self.legal_holds = LegalHolds(session)
         self.epochs = epochs.Epochs(session)
+        self.audit_reads = AuditReads(session)
 
 
 async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:
@@ -278,6 +284,43 @@ class Database(Storage):
     def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:
         """Listen for changes of epochs; a signal is only a hint to look sooner."""
 
+    async def adopt(self) -> int:
+        """Seal the records of all tenants that have no root; returns how many tenants.
+
+        Only for the first start on a database: whoever may write there could bring in what he likes before it.
+
+        Raises:
+            CorruptRecord: a record cannot be sealed.
+        """
+        adopted = 0
+        while True:
+            async with self._session(None, write=False) as session:
+                found = await adoption.without_root(session)
+            if not found:
+                return adopted
+            for tenant in found:
+                await self._adopt(tenant)
+                adopted += 1
+
+    async def _adopt(self, tenant: TenantUid) -> None:
+        async with self._session(tenant, write=True) as session:
+            await adoption.clear(session, tenant)
+        after: adoption.Cursor | None = adoption.START
+        while after is not None:
+            async with self._session(tenant, write=True) as session:
+                after = await adoption.seal(session, tenant, RECORDS, after)
+        async with self._session(tenant, write=True) as session:
+            await adoption.finish(session, tenant)
+
+    async def roots(self) -> list[TenantRoot]:
+        """Return the roots of all tenants in one snapshot, ordered by tenant.
+
+        Raises:
+            CorruptRecord: the MAC of one is wrong.
+        """
+        async with self._session(None, write=False) as session:
+            return await integrity.all_roots(session)
+
     async def check(self) -> None:
         """Make one cheap round trip, for health."""
         async with self._session(None, write=False) as session:
@@ -336,6 +379,7 @@ async def running(session: Session) -> AsyncIterator[Session]:
     try:
         await session.open()
         yield session
+        await integrity.settle(session)
     except Exception:
         await session.end(commit=False)
         raise
@@ -343,6 +387,7 @@ async def running(session: Session) -> AsyncIterator[Session]:
         session.leave()
         raise
     await session.end(commit=True)
+    integrity.committed(session)
 
 
 def _begin(connection: Connection) -> None:

@@ -6,15 +6,14 @@ than nodes' clocks may differ was made by a clock that has since gone back, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Column, Row, Select, delete, exists, or_, select, tuple_
 
 from kms.core.census import Uses
-from kms.core.errors import CorruptRecord
 from kms.core.keyring import Key, Tenant
 from kms.core.ports import Counter
 from kms.core.rotation import CLOCK_SLACK
@@ -23,22 +22,20 @@ from . import keys, tenants
 from .epochs import later
 from .node_tables import claims as c
 from .node_tables import version_uses as u
-from .records import IN_ONE_STEP, insertion, read
-from .session import Session
+from .records import IN_ONE_STEP, readable
+from .session import Session, insertion
 from .tables import encryption_keys as k
 from .tables import tenants as t
 
 MOST_USES: Final = 1_000  # at once
 MOST_CLAIMS: Final = 1_000  # at once
 
-T = TypeVar("T")
-
 
 async def claim_keys(
     session: Session, node: UUID, now: datetime, until: datetime, limit: int
 ) -> list[tuple[Tenant, Key]]:
     """Claim at most *limit* keys that are due, the longest due first, or whose schedule lies beyond CLOCK_SLACK."""
-    one = select(*keys.COLUMNS)
+    one = select(k)
     # Two queries, each along an index of its own: one for both would sort all that is due each time.
     due = one.where(k.c.due_at <= now).order_by(k.c.due_at)
     claimed = await _claim(session, k.c.id, due, node, now, until, limit)
@@ -46,16 +43,16 @@ async def claim_keys(
     claimed += await _claim(session, k.c.id, ahead, node, now, until, limit - len(claimed))
     if not claimed:
         return []
-    found = _readable(claimed, keys.key)
-    query = select(*tenants.COLUMNS).where(t.c.tenant_id.in_({key.tenant for key in found}))
-    owners = {tenant.uid: tenant for tenant in _readable(await session.rows(query), tenants.tenant)}
+    found = readable(session, k, claimed, keys.key)
+    query = select(t).where(t.c.tenant_id.in_({key.tenant for key in found}))
+    owners = {tenant.uid: tenant for tenant in readable(session, t, await session.rows(query), tenants.tenant)}
     return [(owners[key.tenant], key) for key in found if key.tenant in owners]
 
 
 async def claim_tenants(session: Session, node: UUID, now: datetime, until: datetime, limit: int) -> list[Tenant]:
     """Claim at most *limit* tenants whose KEK versions are due, the longest due first."""
-    due = select(*tenants.COLUMNS).where(t.c.due_at <= now, t.c.primary_kek > 0).order_by(t.c.due_at)
-    return _readable(await _claim(session, t.c.tenant_id, due, node, now, until, limit), tenants.tenant)
+    due = select(t).where(t.c.due_at <= now, t.c.primary_kek > 0).order_by(t.c.due_at)
+    return readable(session, t, await _claim(session, t.c.tenant_id, due, node, now, until, limit), tenants.tenant)
 
 
 async def release(session: Session, node: UUID, subjects: Sequence[UUID]) -> None:
@@ -95,24 +92,6 @@ async def _claim(
     ).returning(c.c.tenant_id, c.c.subject_uid)
     won = {(row.tenant_id, row.subject_uid) for row in await session.rows(claim)}
     return [row for identity, row in rows.items() if identity in won]
-
-
-def _readable(rows: Sequence[Row[Any]], make: Callable[[Row[Any]], T]) -> list[T]:
-    """Turn rows into values without those that make no sense: one damaged record must not stop the work on all others.
-
-    Raises:
-        CorruptRecord: no other is there; so it is told in the end, and its claim is undone.
-    """
-    made: list[T] = []
-    damage: CorruptRecord | None = None
-    for row in rows:
-        try:
-            made += read([row], make)
-        except CorruptRecord as error:
-            damage = error
-    if damage is not None and not made:
-        raise damage
-    return made
 
 
 async def add_uses(session: Session, uses: Mapping[Counter, Uses]) -> None:

@@ -20,8 +20,8 @@ from .node_tables import claims
 from .node_tables import epochs as e
 from .node_tables import installation as i
 from .node_tables import nodes as n
-from .records import insertion, read, require_own
-from .session import Session
+from .records import read, require_own
+from .session import Session, insertion
 
 CHANNEL: Final = "kms_revocations"
 

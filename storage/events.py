@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, or_, select
 
+from kms.core.canonical import Value
 from kms.core.errors import Conflict, CorruptRecord, KmsError
 from kms.core.events import (
     EPOCH_DAY,
@@ -27,10 +28,8 @@ from kms.core.receipts import json_text
 from kms.core.repositories import EventFilter
 
 from .event_tables import security_events as e
-from .records import Value, read, read_one, store, store_all
+from .records import find, find_one, read, store, store_all
 from .session import Session
-
-_COLUMNS = tuple(column for column in e.c if column.name not in {"mac", "day"})
 
 
 def _event(row: Row[Any]) -> SecurityEvent:
@@ -89,14 +88,14 @@ class SecurityEvents:
 
     async def get(self, tenant: TenantUid, uid: EventUid) -> SecurityEvent | None:
         """Return one event."""
-        query = select(*_COLUMNS).where(e.c.tenant_id == tenant, e.c.id == uid)
-        return read_one(await self._session.rows(query), _event)
+        query = select(e).where(e.c.tenant_id == tenant, e.c.id == uid)
+        return await find_one(self._session, e, query, _event)
 
     async def list_newest(
         self, tenant: TenantUid, wanted: EventFilter, before: tuple[datetime, EventUid] | None, limit: int
     ) -> list[SecurityEvent]:
         """Return at most *limit* events that were stored before *before*, the newest first."""
-        query = select(*_COLUMNS).where(e.c.tenant_id == tenant)
+        query = select(e).where(e.c.tenant_id == tenant)
         if wanted.since is not None:
             query = query.where(e.c.created_at >= wanted.since)
         if wanted.severity is not Severity.INFO:
@@ -109,7 +108,7 @@ class SecurityEvents:
             stored, uid = before
             query = query.where(or_(e.c.created_at < stored, (e.c.created_at == stored) & (e.c.id < uid)))
         query = query.order_by(e.c.created_at.desc(), e.c.id.desc()).limit(limit)
-        return read(await self._session.rows(query), _event)
+        return await find(self._session, e, query, _event)
 
     async def sum_by_day(self, tenant: TenantUid, first: date, last: date) -> list[DaySum]:
         """Return the sums of the days from *first* to *last*, ordered by day, type and severity."""

@@ -7,19 +7,19 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, select
 
 from kms.core.access import Conditions, Effect, Grant, GrantUid, parse_network
+from kms.core.canonical import Value
 from kms.core.errors import Conflict, CorruptRecord, InvalidRequest
 from kms.core.names import TenantUid
 from kms.core.patterns import Pattern
 from kms.core.roles import Role
 
 from .access_tables import grants as g
-from .records import Value, read, read_one, require_own, store
+from .integrity import page
+from .records import find, find_one, remove, store
 from .session import Session
-
-_COLUMNS = tuple(column for column in g.c if column.name != "mac")
 
 
 def _grant(row: Row[Any]) -> Grant:
@@ -63,15 +63,22 @@ class Grants:
 
     async def get(self, tenant: TenantUid, uid: GrantUid) -> Grant | None:
         """Return one grant."""
-        query = select(*_COLUMNS).where(g.c.tenant_id == tenant, g.c.id == uid)
-        return read_one(await self._session.rows(query), _grant)
+        query = select(g).where(g.c.tenant_id == tenant, g.c.id == uid)
+        return await find_one(self._session, g, query, _grant)
 
     async def list_of_principal(self, tenant: TenantUid, principal: str, after: UUID | None, limit: int) -> list[Grant]:
         """Return at most *limit* grants of a principal with uids greater than *after*, ordered by uid."""
-        query = select(*_COLUMNS).where(g.c.tenant_id == tenant, g.c.principal_id == principal)
+        query = select(g).where(g.c.tenant_id == tenant, g.c.principal_id == principal)
         if after is not None:
             query = query.where(g.c.id > after)
-        return read(await self._session.rows(query.order_by(g.c.id).limit(limit)), _grant)
+        return await find(
+            self._session,
+            g,
+            query.order_by(g.c.id).limit(limit),
+            _grant,
+            groups=[(principal,)],
+            wanted=page(after, limit),
+        )
 
     async def add(self, grant: Grant) -> Grant:
         """Store a new grant with revision 1 and return it so.
@@ -107,9 +114,13 @@ class Grants:
         Raises:
             Conflict: the stored revision is another, or it is gone; nothing of the transaction is committed then.
         """
-        require_own(self._session, grant.tenant)
-        itself = (g.c.tenant_id == grant.tenant, g.c.id == grant.uid, g.c.revision == grant.revision)
-        if await self._session.change(delete(g).where(*itself)) != 1:
+        itself: dict[str, Value] = {
+            "tenant_id": grant.tenant,
+            "principal_id": grant.principal,
+            "id": grant.uid,
+            "revision": grant.revision,
+        }
+        if await remove(self._session, g, [itself]) != 1:
             conflict = Conflict(f"grant {grant.uid} was changed in between")
             self._session.spoil(conflict)
             raise conflict

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, select
 
+from kms.core.canonical import Value
 from kms.core.errors import Conflict
 from kms.core.keyring import Kek, KekState, Tenant
 from kms.core.names import TenantUid
 from kms.core.wrapping import WrapMechanism
 
 from . import tenants
-from .records import Value, read, read_one, store
+from .integrity import page
+from .records import find, find_one, store
 from .session import Session
 from .tables import keks as k
 from .tables import tenants as t
-
-_COLUMNS = tuple(column for column in k.c if column.name != "mac")
 
 
 def _kek(row: Row[Any]) -> Kek:
@@ -45,13 +45,15 @@ class Keks:
 
     async def get(self, tenant: TenantUid, version: int) -> Kek | None:
         """Return one version, pending ones included."""
-        query = select(*_COLUMNS).where(k.c.tenant_id == tenant, k.c.version == version)
-        return read_one(await self._session.rows(query), _kek)
+        query = select(k).where(k.c.tenant_id == tenant, k.c.version == version)
+        return await self._one(query, version)
 
     async def list_by_version(self, tenant: TenantUid, after: int, limit: int) -> list[Kek]:
         """Return at most *limit* versions greater than *after*, ordered, pending ones included."""
-        query = select(*_COLUMNS).where(k.c.tenant_id == tenant, k.c.version > after)
-        return read(await self._session.rows(query.order_by(k.c.version).limit(limit)), _kek)
+        query = select(k).where(k.c.tenant_id == tenant, k.c.version > after)
+        return await find(
+            self._session, k, query.order_by(k.c.version).limit(limit), _kek, groups=[()], wanted=page(after, limit)
+        )
 
     async def pending(self) -> list[tuple[Tenant, Kek]]:
         """Return every intent to make a KEK that has no outcome, of all tenants: for the pass at start-up."""
@@ -63,15 +65,25 @@ class Keks:
 
     async def hold(self, tenant: TenantUid, version: int) -> Kek | None:
         """Return one version, which nobody changes before this transaction, one that writes, has ended."""
-        query = select(*_COLUMNS).where(k.c.tenant_id == tenant, k.c.version == version)
-        return read_one(await self._session.rows(query.with_for_update(read=True)), _kek)
+        query = select(k).where(k.c.tenant_id == tenant, k.c.version == version)
+        return await self._one(query.with_for_update(read=True), version)
+
+    async def _one(self, query: Select[Any], version: int) -> Kek | None:
+        return await find_one(
+            self._session,
+            k,
+            query,
+            _kek,
+            groups=[()],
+            wanted=lambda there: [identity for identity in there if identity == (version,)],
+        )
 
     async def _intents(self, state: KekState) -> list[tuple[Tenant, Kek]]:
-        query = select(*_COLUMNS).where(k.c.status == state.value).order_by(k.c.tenant_id, k.c.version)
+        query = select(k).where(k.c.status == state.value).order_by(k.c.tenant_id, k.c.version)
         found = []
-        for kek in read(await self._session.rows(query), _kek):
-            owner = select(*tenants.COLUMNS).where(t.c.tenant_id == kek.tenant)
-            [tenant] = read(await self._session.rows(owner), tenants.tenant)
+        for kek in await find(self._session, k, query, _kek):
+            owner = select(t).where(t.c.tenant_id == kek.tenant)
+            [tenant] = await find(self._session, t, owner, tenants.tenant)
             found.append((tenant, kek))
         return found
 

@@ -8,17 +8,18 @@ from typing import Any
 
 from sqlalchemy import Row, func, literal, select, tuple_
 
+from kms.core.canonical import Value
 from kms.core.errors import Conflict, KmsError
 from kms.core.keyring import KeyVersion
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyUid, TenantUid
 
-from .records import Value, read, read_one, store, store_unchanged
+from .integrity import page
+from .records import find, find_one, store, store_unchanged
 from .session import Session
 from .tables import key_versions as v
 from .types import Int64, Uid
 
-_COLUMNS = tuple(column for column in v.c if column.name != "mac")
 _WRAPPED = v.c.status != KeyState.DESTROYED.value
 
 
@@ -51,30 +52,44 @@ class KeyVersions:
 
     async def get(self, tenant: TenantUid, key: KeyUid, version: int) -> KeyVersion | None:
         """Return one version."""
-        query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.key_uid == key, v.c.version == version)
-        return read_one(await self._session.rows(query), _version)
+        query = select(v).where(v.c.tenant_id == tenant, v.c.key_uid == key, v.c.version == version)
+        return await find_one(
+            self._session,
+            v,
+            query,
+            _version,
+            groups=[(key,)],
+            wanted=lambda there: [identity for identity in there if identity == (key, version)],
+        )
 
     async def list_by_version(self, tenant: TenantUid, key: KeyUid, after: int, limit: int) -> list[KeyVersion]:
         """Return at most *limit* versions greater than *after*, ordered."""
-        query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.key_uid == key, v.c.version > after)
-        return read(await self._session.rows(query.order_by(v.c.version).limit(limit)), _version)
+        query = select(v).where(v.c.tenant_id == tenant, v.c.key_uid == key, v.c.version > after)
+        return await find(
+            self._session,
+            v,
+            query.order_by(v.c.version).limit(limit),
+            _version,
+            groups=[(key,)],
+            wanted=page(after, limit),
+        )
 
     async def list_timed(self, tenant: TenantUid, key: KeyUid) -> list[KeyVersion]:
         """Return the versions that wait for a time (`until`), ordered by number."""
-        query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.key_uid == key, v.c.waits_until.is_not(None))
-        return read(await self._session.rows(query.order_by(v.c.version)), _version)
+        query = select(v).where(v.c.tenant_id == tenant, v.c.key_uid == key, v.c.waits_until.is_not(None))
+        return await find(self._session, v, query.order_by(v.c.version), _version)
 
     async def list_in_states(
         self, tenant: TenantUid, key: KeyUid, states: Sequence[KeyState], after: int, limit: int
     ) -> list[KeyVersion]:
         """Return at most *limit* versions in one of these states with numbers greater than *after*, ordered."""
-        query = select(*_COLUMNS).where(
+        query = select(v).where(
             v.c.tenant_id == tenant,
             v.c.key_uid == key,
             v.c.version > after,
             v.c.status.in_([state.value for state in states]),
         )
-        return read(await self._session.rows(query.order_by(v.c.version).limit(limit)), _version)
+        return await find(self._session, v, query.order_by(v.c.version).limit(limit), _version)
 
     async def list_wrapped_by(
         self, tenant: TenantUid, kek_version: int, after: tuple[KeyUid, int] | None, limit: int
@@ -83,12 +98,12 @@ class KeyVersions:
 
         Ordered by key and number, from those beyond *after*.
         """
-        query = select(*_COLUMNS).where(v.c.tenant_id == tenant, v.c.kek_version == kek_version, _WRAPPED)
+        query = select(v).where(v.c.tenant_id == tenant, v.c.kek_version == kek_version, _WRAPPED)
         if after is not None:
             key, version = after
             # Compared as a pair, which both engines look up in the index.
             query = query.where(tuple_(v.c.key_uid, v.c.version) > tuple_(literal(key, Uid), literal(version, Int64)))
-        return read(await self._session.rows(query.order_by(v.c.key_uid, v.c.version).limit(limit)), _version)
+        return await find(self._session, v, query.order_by(v.c.key_uid, v.c.version).limit(limit), _version)
 
     async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:
         """Return how many key versions, not destroyed, each KEK version of the tenant wraps; without those that wrap none."""

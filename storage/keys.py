@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, func, select
 
+from kms.core.canonical import Value
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.keyring import Key
 from kms.core.lifecycle import KeyState
@@ -18,7 +19,7 @@ from kms.core.names import KeyUid, TenantUid
 from kms.core.policy import Overrides
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 
-from .records import Value, read, read_one, store, units
+from .records import find, find_one, store, units
 from .session import Session
 from .tables import encryption_keys as k
 
@@ -29,8 +30,6 @@ ALGORITHMS: Final = MappingProxyType(
 _HOUR: Final = timedelta(hours=1)
 _SECOND: Final = timedelta(seconds=1)
 _SUITES: Final = MappingProxyType({name: suite for suite, name in ALGORITHMS.items()})
-
-COLUMNS = tuple(column for column in k.c if column.name != "mac")
 
 
 def _encode_labels(labels: Mapping[str, str]) -> str:
@@ -46,7 +45,7 @@ def _decode_labels(text: str) -> dict[str, str]:
 
 
 def key(row: Row[Any]) -> Key:
-    """Make the value of one row of COLUMNS."""
+    """Make the value of one row."""
     return Key(
         uid=row.id,
         tenant=row.tenant_id,
@@ -100,13 +99,13 @@ class Keys:
 
     async def get(self, tenant: TenantUid, slug: str) -> Key | None:
         """Return the key."""
-        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.key_id == slug)
-        return read_one(await self._session.rows(query), key)
+        query = select(k).where(k.c.tenant_id == tenant, k.c.key_id == slug)
+        return await find_one(self._session, k, query, key, groups=[(slug,)])
 
     async def by_uid(self, tenant: TenantUid, uid: KeyUid) -> Key | None:
         """Return the key."""
-        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.id == uid)
-        return read_one(await self._session.rows(query), key)
+        query = select(k).where(k.c.tenant_id == tenant, k.c.id == uid)
+        return await find_one(self._session, k, query, key)
 
     async def count(self, tenant: TenantUid) -> int:
         """Return how many keys the tenant has."""
@@ -115,18 +114,18 @@ class Keys:
 
     async def list_by_uid(self, tenant: TenantUid, uids: Collection[KeyUid]) -> list[Key]:
         """Return those of at most 1,000 keys that there are, in no order."""
-        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.id.in_(uids))
-        return read(await self._session.rows(query), key)
+        query = select(k).where(k.c.tenant_id == tenant, k.c.id.in_(uids))
+        return await find(self._session, k, query, key)
 
     async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[Key]:
         """Return at most *limit* keys with slugs greater than *after*, ordered by slug."""
-        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.key_id > after)
-        return read(await self._session.rows(query.order_by(k.c.key_id).limit(limit)), key)
+        query = select(k).where(k.c.tenant_id == tenant, k.c.key_id > after)
+        return await find(self._session, k, query.order_by(k.c.key_id).limit(limit), key)
 
     async def list_by_policy(self, tenant: TenantUid, policy: str, limit: int) -> list[Key]:
         """Return the first, by slug, of at most *limit* keys that name the policy."""
-        query = select(*COLUMNS).where(k.c.tenant_id == tenant, k.c.policy_id == policy)
-        return read(await self._session.rows(query.order_by(k.c.key_id).limit(limit)), key)
+        query = select(k).where(k.c.tenant_id == tenant, k.c.policy_id == policy)
+        return await find(self._session, k, query.order_by(k.c.key_id).limit(limit), key)
 
     async def add(self, new: Key) -> Key:
         """Store a new key with revision 1 and return it so.

@@ -7,15 +7,15 @@ from typing import Any
 
 from sqlalchemy import Row, func, select
 
+from kms.core.canonical import Value
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.names import TenantUid
 from kms.core.retention import LegalHold
 
-from .records import Value, read, read_one, store
+from .integrity import page
+from .records import find, find_one, store
 from .retention_tables import legal_holds as h
 from .session import Session
-
-_COLUMNS = tuple(column for column in h.c if column.name != "mac")
 
 
 def _hold(row: Row[Any]) -> LegalHold:
@@ -43,18 +43,28 @@ class LegalHolds:
 
     async def get(self, tenant: TenantUid, hold_id: str) -> LegalHold | None:
         """Return one hold."""
-        query = select(*_COLUMNS).where(h.c.tenant_id == tenant, h.c.hold_id == hold_id)
-        return read_one(await self._session.rows(query), _hold)
+        query = select(h).where(h.c.tenant_id == tenant, h.c.hold_id == hold_id)
+        return await find_one(
+            self._session,
+            h,
+            query,
+            _hold,
+            groups=[()],
+            wanted=lambda there: [one for one in there if one == (hold_id,)],
+        )
 
     async def list_after(self, tenant: TenantUid, after: str, limit: int) -> list[LegalHold]:
         """Return at most *limit* holds of a tenant, released or not, with ids greater than *after*, ordered."""
-        query = select(*_COLUMNS).where(h.c.tenant_id == tenant, h.c.hold_id > after)
-        return read(await self._session.rows(query.order_by(h.c.hold_id).limit(limit)), _hold)
+        query = select(h).where(h.c.tenant_id == tenant, h.c.hold_id > after)
+        query = query.order_by(h.c.hold_id).limit(limit)
+        return await find(self._session, h, query, _hold, groups=[()], wanted=page(after, limit))
 
     async def list_active(self, tenant: TenantUid, limit: int) -> list[LegalHold]:
         """Return at most *limit* holds of a tenant that are not released, ordered by id."""
-        query = select(*_COLUMNS).where(h.c.tenant_id == tenant, h.c.released_at.is_(None))
-        return read(await self._session.rows(query.order_by(h.c.hold_id).limit(limit)), _hold)
+        # All of them are read, so that one which is missing shows.
+        query = select(h).where(h.c.tenant_id == tenant).order_by(h.c.hold_id)
+        found = await find(self._session, h, query, _hold, groups=[()])
+        return [hold for hold in found if hold.released_at is None][:limit]
 
     async def count_active(self, tenant: TenantUid) -> int:
         """Return how many holds of a tenant are not released."""

@@ -1,14 +1,14 @@
-"""The tables of what nodes count, see, claim and tell each other; no records: none of it decides anything for good."""
+"""The tables of what nodes count, see, claim and tell each other; but for counters no records: it decides nothing for good."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, PrimaryKeyConstraint, Table
+from sqlalchemy import CheckConstraint, Column, ForeignKeyConstraint, PrimaryKeyConstraint, Table, text
 from sqlalchemy.schema import SchemaItem
 
-from .schemas import INTERNAL, VERSION, metadata
-from .types import Int64, Small, Timestamp, Uid, Words
+from .schemas import INTERNAL, VERSION, column, metadata
+from .types import Bytes, Int64, NoBytes, Small, Timestamp, Uid, Words
 
 
 def _table(name: str, *parts: SchemaItem, **options: Any) -> Table:
@@ -19,13 +19,15 @@ def _of_tenant(name: str) -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name=f"fk_{name}_tenants")
 
 
-# A counter decides nothing but its own limit, and only ever grows, in one statement.
+# A record, though it has no constraint on its revision: it was none in earlier releases.
 counters: Final = _table(
     "counters",
     Column("tenant_id", Uid, nullable=False),
     Column("subject_uid", Uid, nullable=False),
     Column("version", Int64, nullable=False),
     Column("reserved", Int64, nullable=False),
+    Column("revision", Int64, nullable=False, server_default=text("1")),
+    column("mac", Bytes, default=NoBytes()),
     PrimaryKeyConstraint("tenant_id", "subject_uid", "version", name="pk_counters"),
     _of_tenant("counters"),
     CheckConstraint(VERSION, name="ck_counters_version"),

@@ -6,17 +6,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, or_, select, tuple_
+from sqlalchemy import Row, or_, select
 
+from kms.core.canonical import Value
 from kms.core.errors import Conflict, KmsError
 from kms.core.names import TenantUid
 from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
 
-from .records import Value, read, read_one, store
+from .integrity import columns_of
+from .records import find, find_one, readable, remove, store
 from .session import Session
 from .tables import operations as o
-
-_COLUMNS = tuple(column for column in o.c if column.name != "mac")
 
 
 def _operation(row: Row[Any]) -> Operation:
@@ -48,34 +48,35 @@ class Operations:
 
     async def get(self, tenant: TenantUid, uid: OperationUid) -> Operation | None:
         """Return one operation."""
-        query = select(*_COLUMNS).where(o.c.tenant_id == tenant, o.c.id == uid)
-        return read_one(await self._session.rows(query), _operation)
+        query = select(o).where(o.c.tenant_id == tenant, o.c.id == uid)
+        return await find_one(self._session, o, query, _operation)
 
     async def list_newest(
         self, tenant: TenantUid, before: tuple[datetime, OperationUid] | None, limit: int
     ) -> list[Operation]:
         """Return at most *limit* operations of a tenant that began before *before*, the newest first."""
-        query = select(*_COLUMNS).where(o.c.tenant_id == tenant)
+        query = select(o).where(o.c.tenant_id == tenant)
         if before is not None:
             began, uid = before
             query = query.where(or_(o.c.created_at < began, (o.c.created_at == began) & (o.c.id < uid)))
-        return read(
-            await self._session.rows(query.order_by(o.c.created_at.desc(), o.c.id.desc()).limit(limit)), _operation
+        return await find(
+            self._session, o, query.order_by(o.c.created_at.desc(), o.c.id.desc()).limit(limit), _operation
         )
 
     async def find(self, tenant: TenantUid, kind: str, target: str, state: OperationState) -> Operation | None:
         """Return an operation of that kind and target in that state, the newest if there are several."""
-        query = select(*_COLUMNS).where(
+        query = select(o).where(
             o.c.tenant_id == tenant, o.c.kind == kind, o.c.target == target, o.c.status == state.value
         )
-        return read_one(await self._session.rows(query.order_by(o.c.created_at.desc()).limit(1)), _operation)
+        return await find_one(self._session, o, query.order_by(o.c.created_at.desc()).limit(1), _operation)
 
     async def list_free(self, now: datetime, limit: int) -> list[Operation]:
         """Return at most *limit* running operations of all tenants that no node carries on now, the oldest first."""
-        query = select(*_COLUMNS).where(
+        query = select(o).where(
             o.c.status == OperationState.RUNNING.value, or_(o.c.leased_until.is_(None), o.c.leased_until <= now)
         )
-        return read(await self._session.rows(query.order_by(o.c.created_at).limit(limit)), _operation)
+        rows = await self._session.rows(query.order_by(o.c.created_at).limit(limit))
+        return readable(self._session, o, rows, _operation)
 
     async def add(self, operation: Operation) -> Operation:
         """Store a new operation with revision 1 and return it so.
@@ -97,11 +98,8 @@ class Operations:
 
     async def remove_ended(self, before: datetime, limit: int) -> int:
         """Remove at most *limit* operations of all tenants that ended before *before*; returns how many."""
-        ended = select(o.c.tenant_id, o.c.id).where(o.c.ended_at < before).limit(limit)
-        found = [(row.tenant_id, row.id) for row in await self._session.rows(ended)]
-        if not found:
-            return 0
-        return await self._session.change(delete(o).where(tuple_(o.c.tenant_id, o.c.id).in_(found)))
+        ended = select(o.c.tenant_id, o.c.id, o.c.revision).where(o.c.ended_at < before).limit(limit)
+        return await remove(self._session, o, [columns_of(row) for row in await self._session.rows(ended)])
 
     async def _store(self, operation: Operation, came_from: int, otherwise: KmsError) -> Operation:
         row: dict[str, Value] = {

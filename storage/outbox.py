@@ -11,16 +11,18 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, or_, select, tuple_, update
+from sqlalchemy import Row, func, or_, select, update
 
+from kms.core.canonical import Value
 from kms.core.errors import Conflict
 from kms.core.outbox import OutboxItem, Topic
 
 from .event_tables import outbox_head as h
 from .event_tables import outbox_items as o
 from .event_tables import sink_positions as s
-from .records import Value, insertion, read, store_all
-from .session import Session
+from .integrity import columns_of
+from .records import readable, remove, store_all
+from .session import Session, insertion
 from .types import EPOCH
 
 
@@ -60,9 +62,8 @@ def _item(row: Row[Any]) -> OutboxItem:
 
 async def items_after(session: Session, position: int, topics: Collection[Topic], limit: int) -> list[OutboxItem]:
     """Return at most *limit* items of all tenants and of these topics beyond a position, in order."""
-    columns = (o.c.id, o.c.tenant_id, o.c.topic, o.c.body, o.c.created_at, o.c.position)
-    query = select(*columns).where(o.c.position > position, o.c.topic.in_([topic.value for topic in topics]))
-    return read(await session.rows(query.order_by(o.c.position).limit(limit)), _item)
+    query = select(o).where(o.c.position > position, o.c.topic.in_([topic.value for topic in topics]))
+    return readable(session, o, await session.rows(query.order_by(o.c.position).limit(limit)), _item)
 
 
 async def claim(session: Session, sink: str, node: UUID, now: datetime, until: datetime) -> int | None:
@@ -99,8 +100,6 @@ async def release_all(session: Session) -> None:
 
 async def prune(session: Session, before: datetime, limit: int) -> int:
     """Remove at most *limit* items of all tenants that are older, whether told or not; returns how many."""
-    query = select(o.c.tenant_id, o.c.id).where(o.c.created_at < before).order_by(o.c.created_at).limit(limit)
-    found = [(row.tenant_id, row.id) for row in await session.rows(query)]
-    if not found:
-        return 0
-    return await session.change(delete(o).where(tuple_(o.c.tenant_id, o.c.id).in_(found)))
+    query = select(o.c.tenant_id, o.c.id, o.c.revision).where(o.c.created_at < before)
+    rows = await session.rows(query.order_by(o.c.created_at).limit(limit))
+    return await remove(session, o, [columns_of(row) for row in rows])

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, select
+from sqlalchemy import Row, select
 
+from kms.core.canonical import Value
 from kms.core.census import MOST_PLACES, Place, PlaceCount, PlaceKind
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.names import KeyUid, TenantUid
 
-from .records import Value, read, require_own, store, store_all
+from .integrity import Identity
+from .records import AT_ONCE, find, remove, require_own, store, store_all
 from .session import Session
 from .tables import place_counts as c
 from .tables import places as p
 
 MOST_VERSIONS: Final = 1_000  # in one query
-_PLACE = tuple(column for column in p.c if column.name != "mac")
-_COUNT = tuple(column for column in c.c if column.name != "mac")
 
 
 def _place(row: Row[Any]) -> Place:
@@ -72,8 +72,15 @@ class Places:
 
     async def list_of_key(self, tenant: TenantUid, key: KeyUid) -> list[Place]:
         """Return all places of a key, at most MOST_PLACES, ordered by slug."""
-        query = select(*_PLACE).where(p.c.tenant_id == tenant, p.c.key_uid == key)
-        return read(await self._session.rows(query.order_by(p.c.place_id).limit(MOST_PLACES)), _place)
+        query = select(p).where(p.c.tenant_id == tenant, p.c.key_uid == key)
+        return await find(
+            self._session,
+            p,
+            query.order_by(p.c.place_id).limit(MOST_PLACES),
+            _place,
+            groups=[(key,)],
+            wanted=lambda there: there[:MOST_PLACES],
+        )
 
     async def add(self, place: Place) -> Place:
         """Store a new place with revision 1 and return it so.
@@ -98,10 +105,17 @@ class Places:
             Conflict: the stored revision is another; nothing of the transaction is committed then.
         """
         require_own(self._session, place.tenant)
-        of_place = (c.c.tenant_id == place.tenant, c.c.key_uid == place.key, c.c.place_id == place.slug)
-        await self._session.change(delete(c).where(*of_place))
-        itself = (p.c.tenant_id == place.tenant, p.c.key_uid == place.key, p.c.place_id == place.slug)
-        if await self._session.change(delete(p).where(*itself, p.c.revision == place.revision)) != 1:
+        counted = await self.counts(place.tenant, place.key, place=place.slug)
+        for start in range(0, len(counted), AT_ONCE):
+            of_place = [_row(count) | {"revision": count.revision} for count in counted[start : start + AT_ONCE]]
+            await remove(self._session, c, of_place)
+        itself: dict[str, Value] = {
+            "tenant_id": place.tenant,
+            "key_uid": place.key,
+            "place_id": place.slug,
+            "revision": place.revision,
+        }
+        if await remove(self._session, p, [itself]) != 1:
             conflict = Conflict(f"place {place.slug} was changed in between")
             self._session.spoil(conflict)
             raise conflict
@@ -115,12 +129,21 @@ class Places:
         """
         if versions is not None and len(versions) > MOST_VERSIONS:
             raise ValueError(f"at most {MOST_VERSIONS} versions at once")
-        query = select(*_COUNT).where(c.c.tenant_id == tenant, c.c.key_uid == key)
+        query = select(c).where(c.c.tenant_id == tenant, c.c.key_uid == key)
         if versions is not None:
             query = query.where(c.c.version.in_(versions))
         if place is not None:
             query = query.where(c.c.place_id == place)
-        return read(await self._session.rows(query.order_by(c.c.version, c.c.place_id)), _count)
+
+        def wanted(there: list[Identity]) -> list[Identity]:
+            return [
+                (key, slug, version)
+                for (key, slug, version) in there
+                if (versions is None or version in versions) and place in (None, slug)
+            ]
+
+        query = query.order_by(c.c.version, c.c.place_id)
+        return await find(self._session, c, query, _count, groups=[(key,)], wanted=wanted)
 
     async def put_counts(self, counts: Sequence[PlaceCount]) -> None:
         """Store counts: revision 0 for new ones, the others over the revision that they came from.

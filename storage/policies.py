@@ -8,18 +8,19 @@ from typing import Any, Final
 
 from sqlalchemy import Row, func, select
 
+from kms.core.canonical import Value
 from kms.core.classification import Classification
 from kms.core.errors import Conflict
 from kms.core.names import TenantUid
-from kms.core.policy import NamedPolicy, Policy
+from kms.core.policy import AuditContext, NamedPolicy, Policy
 
-from .records import Value, read, read_one, store, units
+from .integrity import page
+from .records import find, find_one, store, units
 from .session import Session
 from .tables import policies as p
 
 _SECOND: Final = timedelta(seconds=1)
 _COMMA: Final = ","  # no key of a context has one
-_COLUMNS = tuple(column for column in p.c if column.name != "mac")
 
 
 def _policy(row: Row[Any]) -> NamedPolicy:
@@ -38,6 +39,7 @@ def _policy(row: Row[Any]) -> NamedPolicy:
             required_context=tuple(row.required_context.split(_COMMA)) if row.required_context else (),
             log_data_access=bool(row.log_data_access),
             approvals=row.approvals,
+            audit_context=AuditContext(row.audit_context),
         ),
         created_at=row.created_at,
         created_by=row.created_by,
@@ -53,8 +55,15 @@ class Policies:
 
     async def get(self, tenant: TenantUid, slug: str) -> NamedPolicy | None:
         """Return the newest version."""
-        query = select(*_COLUMNS).where(p.c.tenant_id == tenant, p.c.policy_id == slug)
-        return read_one(await self._session.rows(query.order_by(p.c.version.desc()).limit(1)), _policy)
+        query = select(p).where(p.c.tenant_id == tenant, p.c.policy_id == slug)
+        return await find_one(
+            self._session,
+            p,
+            query.order_by(p.c.version.desc()).limit(1),
+            _policy,
+            groups=[(slug,)],
+            wanted=lambda there: there[-1:],
+        )
 
     async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[NamedPolicy]:
         """Return the newest versions of at most *limit* policies with slugs greater than *after*, ordered."""
@@ -67,13 +76,23 @@ class Policies:
             .subquery()
         )
         same = (p.c.policy_id == newest.c.policy_id) & (p.c.version == newest.c.version)
-        query = select(*_COLUMNS).join(newest, same).where(p.c.tenant_id == tenant).order_by(p.c.policy_id)
-        return read(await self._session.rows(query), _policy)
+        query = select(p).join(newest, same).where(p.c.tenant_id == tenant).order_by(p.c.policy_id)
+        found = await find(self._session, p, query, _policy)
+        for policy in found:  # also the newest ones
+            await self.get(tenant, policy.slug)
+        return found
 
     async def list_versions(self, tenant: TenantUid, slug: str, after: int, limit: int) -> list[NamedPolicy]:
         """Return at most *limit* versions of one policy with numbers greater than *after*, ordered."""
-        query = select(*_COLUMNS).where(p.c.tenant_id == tenant, p.c.policy_id == slug, p.c.version > after)
-        return read(await self._session.rows(query.order_by(p.c.version).limit(limit)), _policy)
+        query = select(p).where(p.c.tenant_id == tenant, p.c.policy_id == slug, p.c.version > after)
+        return await find(
+            self._session,
+            p,
+            query.order_by(p.c.version).limit(limit),
+            _policy,
+            groups=[(slug,)],
+            wanted=page(after, limit),
+        )
 
     async def add(self, policy: NamedPolicy) -> NamedPolicy:
         """Store a new version with revision 1 and return it so.
@@ -96,6 +115,7 @@ class Policies:
             "required_context": _COMMA.join(rules.required_context),
             "log_data_access": int(rules.log_data_access),
             "approvals": rules.approvals,
+            "audit_context": rules.audit_context.value,
             "created_at": policy.created_at,
             "created_by": policy.created_by,
         }

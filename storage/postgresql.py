@@ -19,6 +19,7 @@ import psycopg
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from kms.core.audit_ports import RecordSealer
 from kms.core.errors import StorageUnavailable
 from kms.core.names import TenantUid
 from kms.core.ports import ChangeSignal
@@ -30,6 +31,7 @@ from .epochs import CHANNEL
 from .errors import CannotOpen, explained
 from .migrate import require_found
 from .roles import APP, REVISION, SWEEPER, TAKE_READER, USER, cannot_take, excess_of
+from .seals import Changes, Seals, ignore
 from .session import BOUND, Line, Session, Tasks
 
 # Milliseconds, less than a session's bound: the server answers with an error while the line is still good.
@@ -155,7 +157,7 @@ class _Notifications:
     async def _make(self) -> None:
         with suppress(psycopg.Error, OSError):
             connection = await self._connector.apart()
-            late = asyncio.get_running_loop().call_later(BOUND, _shut_down, connection)
+            late = asyncio.get_running_loop().call_later(BOUND, shut_down, connection)
             try:
                 await connection.execute(f"LISTEN {CHANNEL}")
             except BaseException:
@@ -189,10 +191,17 @@ class _Connector:
 
 
 async def open_postgresql(
-    url: str, pool_size: int = 8, *, acting: Callable[[], str] = str, organization: str = ""
+    url: str,
+    pool_size: int = 8,
+    *,
+    sealer: RecordSealer,
+    on_changes: Changes = ignore,
+    acting: Callable[[], str] = str,
+    organization: str = "",
 ) -> PostgresqlDatabase:
     """Open a database that `kmsd migrate` has made; *url* is a libpq connection string or URI.
 
+    *sealer* computes the MACs of records; *on_changes* is called, after a commit, with what it has changed.
     *acting* returns for whom the present task works, a resource name or nothing; *organization* is the trust domain.
     Both are told to the database in every transaction.
 
@@ -210,14 +219,14 @@ async def open_postgresql(
         max_overflow=EXCLUSIVE_LOCKS,
         pool_use_lifo=True,
     )
-    line = Line(engine, _shut_down, Breaker(time.monotonic), Tasks())
+    line = Line(engine, shut_down, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes))
     database = PostgresqlDatabase(line, pool_size, connector, acting, organization)
     try:
         database.excess = await _verify(line)
     except BaseException as error:
         # The first connection asks the server a few things before any session knows it.
         if connector.newest is not None:
-            _shut_down(connector.newest)
+            shut_down(connector.newest)
         await database.close()
         if isinstance(error, StorageUnavailable) and isinstance(error.__cause__, Exception):
             raise explained(error.__cause__, database_name(url)) from error
@@ -285,11 +294,11 @@ def _quoted(text: str) -> str:
 
 
 def _drop(connection: psycopg.AsyncConnection[Any]) -> None:
-    _shut_down(connection)
+    shut_down(connection)
     connection.pgconn.finish()
 
 
-def _shut_down(driver: Any) -> None:
+def shut_down(driver: Any) -> None:
     """End whatever waits for the server on this connection.
 
     Shutting down the socket, not closing it: the waiting call reads an end of file at once and cleans up itself. Its

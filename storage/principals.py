@@ -8,14 +8,13 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from kms.core.access import PrincipalKind, PrincipalRecord
+from kms.core.canonical import Value
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.names import TenantUid
 
 from .access_tables import principals as p
-from .records import Value, read, read_one, store
+from .records import find, find_one, store
 from .session import Session
-
-_COLUMNS = tuple(column for column in p.c if column.name != "mac")
 
 
 def _principal(row: Row[Any]) -> PrincipalRecord:
@@ -41,13 +40,13 @@ class Principals:
 
     async def get(self, tenant: TenantUid, slug: str) -> PrincipalRecord | None:
         """Return the principal."""
-        query = select(*_COLUMNS).where(p.c.tenant_id == tenant, p.c.principal_id == slug)
-        return read_one(await self._session.rows(query), _principal)
+        query = select(p).where(p.c.tenant_id == tenant, p.c.principal_id == slug)
+        return await find_one(self._session, p, query, _principal, groups=[(slug,)])
 
     async def list_by_slug(self, tenant: TenantUid, after: str, limit: int) -> list[PrincipalRecord]:
         """Return at most *limit* principals with slugs greater than *after*, ordered by slug."""
-        query = select(*_COLUMNS).where(p.c.tenant_id == tenant, p.c.principal_id > after)
-        return read(await self._session.rows(query.order_by(p.c.principal_id).limit(limit)), _principal)
+        query = select(p).where(p.c.tenant_id == tenant, p.c.principal_id > after)
+        return await find(self._session, p, query.order_by(p.c.principal_id).limit(limit), _principal)
 
     async def add(self, principal: PrincipalRecord) -> PrincipalRecord:
         """Store a new principal with revision 1 and return it so.

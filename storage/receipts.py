@@ -7,15 +7,14 @@ from typing import Any
 
 from sqlalchemy import Row, or_, select
 
+from kms.core.canonical import Value
 from kms.core.errors import Conflict
 from kms.core.names import TenantUid
 from kms.core.receipts import Receipt
 
-from .records import Value, read, store
+from .records import find, store
 from .session import Session
 from .tables import receipts as r
-
-_COLUMNS = tuple(column for column in r.c if column.name != "mac")
 
 
 def _receipt(row: Row[Any]) -> Receipt:
@@ -41,8 +40,8 @@ class Receipts:
         """Return at most *limit* receipts whose subject is *prefix* or lies below it, with subjects greater than *after*."""
         # Everything below `a` begins with `a/` and sorts before `a0`, the character after the slash.
         below = (r.c.subject > f"{prefix}/") & (r.c.subject < f"{prefix}0")
-        query = select(*_COLUMNS).where(r.c.tenant_id == tenant, or_(r.c.subject == prefix, below), r.c.subject > after)
-        return read(await self._session.rows(query.order_by(r.c.subject).limit(limit)), _receipt)
+        query = select(r).where(r.c.tenant_id == tenant, or_(r.c.subject == prefix, below), r.c.subject > after)
+        return await find(self._session, r, query.order_by(r.c.subject).limit(limit), _receipt)
 
     async def add(self, receipt: Receipt) -> Receipt:
         """Store a receipt with revision 1 and return it so.

@@ -13,7 +13,9 @@ from .errors import UserRefused
 
 APP: Final = "kms_app"  # work for one tenant
 SWEEPER: Final = "kms_sweeper"  # work over tenants
+AUDIT: Final = "kms_audit"  # adding to the audit log
 TAKEN: Final = (APP, SWEEPER)
+_ALL: Final = (*TAKEN, AUDIT)
 
 # Whether the database has a revision, and whether this role may read it.
 REVISION: Final = """
@@ -36,23 +38,23 @@ USER: Final = f"""
     SELECT rolname, rolsuper, rolbypassrls,
         EXISTS (
             SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('security_secret', 'security_internal') AND c.relkind IN ('r', 'p')
+            WHERE n.nspname IN ('security_secret', 'security_internal', 'audit') AND c.relkind IN ('r', 'p')
             AND pg_has_role(session_user, c.relowner, 'MEMBER')) AS owns,
-        ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname IN {TAKEN}
+        ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname IN {_ALL}
             AND pg_has_role(session_user, oid, 'MEMBER')) AS takes,
-        ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname IN {TAKEN}
+        ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname IN {_ALL}
             AND pg_has_role(session_user, oid, 'USAGE')) AS inherits
     FROM pg_roles WHERE rolname = session_user"""  # noqa: S608  no input
 
 
-def excess_of(user: Sequence[Any]) -> str:
+def excess_of(user: Sequence[Any], needed: Sequence[str] = TAKEN) -> str:
     """Say what a row of USER can do beyond its roles, in words; nothing for one that is as it should be.
 
     Raises:
-        UserRefused: it may not take the roles; the message has the statement that lets it.
+        UserRefused: it may not take the roles that are needed; the message has the statement that lets it.
     """
     name, superuser, bypasses, owns, takes, inherits = user
-    if missing := [role for role in TAKEN if role not in takes]:
+    if missing := [role for role in needed if role not in takes]:
         raise cannot_take(name, missing)
     for excess, words in (
         (superuser, "is a superuser"),

@@ -14,7 +14,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import CursorResult, Executable, Row, exc
+from sqlalchemy import CursorResult, Executable, Row, Table, exc
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from kms.core.errors import StorageUnavailable
@@ -22,6 +23,7 @@ from kms.core.names import TenantUid
 
 from .breaker import Breaker
 from .errors import translated
+from .seals import Seals, Touched
 
 BOUND: Final = 1.9  # seconds for one step
 GRACE: Final = 0.1  # seconds for a cut line to be noticed
@@ -56,6 +58,7 @@ class Line:
     cut: Callable[[Any], None]  # ends a call on the driver's connection from outside
     breaker: Breaker
     tasks: Tasks
+    seals: Seals
     bound: float = BOUND
 
 
@@ -67,6 +70,9 @@ class Session:
     ) -> None:
         self.tenant = tenant
         self.write = write
+        # Before the snapshot, which may be older than what is seen later.
+        floor = 0 if tenant is None else line.seals.epochs.get(tenant, 0)
+        self.touched = Touched(line.seals, floor)
         self._line = line
         self._begin = begin
         self._places = places  # what to give back at the very end: a slot, SQLite's turn to write
@@ -215,6 +221,11 @@ class Session:
                 )
             finally:
                 await self._connection.close()
+
+
+def insertion(session: Session, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT of the session's engine, for its ON CONFLICT clause."""
+    return sqlite.insert(table) if session.dialect == "sqlite" else postgresql.insert(table)
 
 
 async def _fetched(execution: Awaitable[CursorResult[Any]]) -> Sequence[Row[Any]]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from kms.core.audit_ports import RecordSealer
 from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.core.names import TenantUid
 from kms.core.ports import ChangeSignal
@@ -21,6 +22,7 @@ from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, running, taken
 from .errors import CannotOpen
 from .migrate import require_found
 from .schemas import SCHEMAS
+from .seals import Changes, Seals, ignore
 from .session import Line, Session, Tasks
 from .sqlite_file import identity, prepare, require_file, sqlite_url
 
@@ -48,6 +50,22 @@ class SqliteDatabase(Database):
             raise StorageUnavailable("the database file was moved or removed")
         if write:  # waiting here costs nothing, waiting in SQLite occupies a thread that polls
             await taken(self._writer, PLACE_WAIT, places, "the turn to write")
+
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return self._path
+
+    @asynccontextmanager
+    async def writing_turn(self) -> AsyncIterator[None]:
+        """Hold the turn to write, for whoever writes to the file by another way; turns go round in order.
+
+        Raises:
+            StorageUnavailable: it was not free in time, or the file was moved or removed.
+        """
+        async with AsyncExitStack() as places:
+            await self._turn(places, write=True)
+            yield
 
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[None]:
@@ -98,8 +116,10 @@ def _interrupt(driver: Any) -> None:
         driver._conn.interrupt()  # noqa: SLF001  aiosqlite's own interrupt() would have to be awaited
 
 
-async def open_sqlite(path: Path) -> SqliteDatabase:
+async def open_sqlite(path: Path, *, sealer: RecordSealer, on_changes: Changes = ignore) -> SqliteDatabase:
     """Open a database that `kmsd migrate` has made, and check the whole of it.
+
+    *sealer* computes the MACs of records; *on_changes* is called, after a commit, with what it has changed.
 
     Raises:
         CannotOpen: it is missing, damaged, unreadable, or not of this release.
@@ -114,7 +134,9 @@ async def open_sqlite(path: Path) -> SqliteDatabase:
         execution_options={"schema_translate_map": dict.fromkeys(SCHEMAS)},
     )
     event.listen(engine.sync_engine, "connect", prepare)
-    database = SqliteDatabase(Line(engine, _interrupt, Breaker(time.monotonic), Tasks()), path)
+    database = SqliteDatabase(
+        Line(engine, _interrupt, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes)), path
+    )
     try:
         await database.verify()
     except BaseException:

@@ -18,10 +18,11 @@ from sqlalchemy import (
     text,
 )
 
-from . import audit_tables, checkpoint_tables, node_tables, token_tables  # noqa: F401  all tables are declared once this module is loaded
+from . import audit_tables, checkpoint_tables, integrity_tables, node_tables, token_tables  # noqa: F401  all are declared once this is loaded
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
+from .report_tables import compliance_reports
 from .retention_tables import audit_archives, legal_holds
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
 from .types import Bytes, Int64, LongAgo, Slug, Small, Timestamp, Uid, Words
@@ -197,6 +198,7 @@ policies: Final = record(
     column("required_context", Words, default=text("''")),  # keys, with commas between them
     column("log_data_access", Small, default=text("0")),
     column("approvals", Small, default=text("0")),
+    column("audit_context", Words, default=text("'hashed'")),
     PrimaryKeyConstraint("tenant_id", "policy_id", "version", name="pk_policies"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_policies_tenants"),
     CheckConstraint(VERSION, name="ck_policies_version"),
@@ -307,6 +309,8 @@ RECORDS: Final = (
     quorum_rules,
     security_events,
     outbox_items,
+    node_tables.counters,
+    compliance_reports,
     legal_holds,
     audit_archives,
 )

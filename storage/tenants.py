@@ -7,19 +7,18 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
+from kms.core.canonical import Value
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.keyring import Tenant
 from kms.core.names import TenantUid
 
-from .records import Value, read, read_one, store
+from .records import find, find_one, store
 from .session import Session
 from .tables import tenants as t
 
-COLUMNS = tuple(column for column in t.c if column.name != "mac")
-
 
 def tenant(row: Row[Any]) -> Tenant:
-    """Make the value of one row of COLUMNS."""
+    """Make the value of one row."""
     return Tenant(
         uid=row.tenant_id,
         slug=row.slug,
@@ -40,20 +39,21 @@ class Tenants:
 
     async def get(self, slug: str) -> Tenant | None:
         """Return the tenant, also one that is not ready yet."""
-        return read_one(await self._session.rows(self._visible().where(t.c.slug == slug)), tenant)
+        return await find_one(self._session, t, self._visible().where(t.c.slug == slug), tenant)
 
     async def by_uid(self, tenant_uid: TenantUid) -> Tenant | None:
         """Return the tenant, also one that is not ready yet."""
-        return read_one(await self._session.rows(select(*COLUMNS).where(t.c.tenant_id == tenant_uid)), tenant)
+        query = select(t).where(t.c.tenant_id == tenant_uid)
+        return await find_one(self._session, t, query, tenant, groups=[()])
 
     async def list_ready(self, after: str, limit: int) -> list[Tenant]:
         """Return at most *limit* ready tenants with slugs greater than *after*, ordered by slug."""
         query = self._visible().where(t.c.slug > after, t.c.primary_kek > 0).order_by(t.c.slug).limit(limit)
-        return read(await self._session.rows(query), tenant)
+        return await find(self._session, t, query, tenant)
 
     def _visible(self) -> Select[Any]:
         own = self._session.tenant
-        return select(*COLUMNS) if own is None else select(*COLUMNS).where(t.c.tenant_id == own)
+        return select(t) if own is None else select(t).where(t.c.tenant_id == own)
 
     async def add(self, tenant: Tenant) -> Tenant:
         """Store a new tenant with revision 1 and return it so.

@@ -9,23 +9,23 @@ from datetime import datetime
 from ipaddress import ip_network
 from typing import Any, Final
 
-from sqlalchemy import Row, delete, func, select
+from sqlalchemy import Row, func, select
 
 from kms.core.callers import Scope, TokenLimits
+from kms.core.canonical import Value
 from kms.core.errors import AlreadyExists, Conflict, InvalidRequest, KmsError
 from kms.core.names import Principal, TenantUid
 from kms.core.tokens import ApiToken, CertificatePin, TokenState, TokenUid, TokenUse
 
 from .epochs import later
-from .records import IN_ONE_STEP, Value, insertion, read, read_one, require_own, store
-from .session import Session
+from .integrity import Identity
+from .records import IN_ONE_STEP, find, find_one, remove, require_own, store
+from .session import Session, insertion
 from .token_tables import api_tokens as t
 from .token_tables import certificate_pins as p
 from .token_tables import token_uses as u
 
 MOST_USES: Final = 1_000  # tokens in one query
-
-_COLUMNS = tuple(column for column in t.c if column.name != "mac")
 
 
 def _principal(text: str) -> Principal:
@@ -76,17 +76,17 @@ class Tokens:
 
     async def by_prefix(self, prefix: str) -> ApiToken | None:
         """Return the token of a caller of whom nothing else is known yet."""
-        return read_one(await self._session.rows(select(*_COLUMNS).where(t.c.key_prefix == prefix)), _token)
+        return await find_one(self._session, t, select(t).where(t.c.key_prefix == prefix), _token)
 
     async def get(self, tenant: TenantUid, prefix: str) -> ApiToken | None:
         """Return one token of the tenant."""
-        query = select(*_COLUMNS).where(t.c.tenant_id == tenant, t.c.key_prefix == prefix)
-        return read_one(await self._session.rows(query), _token)
+        query = select(t).where(t.c.tenant_id == tenant, t.c.key_prefix == prefix)
+        return await find_one(self._session, t, query, _token, groups=[(prefix,)])
 
     async def list_by_prefix(self, tenant: TenantUid, after: str, limit: int) -> list[ApiToken]:
         """Return at most *limit* tokens with prefixes greater than *after*, ordered."""
-        query = select(*_COLUMNS).where(t.c.tenant_id == tenant, t.c.key_prefix > after)
-        return read(await self._session.rows(query.order_by(t.c.key_prefix).limit(limit)), _token)
+        query = select(t).where(t.c.tenant_id == tenant, t.c.key_prefix > after)
+        return await find(self._session, t, query.order_by(t.c.key_prefix).limit(limit), _token)
 
     async def count_usable(self, tenant: TenantUid, now: datetime) -> int:
         """Return how many tokens of the tenant are neither revoked nor expired."""
@@ -158,7 +158,8 @@ class CertificatePins:
     async def list_of(self, tenant: TenantUid, principal: Principal) -> list[CertificatePin]:
         """Return all pins of one principal, ordered by fingerprint."""
         query = select(p).where(p.c.tenant_id == tenant, p.c.principal == str(principal))
-        return read(await self._session.rows(query.order_by(p.c.fingerprint)), _pin)
+        query = query.order_by(p.c.fingerprint)
+        return await find(self._session, p, query, _pin, groups=[(str(principal),)])
 
     async def add(self, pin: CertificatePin) -> CertificatePin:
         """Store a new pin with revision 1 and return it so.
@@ -179,13 +180,27 @@ class CertificatePins:
     async def remove(self, tenant: TenantUid, principal: Principal, fingerprint: bytes) -> bool:
         """Delete a pin; False where there is none."""
         require_own(self._session, tenant)
-        return bool(
-            await self._session.change(
-                delete(p).where(
-                    p.c.tenant_id == tenant, p.c.principal == str(principal), p.c.fingerprint == fingerprint
-                )
-            )
+        query = select(p).where(
+            p.c.tenant_id == tenant, p.c.principal == str(principal), p.c.fingerprint == fingerprint
         )
+        identity: Identity = (str(principal), fingerprint)
+        pin = await find_one(
+            self._session,
+            p,
+            query,
+            _pin,
+            groups=[(str(principal),)],
+            wanted=lambda there: [each for each in there if each == identity],
+        )
+        if pin is None:
+            return False
+        itself: dict[str, Value] = {
+            "tenant_id": tenant,
+            "principal": str(principal),
+            "fingerprint": fingerprint,
+            "revision": pin.revision,
+        }
+        return await remove(self._session, p, [itself]) == 1
 
 
 async def add_uses(session: Session, uses: Mapping[tuple[TenantUid, TokenUid], TokenUse]) -> None:

@@ -88,6 +88,17 @@ def _long_ago(_element: LongAgo, compiler: Any, **_options: Any) -> str:
     return "0" if compiler.dialect.name == "sqlite" else "'1970-01-01 00:00:00+00'"
 
 
+class NoBytes(ClauseElement):
+    """No bytes at all, as the default of a column."""
+
+    inherit_cache = True
+
+
+@compiles(NoBytes)
+def _no_bytes(_element: NoBytes, compiler: Any, **_options: Any) -> str:
+    return "x''" if compiler.dialect.name == "sqlite" else "''::bytea"
+
+
 Bytes: Final = LargeBinary()
 Int64: Final = BigInteger().with_variant(Integer(), "sqlite")
 Small: Final = SmallInteger().with_variant(Integer(), "sqlite")

@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from storage.database import Database
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
 from tests.keyrings import NOW
+from tests.sealing import open_postgresql, open_sqlite
 
 
 class Wall:

@@ -14,6 +14,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kms_client import (
     AccessRule,
     ApprovalState,
+    AuditContext,
+    AuditFilter,
+    AuditParameter,
+    AuditQuery,
+    AuditStream,
     Classification,
     Conditions,
     Effect,
@@ -25,6 +30,7 @@ from kms_client import (
     PrincipalKind,
     ProtectionLevel,
     Purpose,
+    ReportForm,
     Severity,
     StopState,
     Suite,
@@ -35,6 +41,7 @@ from kms_client import (
 from kms_client.v1 import (
     access_pb2,
     approvals_pb2,
+    audit_pb2,
     census_pb2,
     crypto_pb2,
     events_pb2,
@@ -42,6 +49,7 @@ from kms_client.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -57,7 +65,10 @@ OPERATION = "tenants/acme/operations/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 APPROVAL = "tenants/acme/approvals/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 RULE = "tenants/acme/quorumRules/keys.destroy"
 DIGEST = "ab" * 32
+REPORT = "tenants/acme/reports/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 EVENT = "tenants/acme/securityEvents/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+UUID_TEXT = "7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+AUDIT_EVENT = f"tenants/acme/auditEvents/{UUID_TEXT}-7"
 TOKEN = "tenants/acme/tokens/0a1b2c3d4e5f"
 APP = "tenants/acme/principals/app"
 TEXT = f"kms_0a1b2c3d4e5f_{'A' * 43}"
@@ -105,6 +116,40 @@ def stamp(moment=MOMENT):
     message = Timestamp()
     message.FromDatetime(moment)
     return message
+
+
+def report_of(request, context):
+    return reports_pb2.Report(
+        name=request.name,
+        framework="soc2",
+        state="completed",
+        review_state="pending_review",
+        complete_time=stamp(),
+        findings=2,
+        sha256=DIGEST,
+        signature=b"<s>",
+        submitted=reports_pb2.Report.Step(principal=APP, time=stamp()),
+        recipients=[reports_pb2.Report.Recipient(principal=APP, first_time=stamp(), last_time=stamp(), count=3)],
+        etag="4",
+    )
+
+
+def is_report(value):
+    (received,) = value.recipients
+    return (value.name, value.state, value.review_state, value.findings, value.complete_time, value.sha256) == (
+        REPORT,
+        "completed",
+        "pending_review",
+        2,
+        MOMENT,
+        DIGEST,
+    ) and (value.submitted.principal, value.submitted.time, value.reviewed, received.principal, received.count) == (
+        APP,
+        MOMENT,
+        None,
+        APP,
+        3,
+    )
 
 
 GRANT_SENT = access_pb2.Grant(
@@ -672,6 +717,7 @@ METHODS = {
                 required_context=["row"],
                 log_data_access=True,
                 approvals=2,
+                audit_context=AuditContext.PLAIN,
             ),
             lambda v: (v.name, v.version) == (POLICY, 1) and {n: getattr(v, n) for n in RULES} == RULES,
             policies_pb2.CreatePolicyRequest(
@@ -683,6 +729,7 @@ METHODS = {
                     required_context=["row"],
                     log_data_access=True,
                     approvals=2,
+                    audit_context=2,
                 ),
             ),
         ),
@@ -941,6 +988,150 @@ METHODS = {
             ),
             events_pb2.SummarizeSecurityEventsRequest(parent="installation", days=7),
         ),
+        "list_audit_events": (
+            "ListAuditEvents",
+            lambda *_: audit_pb2.ListAuditEventsResponse(audit_events=[audit_pb2.AuditEvent(name=AUDIT_EVENT)]),
+            lambda c: c.list_audit_events(
+                TENANT,
+                AuditFilter(
+                    since=MOMENT,
+                    until=MOMENT,
+                    equal={"outcome": ["failure", "error"]},
+                    begins={"action": ["/kms.v1."]},
+                    least={"items": 10},
+                    context=("customer", "42"),
+                    beyond={UUID_TEXT: 7},
+                ),
+                oldest_first=True,
+                all_tenants=True,
+                page_size=5,
+            ),
+            lambda v: [e.name for e in v] == [AUDIT_EVENT],
+            audit_pb2.ListAuditEventsRequest(
+                parent=TENANT,
+                filter=audit_pb2.AuditEventFilter(
+                    since=stamp(),
+                    until=stamp(),
+                    equal=[audit_pb2.AuditEventFilter.Values(field="outcome", values=["failure", "error"])],
+                    begins=[audit_pb2.AuditEventFilter.Values(field="action", values=["/kms.v1."])],
+                    least=[audit_pb2.AuditEventFilter.Least(field="items", value=10)],
+                    context=audit_pb2.AuditEventFilter.Pair(key="customer", value="42"),
+                    beyond=[audit_pb2.AuditEventFilter.Position(stream=UUID_TEXT, sequence=7)],
+                ),
+                oldest_first=True,
+                all_tenants=True,
+                page_size=5,
+            ),
+        ),
+        "get_audit_event": (
+            "GetAuditEvent",
+            lambda r, _: audit_pb2.AuditEvent(
+                name=r.name, sequence=2**62, time=stamp(), risk=40, items_digest=bytes(32), changes="{}"
+            ),
+            lambda c: c.get_audit_event(AUDIT_EVENT),
+            lambda v: (
+                (v.name, v.sequence, v.time, v.risk, v.items_digest, v.changes, v.keep_time)
+                == (AUDIT_EVENT, 2**62, MOMENT, 40, bytes(32), "{}", None)
+            ),
+            audit_pb2.GetAuditEventRequest(name=AUDIT_EVENT),
+        ),
+        "list_audit_queries": (
+            "ListAuditQueries",
+            lambda *_: audit_pb2.ListAuditQueriesResponse(
+                queries=[
+                    audit_pb2.AuditQuery(
+                        name="by-key",
+                        description="x",
+                        parameters=[audit_pb2.AuditQuery.Parameter(name="key", required=True)],
+                        columns=["at"],
+                        groups=["day"],
+                    )
+                ]
+            ),
+            lambda c: c.list_audit_queries(),
+            lambda v: (
+                v
+                == [
+                    AuditQuery(
+                        "by-key", "x", (AuditParameter("key", "", required=True, default=""),), ("at",), ("day",)
+                    )
+                ]
+            ),
+            audit_pb2.ListAuditQueriesRequest(),
+        ),
+        "query_audit": (
+            "QueryAudit",
+            lambda *_: audit_pb2.QueryAuditResponse(
+                columns=[
+                    audit_pb2.QueryAuditResponse.Column(name="day"),
+                    audit_pb2.QueryAuditResponse.Column(name="events", number=True),
+                ],
+                rows=[audit_pb2.QueryAuditResponse.Row(cells=["2026-03-01", "9007199254740993"])],
+                next_page_token="t",
+                since=stamp(),
+                until=stamp(),
+            ),
+            lambda c: c.query_audit(
+                TENANT,
+                "data-volume",
+                {"principal": APP},
+                since=MOMENT,
+                until=MOMENT,
+                all_tenants=True,
+                page_size=5,
+                page_token="s",
+            ),
+            lambda v: (
+                (v.columns, list(v.rows), v.since, v.until, v.next_page_token)
+                == (("day", "events"), [{"day": "2026-03-01", "events": 9007199254740993}], MOMENT, MOMENT, "t")
+            ),
+            audit_pb2.QueryAuditRequest(
+                parent=TENANT,
+                query="data-volume",
+                parameters={"principal": APP},
+                since=stamp(),
+                until=stamp(),
+                all_tenants=True,
+                page_size=5,
+                page_token="s",
+            ),
+        ),
+        "report_data_access": (
+            "ReportDataAccess",
+            lambda *_: audit_pb2.ReportDataAccessResponse(
+                accesses=[
+                    audit_pb2.ReportDataAccessResponse.Access(
+                        principal=APP, action="a", events=3, items=4, first_time=stamp(), last_time=stamp()
+                    )
+                ],
+                since=stamp(),
+                until=stamp(),
+            ),
+            lambda c: c.report_data_access(TENANT, "customer", "42", since=MOMENT, until=MOMENT),
+            lambda v: (
+                ([(a.principal, a.action, a.events, a.items, a.first_time) for a in v.accesses], v.since, v.until)
+                == ([(APP, "a", 3, 4, MOMENT)], MOMENT, MOMENT)
+            ),
+            audit_pb2.ReportDataAccessRequest(
+                parent=TENANT,
+                context=audit_pb2.AuditEventFilter.Pair(key="customer", value="42"),
+                since=stamp(),
+                until=stamp(),
+            ),
+        ),
+        "get_audit_status": (
+            "GetAuditStatus",
+            lambda *_: audit_pb2.AuditStatus(
+                streams=[
+                    audit_pb2.AuditStatus.Stream(
+                        stream=UUID_TEXT, node="n", begin_time=stamp(), sequence=9, last_time=stamp(), hash=bytes(32)
+                    )
+                ]
+            ),
+            lambda c: c.get_audit_status(),
+            lambda v: v.streams == (AuditStream(UUID_TEXT, "n", MOMENT, 9, MOMENT, bytes(32)),),
+            audit_pb2.GetAuditStatusRequest(),
+        ),
         "create_token": (
             "CreateToken",
             lambda r, c: tokens_pb2.CreateTokenResponse(token=token_of(r, c), text=TEXT),
@@ -1023,6 +1214,69 @@ METHODS = {
             lambda c: c.list_pinned_certificates(APP),
             lambda v: [pin.fingerprint for pin in v] == [FINGERPRINT],
             tokens_pb2.ListPinnedCertificatesRequest(principal=APP),
+        ),
+        "generate_report": (
+            "GenerateReport",
+            lambda *_: reports_pb2.GenerateReportResponse(
+                report=report_of(reports_pb2.GetReportRequest(name=REPORT), None),
+                operation=operations_pb2.Operation(name=OPERATION, kind="generate_report", state=1),
+            ),
+            lambda c: c.generate_report(TENANT, "soc2", start=MOMENT - timedelta(days=1), end=MOMENT),
+            lambda v: is_report(v.report) and v.operation.name == OPERATION,
+            reports_pb2.GenerateReportRequest(
+                parent=TENANT, framework="soc2", start_time=stamp(MOMENT - timedelta(days=1)), end_time=stamp()
+            ),
+        ),
+        "get_report": (
+            "GetReport",
+            report_of,
+            lambda c: c.get_report(REPORT),
+            is_report,
+            reports_pb2.GetReportRequest(name=REPORT),
+        ),
+        "list_reports": (
+            "ListReports",
+            lambda *_: reports_pb2.ListReportsResponse(
+                reports=[report_of(reports_pb2.GetReportRequest(name=REPORT), None)]
+            ),
+            lambda c: c.list_reports(TENANT, page_size=7),
+            lambda v: all(map(is_report, v)) and len(v) == 1,
+            reports_pb2.ListReportsRequest(parent=TENANT, page_size=7),
+        ),
+        "download_report": (
+            "DownloadReport",
+            lambda *_: reports_pb2.DownloadReportResponse(content=b"{}", sha256=DIGEST, signature=b"<s>"),
+            lambda c: c.download_report(REPORT, form=ReportForm.HTML),
+            lambda v: (v.content, v.sha256, v.signature) == (b"{}", DIGEST, b"<s>"),
+            reports_pb2.DownloadReportRequest(name=REPORT, form=2),
+        ),
+        "submit_report": (
+            "SubmitReport",
+            report_of,
+            lambda c: c.submit_report(REPORT, etag="3"),
+            is_report,
+            reports_pb2.SubmitReportRequest(name=REPORT, etag="3"),
+        ),
+        "review_report": (
+            "ReviewReport",
+            report_of,
+            lambda c: c.review_report(REPORT, etag="3"),
+            is_report,
+            reports_pb2.ReviewReportRequest(name=REPORT, etag="3"),
+        ),
+        "approve_report": (
+            "ApproveReport",
+            report_of,
+            lambda c: c.approve_report(REPORT, etag="3"),
+            is_report,
+            reports_pb2.ApproveReportRequest(name=REPORT, etag="3"),
+        ),
+        "archive_report": (
+            "ArchiveReport",
+            report_of,
+            lambda c: c.archive_report(REPORT, etag="3"),
+            is_report,
+            reports_pb2.ArchiveReportRequest(name=REPORT, etag="3"),
         ),
         "who_am_i": (
             "WhoAmI",

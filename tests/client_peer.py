@@ -22,6 +22,7 @@ from kms_client.formats.errors import InvalidRequest
 from kms_client.v1 import (
     access_pb2,
     approvals_pb2,
+    audit_pb2,
     census_pb2,
     crypto_pb2,
     events_pb2,
@@ -29,6 +30,7 @@ from kms_client.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -46,6 +48,8 @@ SERVICES = {
         access_pb2,
         approvals_pb2,
         events_pb2,
+        audit_pb2,
+        reports_pb2,
         tokens_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()

@@ -17,4 +17,5 @@ pytest_plugins = [
     "tests.archiving",
     "tests.tenant_in_queries",
     "tests.attacks.scene",
+    "tests.tampering.filled",
 ]

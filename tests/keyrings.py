@@ -34,6 +34,7 @@ from kms.core.policy import (
     SHORTEST_QUARANTINE,
     SHORTEST_ROTATION,
     SMALLEST_LIMIT,
+    AuditContext,
     NamedPolicy,
     Overrides,
     Policy,
@@ -224,6 +225,7 @@ policy_rules = st.builds(
     required_context=st.sets(context_keys, max_size=MOST_REQUIRED).map(lambda keys: tuple(sorted(keys))),
     log_data_access=st.booleans(),
     approvals=st.integers(0, MOST_APPROVALS),
+    audit_context=st.sampled_from(AuditContext),
 )
 _OWN = {**_RULES, "rotation": lasting(timedelta(hours=1), SHORTEST_ROTATION, LONGEST_ROTATION)}
 overrides = st.builds(Overrides, **{name: st.none() | rule for name, rule in _OWN.items()})

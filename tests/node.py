@@ -53,8 +53,9 @@ from kms.services.tenants import Tenants
 from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 from storage.migrate import upgrade
-from storage.sqlite import SqliteDatabase, open_sqlite
+from storage.sqlite import SqliteDatabase
 from tests.keyrings import new_tenant
+from tests.sealing import open_sqlite
 from tests.softhsm_token import Token
 
 KEY_LIFETIME = 5.0

@@ -25,13 +25,14 @@ from kms.core.errors import Unauthenticated
 from kms.core.names import Principal
 from kms.rpc.admission import FairAdmission
 from kms.rpc.calls import Calls
-from kms.rpc.gates import Authenticator, Gates, QuorumGate, Watch
+from kms.rpc.gates import Authenticator, CallTrail, Gates, QuorumGate, Watch
 from kms.rpc.identity import Identities
 from kms.rpc.methods import METHODS, SERVICES, Method
 from kms.rpc.server import RpcServer
 from kms.rpc.watch import NoWatch
 from kms.settings import Limits, Listen, UnixListener
 from kms.v1 import crypto_pb2_grpc
+from tests.audit import NoTrail
 
 CALLER = Principal("acme", "app")
 
@@ -154,6 +155,7 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
             authenticator: Authenticator | None = None,
             quorum: QuorumGate | None = None,
             watch: Watch | None = None,
+            trail: CallTrail | None = None,
             identity: Principal | None = CALLER,
         ) -> Edge:
             answers, observer, admission = Answers(), Observer(), FairAdmission(limits, clock)
@@ -163,6 +165,7 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
                 OpenAuthorizer(),
                 quorum or OpenQuorum(),
                 watch or NoWatch(),
+                trail or NoTrail(),
             )
             calls = Calls(gates, observer, deadline=deadline)
             handlers = calls.handlers(METHODS, {service.full_name: answers for service in SERVICES})

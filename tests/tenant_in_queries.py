@@ -49,9 +49,10 @@ def sweeper_privileges() -> dict[str, set[str]]:
     migration = runpy.run_path(str(MIGRATIONS / "0008_roles.py"))
     tables = (*migration["OF_TENANTS"], *migration["OF_THE_INSTALLATION"])
     found = {table.name: {privilege.partition(" ")[0] for privilege in table.sweeper} for table in tables}
+    trees = {name: {"SELECT"} for name in runpy.run_path(str(MIGRATIONS / "0010_integrity.py"))["TREES"]}
     later = runpy.run_path(str(MIGRATIONS / "0011_checkpoints.py"))["SWEEPER"]
     found["sink_positions"].add("DELETE")  # by 0012
-    return found | {"audit_log": {"SELECT"}} | {name: set(privileges) for name, privileges in later.items()}
+    return found | trees | {"audit_log": {"SELECT"}} | {name: set(privileges) for name, privileges in later.items()}
 
 
 SWEEPER = sweeper_privileges()

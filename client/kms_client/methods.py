@@ -11,6 +11,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from .v1 import (
     access_pb2_grpc,
     approvals_pb2_grpc,
+    audit_pb2_grpc,
     census_pb2_grpc,
     crypto_pb2_grpc,
     events_pb2_grpc,
@@ -18,6 +19,7 @@ from .v1 import (
     nodes_pb2_grpc,
     operations_pb2_grpc,
     policies_pb2_grpc,
+    reports_pb2_grpc,
     tenants_pb2_grpc,
     tokens_pb2_grpc,
 )
@@ -33,6 +35,8 @@ ACCESS: Final = "kms.v1.AccessService"
 TOKENS: Final = "kms.v1.TokenService"
 APPROVALS: Final = "kms.v1.ApprovalService"
 EVENTS: Final = "kms.v1.SecurityEventService"
+REPORTS: Final = "kms.v1.ReportService"
+AUDIT: Final = "kms.v1.AuditService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -59,6 +63,15 @@ SAFE: Final = MappingProxyType(
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
         EVENTS: ("ListSecurityEvents", "GetSecurityEvent", "SummarizeSecurityEvents"),
+        REPORTS: ("GetReport", "ListReports"),
+        AUDIT: (
+            "ListAuditEvents",
+            "GetAuditEvent",
+            "ListAuditQueries",
+            "QueryAudit",
+            "ReportDataAccess",
+            "GetAuditStatus",
+        ),
     }
 )
 # A lost answer leaves open whether one of these was done: only the caller can tell whether to ask again. Health is
@@ -97,6 +110,14 @@ NEVER_RETRIED: Final = MappingProxyType(
         TOKENS: ("CreateToken", "RotateToken", "RevokeToken", "PinCertificate", "UnpinCertificate"),
         APPROVALS: ("ApproveApproval", "RejectApproval", "WithdrawApproval", "UpdateQuorumRule"),
         EVENTS: ("UpdateSecurityEvent",),
+        REPORTS: (
+            "GenerateReport",
+            "DownloadReport",
+            "SubmitReport",
+            "ReviewReport",
+            "ApproveReport",
+            "ArchiveReport",
+        ),
         HEALTH: ("Check",),
     }
 )
@@ -132,7 +153,9 @@ def bind(channel: Any) -> dict[str, Any]:
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
         APPROVALS: approvals_pb2_grpc.ApprovalServiceStub(channel),  # type: ignore[no-untyped-call]
+        AUDIT: audit_pb2_grpc.AuditServiceStub(channel),  # type: ignore[no-untyped-call]
         EVENTS: events_pb2_grpc.SecurityEventServiceStub(channel),  # type: ignore[no-untyped-call]
+        REPORTS: reports_pb2_grpc.ReportServiceStub(channel),  # type: ignore[no-untyped-call]
     }
     rows = ((s, m) for table in (SAFE, NEVER_RETRIED) for s, methods in table.items() if s in stubs for m in methods)
     bound = {f"{service}/{method}": getattr(stubs[service], method) for service, method in rows}

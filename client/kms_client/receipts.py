@@ -1,7 +1,8 @@
-"""Verifying receipts of destruction, offline: docs/wire-format.md."""
+"""Verifying what the daemon has signed, receipts of destruction and compliance reports, offline: docs/wire-format.md."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,16 +10,17 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from .tls import ConfigurationError
 from .values import DestructionReceipt
 
 LABEL: Final = b"kms/v1/destruction-receipt\0"
+REPORT_LABEL: Final = b"kms/v1/report\0"
 
 
 class NotGenuine(Exception):
-    """A receipt does not prove what it says."""
+    """A receipt or a report does not prove what it says."""
 
 
 def _public_key(pem: str | bytes) -> ec.EllipticCurvePublicKey:
@@ -63,3 +65,27 @@ def verify_receipt(receipt: DestructionReceipt, public_key_pem: str | bytes) -> 
     if fields.get("subject") != receipt.subject:
         raise NotGenuine("the body is about another subject")
     return fields
+
+
+def verify_report(content: bytes, signature: bytes, public_key_pem: str | bytes) -> Mapping[str, Any]:
+    """Check the signature of a report's JSON, byte for byte as it was downloaded, and return the report.
+
+    Source: FIPS 186-5, section 6.4 (ECDSA), with P-256 and SHA-256 over a label and the SHA-256 of the JSON.
+
+    Raises:
+        NotGenuine: the signature is not of this key over this report, or the report names another key.
+        ConfigurationError: the public key cannot be used.
+    """
+    key = _public_key(public_key_pem)
+    try:
+        key.verify(signature, REPORT_LABEL + hashlib.sha256(content).digest(), ec.ECDSA(SHA256()))
+    except InvalidSignature as error:
+        raise NotGenuine("the signature is not of this key over this report") from error
+    try:
+        report = json.loads(content, object_pairs_hook=_once)
+    except ValueError as error:
+        raise NotGenuine("the report is no JSON object") from error
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if not isinstance(report, dict) or report.get("signing_key_sha256") != hashlib.sha256(spki).hexdigest():
+        raise NotGenuine("the report names another signing key")
+    return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -44,6 +44,14 @@ class ClassChoice(StrEnum):
     SECRET = "secret"  # noqa: S105  a class's name
 
 
+class AuditContextChoice(StrEnum):
+    """kms_client.AuditContext."""
+
+    HASHED = "hashed"
+    PLAIN = "plain"
+    NONE = "none"
+
+
 class PlaceKindChoice(StrEnum):
     """kms_client.PlaceKind."""
 
@@ -70,6 +78,17 @@ class SeverityChoice(StrEnum):
     CRITICAL = "critical"
 
 
+class FrameworkChoice(StrEnum):
+    """What a compliance report is for."""
+
+    SOC2 = "soc2"
+    PCI_DSS = "pci-dss"
+    HIPAA = "hipaa"
+    GDPR = "gdpr"
+    ISO27001 = "iso27001"
+    ALL = "all"
+
+
 class RuleChoice(StrEnum):
     """What a key may have otherwise than its policy: the options that set it, and kms_client.Rule by name."""
 
@@ -83,6 +102,7 @@ class RuleChoice(StrEnum):
 
 _PERIOD: Final = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _COUNT: Final = re.compile(r"([1-9][0-9]{0,9})=([0-9]{1,18})")
 
 
@@ -120,6 +140,31 @@ def parse_time(text: str) -> datetime:
     if moment.utcoffset() is None:
         raise typer.BadParameter("must be a time with its zone, such as 2026-03-01T12:30:00Z")
     return moment
+
+
+def parse_day(text: str) -> datetime:
+    """Read a day such as 2026-03-01, which means its beginning in UTC, or a time as parse_time() does.
+
+    Raises:
+        BadParameter: another form.
+    """
+    if _DAY.fullmatch(text) is not None:
+        return parse_time(f"{text}T00:00:00Z")
+    return parse_time(text)
+
+
+def parse_when(text: str) -> datetime:
+    """Read a time in RFC 3339, or a period before now, such as 24h.
+
+    Raises:
+        BadParameter: another form.
+    """
+    if _PERIOD.fullmatch(text):
+        return datetime.now(UTC) - parse_period(text)
+    try:
+        return parse_time(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter("must be a period such as 24h, or a time such as 2026-03-01T12:30:00Z") from error
 
 
 def parse_counts(pairs: Sequence[str], option: str) -> dict[int, int]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
 import typer
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
 def read_text(path: Path, option: str) -> str:
@@ -19,3 +23,28 @@ def read_text(path: Path, option: str) -> str:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"{path}: is no text", param_hint=option) from error
+
+
+def read_bytes(path: Path, option: str) -> bytes:
+    """Read a file.
+
+    Raises:
+        BadParameter: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error
+
+
+def write_new(path: Path, content: bytes, option: str) -> None:
+    """Write a new file that only the user can read.
+
+    Raises:
+        BadParameter: it is there already, or cannot be written.
+    """
+    try:
+        with os.fdopen(os.open(path, _NEW, 0o600), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error

@@ -11,6 +11,7 @@ import typer
 from . import (
     access,
     approvals,
+    audit,
     certificates,
     classes,
     doctor,
@@ -26,6 +27,7 @@ from . import (
     principals,
     quorum,
     receipts,
+    reports,
     tenants,
     tokens,
 )
@@ -59,6 +61,9 @@ app.command("whoami")(certificates.whoami)
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
+app.command("report")(reports.report)
+app.add_typer(reports.app, name="reports")
+app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor.doctor)
 
 

@@ -40,7 +40,7 @@ def show_(
         show(of_operation(session.client.get_operation(session.operation(operation))), output)
 
 
-def _steps(client: Client, name: str) -> Iterator[Operation]:
+def steps(client: Client, name: str) -> Iterator[Operation]:
     """Yield an operation as it is now, and then after each progress until it has ended."""
     operation = client.get_operation(name)
     yield operation
@@ -55,11 +55,11 @@ def _line(operation: Operation) -> str:
     return f"{choice(operation.state)}: {operation.done:,} of {max(operation.done, operation.total):,}"
 
 
-def _follow(steps: Iterator[Operation], output: Output) -> Operation:
+def follow(turns: Iterator[Operation], output: Output) -> Operation:
     """Show progress until the end: a bar on a terminal, lines elsewhere, only the end as JSON."""
-    last = next(steps)
+    last = next(turns)
     if output is Output.JSON:
-        for step in steps:
+        for step in turns:
             last = step
     elif sys.stdout.isatty():
         columns = (
@@ -71,12 +71,12 @@ def _follow(steps: Iterator[Operation], output: Output) -> Operation:
         with Progress(*columns, console=Console()) as progress:
             task = progress.add_task(plain(last.kind), total=None)
             progress.update(task, completed=last.done, total=max(last.done, last.total) or None)
-            for step in steps:
+            for step in turns:
                 last = step
                 progress.update(task, completed=last.done, total=max(last.done, last.total) or None)
     else:
         print_line(_line(last))
-        for step in steps:
+        for step in turns:
             last = step
             print_line(_line(last))
     return last
@@ -88,7 +88,7 @@ def watch(
 ) -> None:
     """Show progress until an operation has ended; to leave off with Ctrl-C does it no harm."""
     with Session(profile, tenant) as session:
-        last = _follow(_steps(session.client, session.operation(operation)), output)
+        last = follow(steps(session.client, session.operation(operation)), output)
     if output is Output.JSON:
         show(of_operation(last), output)
     else:

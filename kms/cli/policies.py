@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from kms_client import Classification, under
+from kms_client import AuditContext, Classification, under
 
-from .choices import ClassChoice
+from .choices import AuditContextChoice, ClassChoice
 from .output import Output, show, show_all
 from .records import of_policy
 from .rules import (
     AccessOption,
     ApprovalsOption,
+    AuditContextOption,
     CacheOption,
     ClassOption,
     GraceOption,
@@ -47,6 +48,10 @@ def _chosen(choice: ClassChoice | None) -> Classification | None:
     return None if choice is None else Classification[choice.name]
 
 
+def _shown(choice: AuditContextChoice | None) -> AuditContext | None:
+    return None if choice is None else AuditContext[choice.name]
+
+
 @app.command()
 def create(
     policy: Annotated[str, typer.Argument(help="The new policy's id, such as gold.")],
@@ -61,6 +66,7 @@ def create(
     required_context: RequiredOption = None,
     log_data_access: AccessOption = None,
     approvals: ApprovalsOption = None,
+    audit_context: AuditContextOption = None,
     tenant: TenantOption = None,
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
@@ -80,6 +86,7 @@ def create(
             required_context=required_context or None,
             log_data_access=log_data_access,
             approvals=approvals,
+            audit_context=_shown(audit_context),
         )
     show(of_policy(created), output)
 
@@ -128,6 +135,7 @@ def update(
     ] = False,
     log_data_access: AccessOption = None,
     approvals: ApprovalsOption = None,
+    audit_context: AuditContextOption = None,
     version: Annotated[
         int, typer.Option(min=0, help="Act only if this is still the newest version.", show_default=False)
     ] = 0,
@@ -141,7 +149,7 @@ def update(
         raise typer.BadParameter("cannot be used with --required-context", param_hint="--no-required-context")
     keys = required_context or ([] if no_required_context else None)
     rules = (rotation_period, encryption_limit, cache_lifetime, quarantine, grace, automatic_retirement)
-    if all(value is None for value in (*rules, classification, keys, log_data_access, approvals)):
+    if all(value is None for value in (*rules, classification, keys, log_data_access, approvals, audit_context)):
         raise typer.BadParameter("give something to change, such as --rotation-period or --grace")
     with Session(profile, tenant) as session, under(session.approval(approval)):
         changed = session.client.update_policy(
@@ -156,6 +164,7 @@ def update(
             required_context=keys,
             log_data_access=log_data_access,
             approvals=approvals,
+            audit_context=_shown(audit_context),
             version=version,
         )
     show(of_policy(changed), output)

@@ -66,11 +66,12 @@ def _rules(owner: Key | Policy | EffectivePolicy) -> Record:
 
 
 def _protections(owner: Policy | EffectivePolicy | ClassRules) -> Record:
-    return {
+    told = {
         "required_context": list(owner.required_context),
         "log_data_access": owner.log_data_access,
         "approvals": owner.approvals,
     }
+    return told if isinstance(owner, ClassRules) else {**told, "audit_context": choice(owner.audit_context)}
 
 
 def of_key(key: Key) -> Record:

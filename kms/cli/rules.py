@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .choices import ClassChoice, parse_period, parse_schedule
+from .choices import AuditContextChoice, ClassChoice, parse_period, parse_schedule
 
 RotationOption = Annotated[
     timedelta | None,
@@ -58,6 +58,10 @@ RequiredOption = Annotated[
     ),
 ]
 AccessOption = Annotated[bool | None, typer.Option(help="Log each use of a key on its own.", show_default=False)]
+AuditContextOption = Annotated[
+    AuditContextChoice | None,
+    typer.Option(help="How the audit trail shows values of contexts; hashed unless told.", show_default=False),
+]
 ApprovalsOption = Annotated[
     int | None, typer.Option(min=0, help="Approvals that dangerous operations need at least.", show_default=False)
 ]

@@ -5,6 +5,7 @@ count u32 | for each pair, sorted by key bytes: len(key) u32 | key | len(value) 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 from collections.abc import Iterable, Sequence
@@ -142,6 +143,10 @@ class Context:
     def encode(self) -> bytes:
         """Return the canonical bytes."""
         return self._canonical
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the canonical bytes."""
+        return hashlib.sha256(self._canonical).digest()
 
     def around(self, key: str) -> Frame:
         """Return the frame for a batch in which the value of one more pair varies.

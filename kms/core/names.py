@@ -23,7 +23,9 @@ SLUG_RULE = "must match [a-z][a-z0-9-]{0,61}[a-z0-9]"
 _SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SEQUENCE = re.compile(r"[1-9][0-9]{0,18}")
 _TOKEN = re.compile(r"[a-z0-9]{12}")
+_MONTH = re.compile(r"[12][0-9]{3}-(0[1-9]|1[0-2])")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
 # Longer than the longest legal name, so that a refused one is not echoed at length.
@@ -323,6 +325,38 @@ class QuorumRuleName:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportName:
+    """`tenants/{tenant}/reports/{report}`; the last segment is a UUID."""
+
+    tenant: str
+    report: UUID
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read the resource name of a compliance report.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/reports/{report}"
+        head, _, uid = text.rpartition("/reports/")
+        if _UUID.fullmatch(uid) is None:
+            raise invalid(field, f"must have the form {pattern}; {{report}} is a UUID in lower case with hyphens")
+        try:
+            return cls(TenantName.parse(head, field).tenant, UUID(uid))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant that it is about."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/reports/{self.report}"
+
+
+@dataclass(frozen=True, slots=True)
 class SecurityEventsParent:
     """`tenants/{tenant}`, or (tenant None) `installation`: whose security events are meant."""
 
@@ -376,6 +410,100 @@ class SecurityEventName:
 
     def __str__(self) -> str:
         return f"{self.parent}/securityEvents/{self.event}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEventName:
+    """`tenants/{tenant}/auditEvents/{stream}-{sequence}`, or `installation/auditEvents/{stream}-{sequence}`.
+
+    {stream} is a UUID, {sequence} a number from 1 of at most 19 digits.
+    """
+
+    tenant: str | None
+    stream: UUID
+    sequence: int
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read an audit event's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/auditEvents/{stream}-{sequence}"
+        head, _, event = text.rpartition("/auditEvents/")
+        uid, _, number = event.rpartition("-")
+        if _UUID.fullmatch(uid) is None or _SEQUENCE.fullmatch(number) is None or int(number) >= 2**63:
+            raise invalid(field, f"must have the form {pattern}; {{stream}} is a UUID, {{sequence}} a number from 1")
+        try:
+            return cls(SecurityEventsParent.parse(head, field).tenant, UUID(uid), int(number))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> SecurityEventsParent:
+        """In whose trail it is."""
+        return SecurityEventsParent(self.tenant)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/auditEvents/{self.stream}-{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class LegalHoldName:
+    """`tenants/{tenant}/legalHolds/{hold}`, or `installation/legalHolds/{hold}`."""
+
+    tenant: str | None
+    hold: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read a legal hold's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/legalHolds/{hold}"
+        head, _, hold = text.rpartition("/legalHolds/")
+        try:
+            return cls(SecurityEventsParent.parse(head, field).tenant, parse_slug(hold, field))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> SecurityEventsParent:
+        """Whose events it keeps."""
+        return SecurityEventsParent(self.tenant)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/legalHolds/{self.hold}"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditArchiveName:
+    """`auditArchives/{month}`; the month is one such as 2024-07."""
+
+    month: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read an archive's resource name.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        head, _, month = text.rpartition("/")
+        if head != "auditArchives" or _MONTH.fullmatch(month) is None:
+            raise invalid(field, "must have the form auditArchives/{month}; {month} is one such as 2024-07")
+        return cls(month)
+
+    @property
+    def tenant(self) -> None:
+        """It is the installation's."""
+        return
+
+    def __str__(self) -> str:
+        return f"auditArchives/{self.month}"
 
 
 @dataclass(frozen=True, slots=True)

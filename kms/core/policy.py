@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -40,6 +41,14 @@ MOST_APPROVALS: Final = 10
 _NO_LOWERING: Final = "rule no_lowering"
 
 
+class AuditContext(StrEnum):
+    """How the audit trail shows the values of contexts."""
+
+    HASHED = "hashed"  # under a key that the token guards: equal values look equal
+    PLAIN = "plain"
+    NONE = "none"  # neither values, nor keys, nor a digest
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What holds for a key."""
@@ -55,6 +64,7 @@ class Policy:
     required_context: tuple[str, ...] = ()  # keys that every context must have, ordered, each once
     log_data_access: bool = False  # each use of a key is logged on its own
     approvals: int = 0  # at least so many for dangerous operations
+    audit_context: AuditContext = AuditContext.HASHED
 
 
 DEFAULT: Final = Policy()

@@ -15,12 +15,8 @@ from .access_repositories import (
     QuorumRuleRepository,
     TokenRepository,
 )
-from .audit_repositories import (
-    AuditArchiveRepository,
-    AuditFeedRepository,
-    AuditMonthRepository,
-    LegalHoldRepository,
-)
+from .audit import AuditEvent, StreamUid
+from .audit_repositories import AuditRepository
 from .events import DaySum, EventType, EventUid, SecurityEvent, Severity
 from .key_repositories import (
     KekRepository,
@@ -34,6 +30,13 @@ from .key_repositories import (
 from .names import TenantUid
 from .operations import Operation, OperationState, OperationUid
 from .outbox import OutboxItem
+from .report_ports import ReportRepository
+from .retention_repositories import (
+    AuditArchiveRepository,
+    AuditFeedRepository,
+    AuditMonthRepository,
+    LegalHoldRepository,
+)
 
 
 class OperationRepository(Protocol):
@@ -145,6 +148,27 @@ class EpochRepository(Protocol):
         ...
 
 
+class AuditReadRepository(Protocol):
+    """What the pass that settles intents reads of the audit log, over all tenants."""
+
+    async def settled_at(self) -> datetime | None:
+        """Return when a pass over the intents last ended; None where none has."""
+        ...
+
+    async def unsettled(
+        self, since: datetime, after: tuple[StreamUid, int] | None, limit: int
+    ) -> list[AuditEvent | tuple[StreamUid, int]]:
+        """Return at most *limit* intents without an outcome, not older than *since* and beyond *after*, in order.
+
+        One whose row contradicts its bytes stands as its place alone: nothing of it can be believed.
+        """
+        ...
+
+    async def ended(self, streams: Sequence[StreamUid]) -> set[StreamUid]:
+        """Return those of at most 1,000 streams whose node has begun another one since."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """One transaction: all of it is durable when its block ends, or none."""
 
@@ -194,7 +218,13 @@ class UnitOfWork(Protocol):
     def security_events(self) -> SecurityEventRepository: ...  # noqa: D102
 
     @property
+    def reports(self) -> ReportRepository: ...  # noqa: D102
+
+    @property
     def outbox(self) -> OutboxRepository: ...  # noqa: D102
+
+    @property
+    def audit(self) -> AuditRepository: ...  # noqa: D102
 
     @property
     def audit_feed(self) -> AuditFeedRepository: ...  # noqa: D102
@@ -207,6 +237,9 @@ class UnitOfWork(Protocol):
 
     @property
     def legal_holds(self) -> LegalHoldRepository: ...  # noqa: D102
+
+    @property
+    def audit_reads(self) -> AuditReadRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102

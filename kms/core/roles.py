@@ -66,7 +66,9 @@ _CREDENTIALS: Final = frozenset(
 _EVENTS: Final = frozenset(
     {"securityEvents.list", "securityEvents.get", "securityEvents.update", "securityEvents.summarize"}
 )
+_AUDIT: Final = frozenset({"audit.read", "audit.query", "audit.report"})
 _KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
+_REPORTS: Final = frozenset({"reports.get", "reports.list", "reports.download", "reports.review"})
 _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations.cancel", "operations.resume"})
 
 PERMISSIONS: Final = MappingProxyType(
@@ -76,7 +78,10 @@ PERMISSIONS: Final = MappingProxyType(
         | _KEY_METADATA
         | _OPERATIONS
         | _EVENTS
+        | _REPORTS
         | {
+            "reports.approve",
+            "reports.archive",
             "keys.create",
             "keys.update",
             "keys.rotate",
@@ -106,10 +111,16 @@ PERMISSIONS: Final = MappingProxyType(
             "approvals.reject",
             "quorumRules.get",
             "quorumRules.list",
+            "audit.read",
+            "audit.values",
         },
         Role.AUDITOR: _EVERYBODY
         | _KEY_METADATA
+        | _AUDIT
+        | _REPORTS
         | {
+            "reports.generate",
+            "reports.submit",
             "receipts.list",
             "keks.list",
             "policies.get",
@@ -129,6 +140,7 @@ PERMISSIONS: Final = MappingProxyType(
             "securityEvents.list",
             "securityEvents.get",
             "securityEvents.summarize",
+            "audit.values",
         },
         Role.TENANT_ADMIN: _EVERYBODY
         | _PRINCIPALS
@@ -148,6 +160,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _CREDENTIALS
         | _EVENTS
         | _OPERATIONS
+        | _AUDIT
         | {
             "tenants.create",
             "tenants.list",
@@ -168,6 +181,7 @@ ALL_PERMISSIONS: Final = frozenset[str]().union(*PERMISSIONS.values())
 OVER_TENANTS: Final = (
     _EVENTS
     | _OPERATIONS
+    | _AUDIT
     | frozenset(
         {
             "tenants.create",

@@ -1,7 +1,7 @@
 """The one wrapper through which every call passes.
 
-In this order: request id, deadline, the gates (kms/rpc/gates.py), the work, errors, metrics, the watch. Nothing of an
-unknown exception reaches a caller.
+In this order: request id, deadline, the gates (kms/rpc/gates.py), for a change its intent, the work, errors, the watch,
+the audit trail, metrics. Nothing of an unknown exception reaches a caller, and nothing at all before it is durable.
 """
 
 from __future__ import annotations
@@ -19,9 +19,17 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
 
-from kms.acting import act_for
+from kms.acting import Noted, act_for, begin_noting
+from kms.core.audit_ports import Position
 from kms.core.callers import Address, Caller
-from kms.core.errors import CorruptRecord, DeadlineExceeded, KmsError, Unauthenticated, invalid
+from kms.core.errors import (
+    AuditUnavailable,
+    CorruptRecord,
+    DeadlineExceeded,
+    KmsError,
+    Unauthenticated,
+    invalid,
+)
 from kms.core.names import Principal
 from kms.rpc.gates import APPROVAL, Ended, Gates
 from kms.rpc.identity import check_caller, check_scope
@@ -31,7 +39,11 @@ from kms.rpc.status import code_of, status_of
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 REQUEST_ID: Final = "x-request-id"
+CORRELATION_ID: Final = "x-correlation-id"
+USER_AGENT: Final = "user-agent"
+_TOLD: Final = frozenset({REQUEST_ID, CORRELATION_ID, USER_AGENT, APPROVAL})
 STATUS_DETAILS: Final = "grpc-status-details-bin"
+_GONE: Final = DeadlineExceeded("nobody waited for the answer; a change may still take effect")
 
 Handler = Callable[[Any, Principal], Awaitable[Message]]
 
@@ -65,59 +77,82 @@ class Calls:
             by_service.setdefault(method.service.full_name, {})[method.name] = grpc.unary_unary_rpc_method_handler(
                 self._wrapped(method, handler),
                 request_deserializer=_lenient(request.FromString),
-                response_serializer=method.response._concrete_class.SerializeToString,  # noqa: SLF001
+                response_serializer=None,  # it has been done
             )
         return [grpc.method_handlers_generic_handler(service, found) for service, found in by_service.items()]
 
-    def _wrapped(self, method: Method, handler: Handler) -> Callable[[Any, Any], Awaitable[Message]]:
-        async def call(received: tuple[Any, int], context: Any) -> Message:
+    def _wrapped(self, method: Method, handler: Handler) -> Callable[[Any, Any], Awaitable[bytes]]:
+        gates, name = self._gates, method.full_name
+
+        async def call(received: tuple[Any, int], context: Any) -> bytes:
             started = time.perf_counter()
-            attempt = _Attempt(method, *received, context, _request_id(context))
-            error: KmsError
-            code = "CANCELLED"
+            attempt = _Attempt(method, *received, context, *_told(context), started, begin_noting())
+            code, answer = "CANCELLED", b""
             try:
-                # gRPC itself ends a call at its caller's deadline; a timer of ours is for those who allow themselves more.
-                remaining = context.time_remaining()
-                if remaining is not None and remaining <= self._deadline:
-                    response = await self._answer(handler, attempt)
-                else:
-                    async with asyncio.timeout(self._deadline):
-                        response = await self._answer(handler, attempt)
-            except TimeoutError:
-                error = DeadlineExceeded("the call did not finish in time; a change may still take effect")
-                code = code_of(error).name
-            except KmsError as known:
-                error = known
-                code = code_of(error).name
-            except Exception:  # noqa: BLE001  the last line of defence: logged here, told to nobody
-                _log.exception("call.failed", method=method.full_name, request_id=attempt.id, caller=attempt.who)
-                error = KmsError("internal error")
-                code = code_of(error).name
-            else:
-                code = "OK"
-                if method.audit is AuditKind.ADMIN:
-                    _log.info("call.done", method=method.full_name, request_id=attempt.id, caller=attempt.who)
-                self._gates.watch.ended(attempt.ended(response, None))
-                return response
+                try:
+                    answer, response, error = await self._tried(handler, attempt)
+                except asyncio.CancelledError:
+                    gates.trail.left(attempt.ended(None, _GONE, code=_gone(context)))
+                    raise
+                ended = attempt.ended(response, error, len(answer))
+                gates.watch.ended(ended)
+                error = await self._recorded(ended)
+                code = "OK" if error is None else code_of(error).name
             finally:
-                self._observer.call_finished(method.full_name, code, time.perf_counter() - started)
+                self._observer.call_finished(name, code, time.perf_counter() - started)
+            if error is None:
+                if method.audit is AuditKind.ADMIN:
+                    _log.info("call.done", method=name, request_id=attempt.id, caller=attempt.who)
+                return answer
             # Stored state that makes no sense is for the operator to look at, the rest is the callers' business.
             (_log.error if isinstance(error, CorruptRecord) else _log.info)(
                 "call.refused",
-                method=method.full_name,
+                method=name,
                 audit=method.audit,
                 code=code,
                 reason=error.reason,
                 request_id=attempt.id,
                 caller=attempt.who,
             )
-            self._gates.watch.ended(attempt.ended(None, error))
             status = status_of(error, attempt.id)
             trailers = ((STATUS_DETAILS, status.SerializeToString()), (REQUEST_ID, attempt.id))
             await context.abort(code_of(error), status.message, trailers)
             raise AssertionError("abort returned")
 
         return call
+
+    async def _tried(self, handler: Handler, attempt: _Attempt) -> tuple[bytes, Message | None, KmsError | None]:
+        """Return the answer as bytes and as a message, or the error in its place."""
+        context = attempt.context
+        try:
+            # gRPC itself ends a call at its caller's deadline; a timer of ours is for those who allow themselves more.
+            remaining = context.time_remaining()
+            if remaining is not None and remaining <= self._deadline:
+                response = await self._answer(handler, attempt)
+            else:
+                async with asyncio.timeout(self._deadline):
+                    response = await self._answer(handler, attempt)
+            # Here, not in gRPC: so its size is known, and what cannot be sent has not succeeded.
+            return response.SerializeToString(), response, None
+        except TimeoutError:
+            return b"", None, DeadlineExceeded("the call did not finish in time; a change may still take effect")
+        except KmsError as known:
+            return b"", None, known
+        except Exception:  # noqa: BLE001  the last line of defence: logged here, told to nobody
+            _log.exception("call.failed", method=attempt.method.full_name, request_id=attempt.id, caller=attempt.who)
+            return b"", None, KmsError("internal error")
+
+    async def _recorded(self, ended: Ended) -> KmsError | None:
+        """Return how a call is answered once that is durable: as it ended, or that this could not be written."""
+        trail, error = self._gates.trail, ended.error
+        if isinstance(error, AuditUnavailable | DeadlineExceeded):
+            trail.left(ended)
+            return error
+        try:
+            await trail.ended(ended)
+        except AuditUnavailable as unrecorded:
+            return unrecorded
+        return error
 
     async def _answer(self, handler: Handler, attempt: _Attempt) -> Message:
         gates, method, request, context = self._gates, attempt.method, attempt.request, attempt.context
@@ -140,9 +175,13 @@ class Calls:
     async def _work(self, handler: Handler, attempt: _Attempt, caller: Caller) -> Message:
         gates, method, request = self._gates, attempt.method, attempt.request
         await gates.authorizer.check(method, caller, request)
+        if method.audit is AuditKind.ADMIN:
+            # Before the quorum, which stores requests and uses approvals up: that, too, is a change.
+            attempt.begun = True
+            attempt.intent = await gates.trail.began(attempt.ended(None, None))
         if not method.needs_quorum(request):
             return await handler(request, caller.principal)
-        async with gates.quorum.passage(method, caller, request, _metadata(attempt.context, APPROVAL)):
+        async with gates.quorum.passage(method, caller, request, attempt.approval):
             return await handler(request, caller.principal)
 
 
@@ -155,26 +194,64 @@ class _Attempt:
     size: int  # of the request as it came, bytes
     context: Any
     id: str
+    correlation_id: str
+    user_agent: str
+    approval: str
+    started: float
+    noted: Noted
     caller: Caller | None = None
     address: Address | None = None
+    begun: bool = False
+    intent: Position | None = None
 
     @property
     def who(self) -> str:
         """Name the caller for the log."""
         return "unknown" if self.caller is None else str(self.caller)
 
-    def ended(self, response: Any, error: KmsError | None) -> Ended:
-        return Ended(self.method, self.request, response, self.caller, self.address, error, self.id)
+    def ended(self, response: Any, error: KmsError | None, size: int = 0, code: str = "") -> Ended:
+        return Ended(
+            self.method,
+            self.request,
+            response,
+            self.caller,
+            self.address,
+            error,
+            self.id,
+            code or ("OK" if error is None else code_of(error).name),
+            self.size,
+            size,
+            time.perf_counter() - self.started,
+            self.user_agent,
+            self.correlation_id,
+            self.approval,
+            self.begun,
+            self.intent,
+            self.noted,
+        )
 
 
-def _metadata(context: Any, name: str) -> str:
-    """Return a value of the call's metadata as text; empty where it is not given."""
-    return next((value for key, value in context.invocation_metadata() if key == name and isinstance(value, str)), "")
+def _gone(context: Any) -> str:
+    """Return the code of a call that gRPC has ended: its caller has gone, or that caller's deadline is over."""
+    remaining = context.time_remaining()
+    return "DEADLINE_EXCEEDED" if remaining is not None and remaining <= 0 else "CANCELLED"
 
 
-def _request_id(context: Any) -> str:
-    given = _metadata(context, REQUEST_ID)
-    return given if _REQUEST_ID.fullmatch(given) else os.urandom(8).hex()
+def _told(context: Any) -> tuple[str, str, str, str]:
+    """Return what a call's metadata says: request id (a new one where there is none), correlation id, user agent, approval."""
+    found: dict[str, str] = {}
+    for key, value in context.invocation_metadata() or ():
+        if key in _TOLD and isinstance(value, str):
+            found.setdefault(key, value)
+    if not found:
+        return os.urandom(8).hex(), "", "", ""
+    request, correlation = found.get(REQUEST_ID, ""), found.get(CORRELATION_ID, "")
+    return (
+        request if _REQUEST_ID.fullmatch(request) else os.urandom(8).hex(),
+        correlation if _REQUEST_ID.fullmatch(correlation) else "",
+        found.get(USER_AGENT, ""),
+        found.get(APPROVAL, ""),
+    )
 
 
 def _lenient(parse: Callable[[bytes], Any]) -> Callable[[bytes], tuple[Any, int]]:

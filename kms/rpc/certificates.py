@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import NameOID
 
-from kms.core.errors import RevocationUnknown, Unauthenticated
+from kms.core.errors import RevocationUnknown, Unauthenticated, Unavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -28,6 +28,13 @@ LOOK_EVERY: Final = 2.0  # seconds between two looks at the file
 LARGEST_FILE: Final = 32 << 20  # bytes
 _BEGIN: Final = b"-----BEGIN X509 CRL-----"
 _END: Final = b"-----END X509 CRL-----"
+
+
+Told = Callable[[Mapping[str, str | int]], Awaitable[object]]
+
+
+async def _tell_nobody(change: Mapping[str, str | int]) -> None:
+    """Somebody might want to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,10 @@ class Revocations:
     Where it cannot be read, or a list is out of date, nobody gets in with a certificate of whom that may concern.
     """
 
-    def __init__(self, file: Path, client_ca: Path, now: Callable[[], datetime]) -> None:
+    def __init__(self, file: Path, client_ca: Path, now: Callable[[], datetime], told: Told = _tell_nobody) -> None:
+        """*told* is told of every change of the lists; where that fails, it is told again at the next look."""
+        self._told = told
+        self._tell: Mapping[str, str | int] | None = None
         self._file = file
         self._client_ca = client_ca
         self._now = now
@@ -183,6 +193,19 @@ class Revocations:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             await asyncio.to_thread(self.look)
+            await self._tell_change()
+
+    async def _tell_change(self) -> None:
+        change = self._tell
+        if change is None:
+            return
+        try:
+            await self._told(change)
+        except Unavailable as error:
+            _log.warning("crl.untold", reason=str(error))
+            return
+        if self._tell is change:
+            self._tell = None
 
     def _read(self) -> None:
         try:
@@ -192,11 +215,13 @@ class Revocations:
             self._lists = _NONE
             reason = error.strerror if isinstance(error, OSError) else str(error)
             _log.error("crl.unusable", file=str(self._file), reason=reason)
+            self._tell = {"file": str(self._file), "unusable": str(reason)}
             return
         self._lists = MappingProxyType(lists)
         ends = min(held.next_update for held in lists.values())
         revoked = sum(len(held.serials) for held in lists.values())
         _log.info("crl.loaded", file=str(self._file), revoked=revoked, next_update=ends.isoformat())
+        self._tell = {"file": str(self._file), "revoked": revoked, "next_update": ends.isoformat()}
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -212,10 +237,12 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def make_revocations(file: Path | None, client_ca: Path | None, now: Callable[[], datetime]) -> Revocations | None:
+def make_revocations(
+    file: Path | None, client_ca: Path | None, now: Callable[[], datetime], told: Told = _tell_nobody
+) -> Revocations | None:
     """Return the revocations of a file, looked at once; None where there is none, or nobody presents certificates."""
     if file is None or client_ca is None:
         return None
-    made = Revocations(file, client_ca, now)
+    made = Revocations(file, client_ca, now, told)
     made.look()
     return made

@@ -31,6 +31,7 @@ from kms.core.policy import (
     SHORTEST_ROTATION,
     SHORTEST_WAITING,
     SMALLEST_LIMIT,
+    AuditContext,
     Policy,
 )
 from kms.core.roles import ALL_PERMISSIONS
@@ -61,7 +62,7 @@ RULE_FIELDS: Final = MappingProxyType(
     }
 )
 # What a policy alone may demand beyond its class: their names in the API, and in Policy.
-PROTECTIONS: Final = ("classification", "required_context", "log_data_access", "approvals")
+PROTECTIONS: Final = ("classification", "required_context", "log_data_access", "approvals", "audit_context")
 POLICY_FIELDS: Final = (*RULE_FIELDS, *PROTECTIONS)
 _PERIODS: Final = MappingProxyType(
     {
@@ -232,12 +233,22 @@ def _parse_approvals(policy: policies_pb2.Policy) -> int:
     return int(policy.approvals)
 
 
+def _parse_audit_context(policy: policies_pb2.Policy) -> AuditContext:
+    shown = {0: AuditContext.HASHED, 1: AuditContext.HASHED, 2: AuditContext.PLAIN, 3: AuditContext.NONE}
+    try:
+        return shown[policy.audit_context]
+    except KeyError as error:
+        names = ", ".join(f"AUDIT_CONTEXT_{context.name}" for context in AuditContext)
+        raise invalid("policy.audit_context", f"must be one of {names}") from error
+
+
 _PROTECTIONS: Final[Mapping[str, Callable[[policies_pb2.Policy], Any]]] = MappingProxyType(
     {
         "classification": lambda policy: parse_classification(policy.classification),
         "required_context": _parse_required,
         "log_data_access": lambda policy: bool(policy.log_data_access),
         "approvals": _parse_approvals,
+        "audit_context": _parse_audit_context,
     }
 )
 

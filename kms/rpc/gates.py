@@ -5,15 +5,18 @@
 3. Authorizer: may this caller do this to these resources.
 4. QuorumGate: have others approved this very request, where it needs that.
 
-And one that only looks on: the watch, which is told how every call ended.
+And two at its end: the watch, which only looks on, and the trail, without which nothing is answered. The trail is also
+asked before a change begins.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from kms.acting import Noted
+from kms.core.audit_ports import Position
 from kms.core.callers import Address, Caller
 from kms.core.errors import KmsError
 from kms.rpc.methods import Method
@@ -90,9 +93,9 @@ class QuorumGate(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ended:
-    """How one call ended; *caller* is None where it is not known, *error* where it succeeded."""
+    """One call, as far as it has come; *caller* is None where it is not known, *error* where it succeeded."""
 
     method: Method
     request: Any
@@ -101,13 +104,43 @@ class Ended:
     address: Address | None
     error: KmsError | None
     request_id: str
+    code: str = "OK"  # of gRPC
+    size: int = 0  # of the request as it came, bytes
+    answer_size: int = 0
+    seconds: float = 0.0  # since it came
+    user_agent: str = ""
+    correlation_id: str = ""
+    approval: str = ""  # that the caller names
+    begun: bool = False  # whether its intent has been asked for
+    intent: Position | None = None  # where that stands, once it is durable
+    noted: Noted = field(default_factory=Noted)
 
 
 class Watch(Protocol):
-    """Is told how every call ended, at once and without waiting: for security events, and for the audit trail."""
+    """Is told how every call ended, at once and without waiting, for security events."""
 
     def ended(self, call: Ended) -> None:
         """One call has ended."""
+        ...
+
+
+class CallTrail(Protocol):
+    """Makes every call durable in the audit trail before it is answered.
+
+    Raises (began and ended):
+        AuditUnavailable: it is not known to be durable.
+    """
+
+    async def began(self, call: Ended) -> Position:
+        """Return when the intent of a call that changes something is durable; nothing of it has been done before."""
+        ...
+
+    async def ended(self, call: Ended) -> None:
+        """Return when a call's outcome, or refusal, is durable, and anchored where its method asks for that."""
+        ...
+
+    def left(self, call: Ended) -> None:
+        """A call has ended for which nobody waits any more: its event is written without waiting, or not at all."""
         ...
 
 
@@ -120,3 +153,4 @@ class Gates:
     authorizer: Authorizer
     quorum: QuorumGate
     watch: Watch
+    trail: CallTrail

@@ -113,6 +113,7 @@ def effective_policy_message(policy: Policy, version: int, suite: Suite) -> pb.E
         required_context=sorted(required_context(policy)),
         log_data_access=logs_data_access(policy),
         approvals=least_quorum(policy),
+        audit_context=f"AUDIT_CONTEXT_{policy.audit_context.name}",
     )
 
 
@@ -187,6 +188,7 @@ def policy_message(tenant: Tenant, named: NamedPolicy) -> policies_pb2.Policy:
         required_context=policy.required_context,
         log_data_access=policy.log_data_access,
         approvals=policy.approvals,
+        audit_context=f"AUDIT_CONTEXT_{policy.audit_context.name}",
     )
 
 

@@ -15,6 +15,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from kms.core.callers import Scope
 from kms.core.names import (
     ApprovalName,
+    AuditEventName,
     GrantName,
     KeyName,
     KeyVersionName,
@@ -22,6 +23,7 @@ from kms.core.names import (
     PlaceName,
     PolicyName,
     Principal,
+    ReportName,
     SecurityEventName,
     SecurityEventsParent,
     TenantName,
@@ -32,6 +34,7 @@ from kms.rpc.resources import Named, NewTenant, ResourceField
 from kms.v1 import (
     access_pb2,
     approvals_pb2,
+    audit_pb2,
     census_pb2,
     crypto_pb2,
     events_pb2,
@@ -39,6 +42,7 @@ from kms.v1 import (
     nodes_pb2,
     operations_pb2,
     policies_pb2,
+    reports_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -83,6 +87,7 @@ class Method:
     resources: tuple[ResourceField, ...] = ()
     quorum: Quorum = Quorum.NEVER
     waits: bool = False  # for what others do, so that it needs no turn
+    anchored: bool = False  # answered only when no restored database can undo it (FORMATS, section 8)
 
     @property
     def scope(self) -> Scope:
@@ -120,6 +125,8 @@ _ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
 _APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
 _EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
+_AUDIT = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
+_REPORTS = reports_pb2.DESCRIPTOR.services_by_name["ReportService"]
 
 SERVICES: Final = (
     _TENANTS,
@@ -133,6 +140,8 @@ SERVICES: Final = (
     _TOKENS,
     _APPROVALS,
     _EVENTS,
+    _AUDIT,
+    _REPORTS,
 )
 
 _PARENT: Final = Named(TenantName.parse, "parent")
@@ -147,6 +156,7 @@ _TOKEN: Final = Named(TokenName.parse, "name")
 _HOLDER: Final = Named(Principal.parse, "principal")
 _EVENT: Final = Named(SecurityEventName.parse, "name")
 _EVENTS_PARENT: Final = Named(SecurityEventsParent.parse, "parent")
+_REPORT: Final = Named(ReportName.parse, "name")
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
@@ -166,17 +176,43 @@ METHODS: Final = (
     Method(_KEYS, "RotateKey", "keys.rotate", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
     Method(_KEYS, "RotateKeys", "keys.rotate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
     Method(_KEYS, "ActivateKey", "keys.activate", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(_KEYS, "SuspendKey", "keys.suspend", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(_KEYS, "ResumeKey", "keys.resume", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "SuspendKey", "keys.suspend", Callers.TENANT, AuditKind.ADMIN, (_KEY,), anchored=True),
+    Method(_KEYS, "ResumeKey", "keys.resume", Callers.TENANT, AuditKind.ADMIN, (_KEY,), anchored=True),
     Method(_KEYS, "ArchiveKey", "keys.archive", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(_KEYS, "RevokeKey", "keys.revoke", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
-    Method(_KEYS, "RevokeKeyVersion", "keyVersions.revoke", Callers.TENANT, AuditKind.ADMIN, (_VERSION,)),
-    Method(_KEYS, "ScheduleKeyDestruction", "keys.destroy", Callers.TENANT, AuditKind.ADMIN, (_KEY,), Quorum.ALWAYS),
-    Method(_KEYS, "CancelKeyDestruction", "keys.restore", Callers.TENANT, AuditKind.ADMIN, (_KEY,)),
+    Method(_KEYS, "RevokeKey", "keys.revoke", Callers.TENANT, AuditKind.ADMIN, (_KEY,), anchored=True),
     Method(
-        _KEYS, "RetireKeyVersion", "keyVersions.retire", Callers.TENANT, AuditKind.ADMIN, (_VERSION,), Quorum.FORCED
+        _KEYS, "RevokeKeyVersion", "keyVersions.revoke", Callers.TENANT, AuditKind.ADMIN, (_VERSION,), anchored=True
     ),
-    Method(_KEYS, "CancelKeyVersionRetirement", "keyVersions.restore", Callers.TENANT, AuditKind.ADMIN, (_VERSION,)),
+    Method(
+        _KEYS,
+        "ScheduleKeyDestruction",
+        "keys.destroy",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_KEY,),
+        Quorum.ALWAYS,
+        anchored=True,
+    ),
+    Method(_KEYS, "CancelKeyDestruction", "keys.restore", Callers.TENANT, AuditKind.ADMIN, (_KEY,), anchored=True),
+    Method(
+        _KEYS,
+        "RetireKeyVersion",
+        "keyVersions.retire",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_VERSION,),
+        Quorum.FORCED,
+        anchored=True,
+    ),
+    Method(
+        _KEYS,
+        "CancelKeyVersionRetirement",
+        "keyVersions.restore",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_VERSION,),
+        anchored=True,
+    ),
     Method(
         _KEYS,
         "ListDestructionReceipts",
@@ -221,6 +257,7 @@ METHODS: Final = (
         Callers.TENANT,
         AuditKind.ADMIN,
         (Named(TenantName.parse, "parent", "policies", "policy_id"),),
+        anchored=True,
     ),
     Method(_POLICIES, "GetPolicy", "policies.get", Callers.TENANT, AuditKind.READ, (Named(PolicyName.parse, "name"),)),
     Method(_POLICIES, "ListPolicies", "policies.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
@@ -240,6 +277,7 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(PolicyName.parse, "policy.name"),),
         Quorum.ALWAYS,
+        anchored=True,
     ),
     Method(_POLICIES, "ListClasses", "classes.list", Callers.ANYONE, AuditKind.READ),
     Method(
@@ -278,8 +316,12 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(Principal.parse_of_tenant, "principal.name"),),
     ),
-    Method(_ACCESS, "BlockPrincipal", "principals.block", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,)),
-    Method(_ACCESS, "UnblockPrincipal", "principals.unblock", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,)),
+    Method(
+        _ACCESS, "BlockPrincipal", "principals.block", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,), anchored=True
+    ),
+    Method(
+        _ACCESS, "UnblockPrincipal", "principals.unblock", Callers.ANYONE, AuditKind.ADMIN, (_PRINCIPAL,), anchored=True
+    ),
     Method(
         _ACCESS,
         "CreateGrant",
@@ -288,6 +330,7 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(Principal.parse_of_tenant, "parent"),),
         Quorum.ALWAYS,
+        anchored=True,
     ),
     Method(
         _ACCESS,
@@ -297,7 +340,15 @@ METHODS: Final = (
         AuditKind.READ,
         (Named(Principal.parse_of_tenant, "parent"),),
     ),
-    Method(_ACCESS, "DeleteGrant", "grants.delete", Callers.TENANT, AuditKind.ADMIN, (Named(GrantName.parse, "name"),)),
+    Method(
+        _ACCESS,
+        "DeleteGrant",
+        "grants.delete",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (Named(GrantName.parse, "name"),),
+        anchored=True,
+    ),
     Method(_ACCESS, "ListRoles", "roles.list", Callers.ANYONE, AuditKind.READ),
     Method(
         _ACCESS,
@@ -307,20 +358,52 @@ METHODS: Final = (
         AuditKind.READ,
         (Named(Principal.parse, "principal"),),
     ),
-    Method(_TOKENS, "CreateToken", "tokens.create", Callers.TENANT, AuditKind.ADMIN, (_PARENT,), Quorum.ALWAYS),
+    Method(
+        _TOKENS,
+        "CreateToken",
+        "tokens.create",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_PARENT,),
+        Quorum.ALWAYS,
+        anchored=True,
+    ),
     Method(_TOKENS, "GetToken", "tokens.get", Callers.TENANT, AuditKind.READ, (_TOKEN,)),
     Method(_TOKENS, "ListTokens", "tokens.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
-    Method(_TOKENS, "RotateToken", "tokens.rotate", Callers.TENANT, AuditKind.ADMIN, (_TOKEN,), Quorum.ALWAYS),
-    Method(_TOKENS, "RevokeToken", "tokens.revoke", Callers.TENANT, AuditKind.ADMIN, (_TOKEN,)),
-    Method(_TOKENS, "PinCertificate", "certificates.pin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,)),
-    Method(_TOKENS, "UnpinCertificate", "certificates.unpin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,)),
+    Method(
+        _TOKENS,
+        "RotateToken",
+        "tokens.rotate",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_TOKEN,),
+        Quorum.ALWAYS,
+        anchored=True,
+    ),
+    Method(_TOKENS, "RevokeToken", "tokens.revoke", Callers.TENANT, AuditKind.ADMIN, (_TOKEN,), anchored=True),
+    Method(_TOKENS, "PinCertificate", "certificates.pin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,), anchored=True),
+    Method(
+        _TOKENS, "UnpinCertificate", "certificates.unpin", Callers.ANYONE, AuditKind.ADMIN, (_HOLDER,), anchored=True
+    ),
     Method(_TOKENS, "ListPinnedCertificates", "certificates.list", Callers.ANYONE, AuditKind.READ, (_HOLDER,)),
     Method(_TOKENS, "WhoAmI", "identity.get", Callers.ANYONE, AuditKind.READ),
     Method(_APPROVALS, "GetApproval", "approvals.get", Callers.ANYONE, AuditKind.READ, (_APPROVAL,)),
     Method(_APPROVALS, "ListApprovals", "approvals.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
-    Method(_APPROVALS, "ApproveApproval", "approvals.approve", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,)),
-    Method(_APPROVALS, "RejectApproval", "approvals.reject", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,)),
-    Method(_APPROVALS, "WithdrawApproval", "approvals.withdraw", Callers.ANYONE, AuditKind.ADMIN, (_APPROVAL,)),
+    Method(
+        _APPROVALS, "ApproveApproval", "approvals.approve", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,), anchored=True
+    ),
+    Method(
+        _APPROVALS, "RejectApproval", "approvals.reject", Callers.TENANT, AuditKind.ADMIN, (_APPROVAL,), anchored=True
+    ),
+    Method(
+        _APPROVALS,
+        "WithdrawApproval",
+        "approvals.withdraw",
+        Callers.ANYONE,
+        AuditKind.ADMIN,
+        (_APPROVAL,),
+        anchored=True,
+    ),
     Method(_APPROVALS, "ListQuorumRules", "quorumRules.list", Callers.ANYONE, AuditKind.READ, (_PARENT,)),
     Method(
         _APPROVALS,
@@ -330,6 +413,7 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(parse_quorum_rule, "quorum_rule.name"),),
         Quorum.ALWAYS,
+        anchored=True,
     ),
     Method(_EVENTS, "ListSecurityEvents", "securityEvents.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_EVENTS, "GetSecurityEvent", "securityEvents.get", Callers.ANYONE, AuditKind.READ, (_EVENT,)),
@@ -349,6 +433,27 @@ METHODS: Final = (
         AuditKind.READ,
         (_EVENTS_PARENT,),
     ),
+    Method(_AUDIT, "ListAuditEvents", "audit.read", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(
+        _AUDIT,
+        "GetAuditEvent",
+        "audit.read",
+        Callers.ANYONE,
+        AuditKind.READ,
+        (Named(AuditEventName.parse, "name"),),
+    ),
+    Method(_AUDIT, "ListAuditQueries", "audit.query", Callers.ANYONE, AuditKind.READ),
+    Method(_AUDIT, "QueryAudit", "audit.query", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_AUDIT, "ReportDataAccess", "audit.report", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_AUDIT, "GetAuditStatus", "audit.read", Callers.OPERATOR, AuditKind.READ),
+    Method(_REPORTS, "GenerateReport", "reports.generate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
+    Method(_REPORTS, "GetReport", "reports.get", Callers.TENANT, AuditKind.READ, (_REPORT,)),
+    Method(_REPORTS, "ListReports", "reports.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(_REPORTS, "DownloadReport", "reports.download", Callers.TENANT, AuditKind.READ, (_REPORT,)),
+    Method(_REPORTS, "SubmitReport", "reports.submit", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ReviewReport", "reports.review", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ApproveReport", "reports.approve", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(_REPORTS, "ArchiveReport", "reports.archive", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
 )
 
 

@@ -78,4 +78,9 @@ def cut(entries: Sequence[T], page: Page, last: Callable[[T], str]) -> tuple[Seq
     if len(entries) <= page.size:
         return entries, ""
     shown = entries[: page.size]
-    return shown, base64.urlsafe_b64encode(last(shown[-1]).encode()).decode("ascii")
+    return shown, encode_token(last(shown[-1]))
+
+
+def encode_token(entry: str) -> str:
+    """Return the token for what follows an entry."""
+    return base64.urlsafe_b64encode(entry.encode()).decode("ascii")

@@ -106,6 +106,10 @@ class Accesses:
         access = await self.read(principal)
         return decide(access, "approvals.approve", str(name), Facts(self._now())).allowed
 
+    async def may(self, principal: Principal, permission: str, resource: str) -> bool:
+        """Whether a principal has a permission on a resource; where it calls from is not known."""
+        return decide(await self.of(principal), permission, resource, Facts(self._now())).allowed
+
     def changed(self, tenants: AbstractSet[TenantUid]) -> None:
         """Forget what is remembered of principals of these tenants; a read that is under way is not remembered."""
         self.cache.drop_where(lambda principal: self._may_be_of(principal, tenants))
@@ -122,16 +126,18 @@ class Accesses:
         uid = self._uids.get(principal.tenant)
         return uid is None or uid in tenants
 
-    async def _tenant_uid(self, principal: Principal) -> TenantUid | None:
-        if principal.tenant is None:
-            return INSTALLATION_UID
-        if (known := self._uids.get(principal.tenant)) is not None:
+    async def tenant_uid(self, slug: str) -> TenantUid | None:
+        """Return the uid of a tenant; None where there is none."""
+        if (known := self._uids.get(slug)) is not None:
             return known
         async with self._storage.transaction() as work:
-            tenant = await work.tenants.get(principal.tenant)
+            tenant = await work.tenants.get(slug)
         if tenant is None or not tenant.ready:
             return None
         if len(self._uids) >= MOST_TENANTS:
             self._uids.clear()
-        self._uids[principal.tenant] = tenant.uid
+        self._uids[slug] = tenant.uid
         return tenant.uid
+
+    async def _tenant_uid(self, principal: Principal) -> TenantUid | None:
+        return INSTALLATION_UID if principal.tenant is None else await self.tenant_uid(principal.tenant)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kms.acting import note_context
 from kms.core.classification import rule
 from kms.core.context import DETERMINISTIC_KEYS, Context, Frame, Pair
 from kms.core.errors import InvalidRequest, KmsError, Violation, invalid
@@ -29,6 +30,7 @@ def context_of(ring: Ring, pairs: Iterable[Pair], varying: str = "") -> Context:
     """
     pairs = tuple(pairs)
     context = Context.of(ring.tenant.uid, pairs)
+    note_context(context)
     if ring.key.purpose is Purpose.DETERMINISTIC and not context.keys() <= DETERMINISTIC_KEYS:
         raise InvalidRequest(
             *(
@@ -70,6 +72,8 @@ class Places:
         if source is not None:
             require_context(source, context, key)
             required |= source.required
+        if varying is not None:
+            note_context(context, key, varying.values)
         self.shared = context.encode()
         self.frame: Frame | None = None
         self.values: Sequence[bytes] = ()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from kms.acting import note_items
 from kms.core.ciphertext import Header
 from kms.core.context import Pair
 from kms.core.errors import invalid
@@ -14,7 +15,6 @@ from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
 from kms.core.ports import KekVault
 from kms.services.contexts import context_of
-from kms.services.data_access import log_access
 from kms.services.fields import Decrypted
 from kms.services.keyrings import DATA_KEY_PURPOSES, Grant, Keyrings
 
@@ -56,7 +56,7 @@ class DataKeys:
         made = DataKey(plaintext, version.cipher.encrypt(version.header, context.encode(), plaintext), version.version)
         version.marks.used = True
         await self._keyrings.confirm([Grant(ring, Use.ENCRYPT, [version.version])])
-        log_access(caller, "generate-data-key", 1, ring)
+        note_items((made.ciphertext,))
         return made
 
     async def decrypt(self, caller: Principal, name: KeyName, ciphertext: bytes, pairs: Iterable[Pair]) -> Decrypted:
@@ -65,6 +65,7 @@ class DataKeys:
         Raises:
             CannotDecrypt: another key, version or context, or altered; which of them is not told.
         """
+        note_items((ciphertext,))
         ring = await self._keyrings.find(caller, name, DATA_KEY_PURPOSES, Use.DECRYPT, ciphertexts=(ciphertext,))
         header = Header.parse(ciphertext)
         context = context_of(ring, pairs)
@@ -72,7 +73,6 @@ class DataKeys:
         plaintext = version.cipher.decrypt(context.encode(), ciphertext)
         version.marks.decrypted = True
         await self._keyrings.confirm([Grant(ring, Use.DECRYPT, [version.version])])
-        log_access(caller, "decrypt-data-key", 1, ring)
         return Decrypted(plaintext, version.version, version.version == ring.key.primary_version)
 
     async def random(self, length: int) -> bytes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -14,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from kms.core.errors import Conflict, FailedPrecondition, WrongKeyState
+from kms.core.events import Severity
 from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.lifecycle import Use, key_allows
 from kms.core.names import KeyName
@@ -33,6 +35,7 @@ from kms.core.rotation import (
 )
 from kms.core.suites import Purpose
 from kms.failpoints import reach
+from kms.services.audit import UNRECORDED, Act, Acts
 from kms.services.lineages import lineage_of
 from kms.services.rotating import Rotated, Rotator
 
@@ -81,7 +84,9 @@ class DueKeys:
         destruction: Destruction | None,
         forget: Callable[[KeyName], None],
         now: Callable[[], datetime],
+        trail: Acts = UNRECORDED,
     ) -> None:
+        self._trail = trail
         self._storage = storage
         self._rotator = rotator
         self._destruction = destruction
@@ -111,7 +116,8 @@ class DueKeys:
                     await self._plan(lineage, now)
                     return True
                 if isinstance(action, Rotate):
-                    rotated = await self._rotator.replace(tenant, lineage, primary, SCHEDULER, slot=action.slot)
+                    async with self._act("key.rotated", tenant, key, cause="schedule"):
+                        rotated = await self._rotator.replace(tenant, lineage, primary, SCHEDULER, slot=action.slot)
                     key = self._rotated(tenant, rotated, "schedule")
                 elif isinstance(action, DestroyVersion | DestroyKey):
                     tried.add(_destroyed(action))
@@ -139,7 +145,9 @@ class DueKeys:
             return
         if key.purpose is Purpose.DETERMINISTIC:
             return  # equal values would no longer have equal ciphertexts
-        self._rotated(tenant, await self._rotator.rotate(tenant, key, SCHEDULER), "count")
+        async with self._act("key.rotated", tenant, key, cause="count"):
+            rotated = await self._rotator.rotate(tenant, key, SCHEDULER)
+        self._rotated(tenant, rotated, "count")
 
     async def _read(self, tenant: Tenant, key: Key) -> tuple[Tenant, Key]:
         """Return both as they are now: a tenant may have another primary KEK version."""
@@ -157,13 +165,17 @@ class DueKeys:
         """Carry out what needs no token; returns the key as it then is."""
         if isinstance(action, FinishRotation):
             return await self._finish(tenant, lineage, action, now)
-        key = await self._store(planned(replace(lineage, key=replace(lineage.key, scheduled_from=now))))
+        async with self._act("key.reanchored", tenant, lineage.key):
+            key = await self._store(planned(replace(lineage, key=replace(lineage.key, scheduled_from=now))))
         _log.warning("schedule.reanchored", key=str(key.name(tenant)), was_from=str(action.key.scheduled_from))
         return key
 
     async def _finish(self, tenant: Tenant, lineage: Lineage, action: FinishRotation, now: datetime) -> Key:
         key, archived = finished(lineage, action.versions, now)
-        async with self._storage.transaction(tenant.uid, write=True) as work:
+        async with (
+            self._act("key.rotation_finished", tenant, key),
+            self._storage.transaction(tenant.uid, write=True) as work,
+        ):
             key = await work.keys.replace(key)
             for version in archived:
                 await work.key_versions.replace(version)
@@ -180,15 +192,31 @@ class DueKeys:
             return
         try:
             if isinstance(action, DestroyVersion):
-                await self._destruction.destroy_version(tenant, action.key, action.version)
+                async with self._act("key_version.destroyed", tenant, action.key, action.version.version):
+                    await self._destruction.destroy_version(tenant, action.key, action.version)
             else:
-                await self._destruction.destroy_key(tenant, action.key)
+                async with self._act("key.destruction_begun", tenant, action.key):
+                    await self._destruction.destroy_key(tenant, action.key)
         except WrongKeyState:
             raise
         except FailedPrecondition as error:
             _log.warning("key_version.destruction_held", name=_name(tenant, action), reason=str(error))
         else:
             self.counts.destroyed["version" if isinstance(action, DestroyVersion) else "key"] += 1
+
+    def _act(
+        self, action: str, tenant: Tenant, key: Key, version: int = 0, cause: str = ""
+    ) -> AbstractAsyncContextManager[Act]:
+        name = key.name(tenant)
+        return self._trail.act(
+            action,
+            tenant=tenant.uid,
+            resource=name.version(version) if version else str(name),
+            resource_type="key_version" if version else "key",
+            by=SCHEDULER,
+            severity=Severity.HIGH if "destr" in action else Severity.LOW,
+            details={"cause": cause} if cause else {},
+        )
 
     async def _plan(self, lineage: Lineage, now: datetime) -> None:
         """Say when to look next; without that a key with nothing to do would be claimed again and again."""

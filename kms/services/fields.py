@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from kms.acting import note_items
 from kms.core.ciphertext import HEADER_LENGTH, Header
 from kms.core.context import Pair
 from kms.core.errors import CannotDecrypt, ClassViolation, InvalidRequest, KmsError, invalid
@@ -14,7 +15,6 @@ from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
 from kms.core.suites import MAX_PLAINTEXT
 from kms.services.contexts import Places, Varying, context_of, require_context
-from kms.services.data_access import log_access
 from kms.services.keyrings import ALL_PURPOSES, FIELD_PURPOSES, Grant, Keyrings, ReadyVersion, version_in
 from kms.services.rings import Ring
 
@@ -88,8 +88,7 @@ class Fields:
         version.marks.used = True
         if not self._keyrings.stands(ring):
             await self._keyrings.confirm([Grant(ring, Use.ENCRYPT, [version.version])])
-        if ring.log_data_access:
-            log_access(caller, "encrypt", 1, ring)
+        note_items((ciphertext,))
         return Encrypted(ciphertext, version.version)
 
     async def decrypt(self, caller: Principal, name: KeyName, ciphertext: bytes, pairs: Iterable[Pair]) -> Decrypted:
@@ -98,6 +97,7 @@ class Fields:
         Raises:
             CannotDecrypt: another key, version or context, or altered; which of them is not told.
         """
+        note_items((ciphertext,))
         ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.DECRYPT, ciphertexts=(ciphertext,))
         header = Header.parse(ciphertext)
         context = context_of(ring, pairs)
@@ -106,8 +106,6 @@ class Fields:
         version.marks.decrypted = True
         if not self._keyrings.stands(ring):
             await self._keyrings.confirm([Grant(ring, Use.DECRYPT, [version.version])])
-        if ring.log_data_access:
-            log_access(caller, "decrypt", 1, ring)
         return Decrypted(plaintext, version.version, version.version >= ring.key.primary_version)
 
     async def reencrypt(
@@ -123,6 +121,7 @@ class Fields:
         Raises:
             CannotDecrypt: another key, version or context, or altered; which of them is not told.
         """
+        note_items((ciphertext,))
         source, target = await self._route(caller, name, destination, [ciphertext])
         header = Header.parse(ciphertext)
         use = self._reading(caller)
@@ -143,7 +142,6 @@ class Fields:
             primary.marks.used = True
             grants.append(Grant(target, Use.ENCRYPT, [primary.version]))
         await self._keyrings.confirm(grants)
-        log_access(caller, "re-encrypt", 1, *_distinct(source, target))
         return made
 
     async def encrypt_batch(
@@ -159,13 +157,13 @@ class Fields:
         ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.ENCRYPT)
         places = Places(ring, pairs, varying)
         batch = Batch([b""] * len(plaintexts), dict(places.failures))
+        note_items(batch.values, batch.failures)
         if max(map(len, plaintexts)) > MAX_PLAINTEXT:
             _keep_first(batch, plaintexts, lambda index, value: check_plaintext(value, f"plaintexts[{index}]"))
         primary = await self._keyrings.primary(ring)
         batch.version = primary.version
         await self._encrypt_into(batch, places, ring, primary, plaintexts, _remaining(batch))
         await self.confirm(batch)
-        log_access(caller, "encrypt", batch.succeeded, ring)
         return batch
 
     async def decrypt_batch(
@@ -178,13 +176,14 @@ class Fields:
     ) -> Batch:
         """Decrypt many values of one key, of any of its versions."""
         self._check_count("ciphertexts", len(ciphertexts), varying)
+        note_items(ciphertexts)
         ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.DECRYPT, ciphertexts=ciphertexts)
         places = Places(ring, pairs, varying)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures))
+        note_items(ciphertexts, batch.failures)
         for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
             await self._decrypt_into(batch, places, ring, Use.DECRYPT, head, ciphertexts, indexes)
         await self.confirm(batch)
-        log_access(caller, "decrypt", batch.succeeded, ring)
         return batch
 
     async def reencrypt_batch(
@@ -198,11 +197,13 @@ class Fields:
     ) -> Batch:
         """Bring many values to the primary version; those already there are checked and stay as they are."""
         self._check_count("ciphertexts", len(ciphertexts), varying)
+        note_items(ciphertexts)
         source, target = await self._route(caller, name, destination, ciphertexts)
         use = self._reading(caller)
         places = Places(target, pairs, varying, source)
         primary = await self._keyrings.primary(target)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures), primary.version)
+        note_items(ciphertexts, batch.failures)
         for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
             at_home = head[2:18] == target.key.uid.bytes
             ring = target if at_home else source
@@ -215,7 +216,6 @@ class Fields:
                 await self._encrypt_into(batch, places, target, primary, batch.values, good)
                 batch.changed += len(good)
         await self.confirm(batch)
-        log_access(caller, "re-encrypt", batch.succeeded, *_distinct(source, target))
         return batch
 
     async def confirm(self, batch: Batch) -> None:
@@ -319,10 +319,6 @@ class Fields:
             raise invalid(where, f"must have 1 to {self._batch_values} values, has {count}")
         if varying is not None and len(varying.values) != count:
             raise invalid("varying.values", f"must have one value for each of {where}, has {len(varying.values)}")
-
-
-def _distinct(source: Ring, target: Ring) -> tuple[Ring, ...]:
-    return (source,) if source.key.uid == target.key.uid else (source, target)
 
 
 def _why(header: Header, ciphertext: bytes, index: int) -> KmsError:

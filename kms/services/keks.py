@@ -8,6 +8,7 @@ outcome; settle() carries every such intent through at the next start. Doing a s
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol, assert_never
@@ -15,6 +16,7 @@ from typing import Final, Protocol, assert_never
 import structlog
 
 from kms.core.errors import Conflict, CorruptRecord, KmsError, NotFound
+from kms.core.events import Severity
 from kms.core.keyring import Kek, KekState, Tenant
 from kms.core.names import Principal, TenantName, TenantUid
 from kms.core.operations import Operation, OperationEvent, OperationKind, OperationState
@@ -33,6 +35,7 @@ from kms.core.rotation import (
 )
 from kms.core.suites import WRAP_ROTATE
 from kms.failpoints import reach
+from kms.services.audit import UNRECORDED, Act, Acts
 from kms.services.counting import UsageCounters
 from kms.services.kek_lineages import kek_lineage_of
 from kms.services.kek_retirement import KekRetirement, ReceiptMaker
@@ -82,6 +85,7 @@ class Keks:
         *,
         receipt: ReceiptMaker | None = None,
         wake: Callable[[], None] = lambda: None,
+        trail: Acts = UNRECORDED,
     ) -> None:
         """Prepare.
 
@@ -94,6 +98,7 @@ class Keks:
             now: the wall clock.
             receipt: makes receipts of destruction; None for none.
             wake: lets the scheduler look for tenants that are due.
+            trail: records what the scheduler does.
         """
         self._storage = storage
         self._vault = vault
@@ -103,6 +108,7 @@ class Keks:
         self._now = now
         self._wake = wake
         self._retirement = KekRetirement(storage, vault, policy.quarantine, now, receipt)
+        self._trail = trail
         self._acts = Uninterrupted()
 
     async def rotate(self, caller: Principal, name: TenantName, seen: int) -> tuple[Tenant, KekStatus]:
@@ -115,6 +121,15 @@ class Keks:
         tenant, kek = await self._rotate(tenant, str(caller), seen)
         self._wake()
         return tenant, KekStatus(kek, kek.version == tenant.primary_kek, 0, 0, self._next_rotation(tenant, kek))
+
+    async def rotate_used(self, tenant: Tenant, seen: int) -> None:
+        """Replace a tenant's primary KEK version, which has to be *seen*, for the scheduler.
+
+        Raises:
+            Conflict: the primary version is another.
+        """
+        async with self._act("kek.rotated", tenant, seen + 1, cause="count"):
+            await self.rotate(Principal(None, SCHEDULER), tenant.name, seen)
 
     async def rotate_for_count(self, tenant_uid: TenantUid, version: int) -> None:
         """Replace a KEK version that has made as many wraps as it should, where it still is the primary one."""
@@ -198,10 +213,11 @@ class Keks:
             reach("settle.before")
             _log.warning("kek.intent_found", tenant=tenant.slug, version=kek.version, state=kek.state)
             try:
-                if kek.state is KekState.DESTROYING:
-                    await self._retirement.destroy(tenant, kek)
-                else:
-                    await self.activate(tenant, kek.version)
+                async with self._act("kek.settled", tenant, kek.version, found=kek.state.value):
+                    if kek.state is KekState.DESTROYING:
+                        await self._retirement.destroy(tenant, kek)
+                    else:
+                        await self.activate(tenant, kek.version)
                 settled += 1
             except KmsError as error:
                 _log.error("kek.intent_left", tenant=tenant.slug, version=kek.version, reason=str(error))
@@ -233,15 +249,18 @@ class Keks:
         try:
             match action:
                 case RotateKek():
-                    await self._rotate(tenant, SCHEDULER, action.seen)
+                    async with self._act("kek.rotated", tenant, action.seen + 1):
+                        await self._rotate(tenant, SCHEDULER, action.seen)
                 case Rewrap():
                     return await self._rewrap(tenant, action.remaining)
                 case RetireKek():
                     return await self._retire(tenant, action.kek)
                 case RestoreKek():
-                    await self._retirement.restore(tenant, action.kek)
+                    async with self._act("kek.restored", tenant, action.kek.version):
+                        await self._retirement.restore(tenant, action.kek)
                 case DestroyKek():
-                    await self._retirement.destroy(tenant, action.kek)
+                    async with self._act("kek.destroyed", tenant, action.kek.version, Severity.HIGH):
+                        await self._retirement.destroy(tenant, action.kek)
                 case _:
                     assert_never(action)
         except Conflict:  # another node, or a caller, was faster
@@ -257,8 +276,22 @@ class Keks:
             primary = await work.keks.get(tenant.uid, tenant.primary_kek)
         if primary is None or self._now() < primary.created_at + SOON:
             return True
-        await self._retirement.retire(tenant, kek)
+        async with self._act("kek.retired", tenant, kek.version, Severity.MEDIUM):
+            await self._retirement.retire(tenant, kek)
         return False
+
+    def _act(
+        self, action: str, tenant: Tenant, version: int, severity: Severity = Severity.LOW, **details: str
+    ) -> AbstractAsyncContextManager[Act]:
+        return self._trail.act(
+            action,
+            tenant=tenant.uid,
+            resource=tenant.name.kek(version),
+            resource_type="kek",
+            by=SCHEDULER,
+            severity=severity,
+            details=details,
+        )
 
     async def _rewrap(self, tenant: Tenant, remaining: int) -> bool:
         """Begin to re-wrap, or go on, unless somebody has stopped that since the KEK was rotated last."""

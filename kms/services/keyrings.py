@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from kms.acting import note_key, note_version
 from kms.core.ciphertext import HEADER_LENGTH, Header
 from kms.core.classification import Classification
 from kms.core.errors import (
@@ -145,6 +146,7 @@ class Keyrings:
         ring = self._rings.peek(name)
         if ring is None or ring.changes != ring.generation.changes or ring.key.primary_version < seen:
             ring = await self._look_up(name, seen)
+        note_key(ring.audited)
         if ring.key.purpose not in purposes:
             raise WrongPurpose(f"{name} is for {ring.key.purpose.name}, which this method does not serve")
         if use not in ring.uses:
@@ -314,6 +316,7 @@ class Keyrings:
                 self._refuse_version(ring, number, refused.state, use, count)
         if use not in ready.uses:
             self._refuse_version(ring, number, ready.state, use, count)
+        note_version(ring.key.uid, number)
         return ready
 
     async def _loaded(self, ring: Ring, place: DekPlace, use: Use) -> ReadyVersion:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -21,11 +21,12 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from kms.core.errors import KmsError, StorageUnavailable
+from kms.core.errors import AuditUnavailable, KmsError, StorageUnavailable
 from kms.core.lease import OVER, Lease
 from kms.core.names import TenantUid
 from kms.core.ports import HealthStatus, Node, Nodes, PartHealth, TenantEpoch
 from kms.core.propagation import NodeStop, Propagation, StopState
+from kms.services.audit import UNRECORDED, Act, Acts
 
 _log = structlog.get_logger(__name__)
 
@@ -80,8 +81,10 @@ class Membership:
         now: Callable[[], datetime],
         boottime: Callable[[], float],
         listeners: Sequence[Callable[[AbstractSet[TenantUid]], None]] = (),
+        trail: Acts = UNRECORDED,
     ) -> None:
         """*listeners* are called with the tenants whose records have changed, before the lease is renewed: step 3."""
+        self._trail = trail
         self.uid = uuid4()
         self.name = name
         self.epoch = 0
@@ -130,8 +133,9 @@ class Membership:
         finally:
             if self._nodes.shared:
                 self._holdings.lease = OVER
-            with suppress(StorageUnavailable):
-                await self._nodes.leave(self.uid)
+            with suppress(StorageUnavailable, AuditUnavailable):
+                async with self._act("node.left", self.uid, self.name):
+                    await self._nodes.leave(self.uid)
 
     def drop(self, tenant: TenantUid) -> None:
         """Drop all that this node holds of a tenant, at once: after a commit of this node's own that stops something."""
@@ -242,7 +246,8 @@ class Membership:
 
     async def _join(self, acknowledged: int) -> None:
         now = self._now()
-        await self._nodes.join(Node(self.uid, self.name, now, now, acknowledged))
+        async with self._act("node.joined", self.uid, self.name):
+            await self._nodes.join(Node(self.uid, self.name, now, now, acknowledged))
         self._joined = True
         if not self._nodes.shared:  # whoever else is there has gone without a word
             for node in await self._nodes.nodes():
@@ -271,8 +276,12 @@ class Membership:
                 sights[node.uid] = before
             else:
                 _log.info("node.gone", name=node.name, seen_at=node.seen_at.isoformat())
-                await self._nodes.leave(node.uid)
+                async with self._act("node.struck_out", node.uid, node.name):
+                    await self._nodes.leave(node.uid)
         self._sights = sights
+
+    def _act(self, action: str, uid: UUID, name: str) -> AbstractAsyncContextManager[Act]:
+        return self._trail.act(action, resource=str(uid), resource_type="node", by=self.name, details={"name": name})
 
     @staticmethod
     def _note(stops: dict[UUID, NodeStop], nodes: list[Node], epoch: int, after: timedelta) -> None:

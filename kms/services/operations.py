@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from kms.core.errors import Conflict, FailedPrecondition, KmsError, NotFound, Unavailable
+from kms.core.events import Severity
 from kms.core.keyring import Tenant
 from kms.core.names import OperationName, Principal, TenantName
 from kms.core.operations import (
@@ -32,6 +33,7 @@ from kms.core.operations import (
 )
 from kms.core.ports import Storage
 from kms.failpoints import reach
+from kms.services.audit import UNRECORDED, Act, Acts
 from kms.services.visibility import visible_tenant
 
 _log = structlog.get_logger(__name__)
@@ -99,7 +101,9 @@ class Operations:
         *,
         clock: Callable[[], float] = time.monotonic,
         longest_wait: timedelta = LONGEST_WAIT,
+        trail: Acts = UNRECORDED,
     ) -> None:
+        self._trail = trail
         self._storage = storage
         self._runners = runners
         self._node = node
@@ -120,7 +124,14 @@ class Operations:
         wanted = Operation(
             OperationUid(uuid4()), tenant.uid, kind, target, OperationState.RUNNING, by, now, now, total=total
         )
-        async with self._storage.transaction(tenant.uid, write=True) as work:
+        async with self._storage.transaction(tenant.uid) as work:
+            running = await work.operations.find(tenant.uid, kind, target, OperationState.RUNNING)
+        if running is not None:
+            return running
+        async with (
+            self._act("operation.begun", wanted, by=by),
+            self._storage.transaction(tenant.uid, write=True) as work,
+        ):
             running = await work.operations.find(tenant.uid, kind, target, OperationState.RUNNING)
             if running is not None:
                 return running
@@ -291,33 +302,47 @@ class Operations:
             if not await self._store(operation.taken(self._node, now)):
                 return
             operation = self._held[operation.uid]
-        try:
-            async with asyncio.timeout(BATCH_BOUND.total_seconds()):
-                batch = await self._runners[operation.kind].batch(operation)
-        except TimeoutError:
-            self._leave(operation, f"a batch took longer than {BATCH_BOUND.total_seconds():g} s")
+        batch = await self._batch(operation)
+        if batch is None:
             return
-        except Unavailable as error:
-            self._leave(operation, str(error))
-            return
-        except KmsError as error:
-            batch = Batch(operation.cursor, 0, finished=True, error=str(error))
-        except Exception as error:  # noqa: BLE001  a mistake in a runner must not end the daemon
-            _log.exception("operation.broken", operation=str(operation.uid), kind=operation.kind)
-            batch = Batch(operation.cursor, 0, finished=True, error=f"internal error ({type(error).__name__})")
         now = self._now()
         operation = operation.progressed(batch.cursor, batch.done, now)
         if batch.finished:
             event = OperationEvent.FAIL if batch.error else OperationEvent.SUCCEED
             operation = operation.after(event, now, batch.error)
         try:
-            stored = await self._store(operation)
+            if batch.finished:
+                async with self._act("operation.ended", operation, state=operation.state.value, reason=batch.error):
+                    stored = await self._store(operation)
+            else:
+                stored = await self._store(operation)
         except Unavailable as error:
             self._leave(operation, str(error))
             return
         if stored:
             self._resting.pop(operation.uid, None)
             reach("operation.progressed")
+
+    async def _batch(self, operation: Operation) -> Batch | None:
+        """Do one batch; None where the operation has been left for later."""
+        try:
+            # Each batch is an act of its own: what it changes is then in the trail, whoever else goes on after a crash.
+            async with self._act("operation.batch", operation, cursor=operation.cursor) as act:
+                async with asyncio.timeout(BATCH_BOUND.total_seconds()):
+                    batch = await self._runners[operation.kind].batch(operation)
+                act.details.update(done=batch.done, reached=batch.cursor, finished=batch.finished)
+        except TimeoutError:
+            self._leave(operation, f"a batch took longer than {BATCH_BOUND.total_seconds():g} s")
+        except Unavailable as error:
+            self._leave(operation, str(error))
+        except KmsError as error:
+            return Batch(operation.cursor, 0, finished=True, error=str(error))
+        except Exception as error:  # noqa: BLE001  a mistake in a runner must not end the daemon
+            _log.exception("operation.broken", operation=str(operation.uid), kind=operation.kind)
+            return Batch(operation.cursor, 0, finished=True, error=f"internal error ({type(error).__name__})")
+        else:
+            return batch
+        return None
 
     async def _store(self, operation: Operation) -> bool:
         """Store a change of an operation that this node takes or holds; False where it is another's now."""
@@ -343,6 +368,19 @@ class Operations:
                 reason=operation.error,
             )
         return True
+
+    def _act(
+        self, action: str, operation: Operation, by: str = "", **details: object
+    ) -> AbstractAsyncContextManager[Act]:
+        return self._trail.act(
+            action,
+            tenant=operation.tenant,
+            resource=operation.target,
+            resource_type="operation",
+            by=by or operation.requested_by,
+            severity=Severity.HIGH if operation.kind is OperationKind.DESTROY_KEY else Severity.INFO,
+            details={"operation": str(operation.uid), "kind": operation.kind.value, **details},
+        )
 
     def _leave(self, operation: Operation, why: str) -> None:
         """Stop for a while; when the lease is over, another node may try."""

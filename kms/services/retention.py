@@ -50,22 +50,18 @@ class Retention:
 
     def __init__(
         self,
-        storage: Storage,
         operations: Operations,
         runner: ArchiveAudit,
-        archived: Archived,
-        files: ArchiveFiles,
         keep: timedelta,
-        now: Callable[[], datetime],
     ) -> None:
         """*keep* is for how long files are kept at least."""
-        self._storage = storage
         self._operations = operations
         self._runner = runner
-        self._archived = archived
-        self._files = files
         self._keep = keep
-        self._now = now
+        self._storage = runner.parts.storage
+        self._archived = runner.parts.archived
+        self._files = runner.parts.files
+        self._now = runner.parts.now
 
     async def run(self) -> None:
         """Look once a day, until cancelled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kms.acting import UsedKey
 from kms.core.classification import Classification
 from kms.core.errors import Violation
 from kms.core.keyring import Key, Tenant
@@ -37,6 +38,7 @@ class Ring:
     place: DekPlace = field(init=False, compare=False)
     required: frozenset[str] = field(init=False, compare=False)  # keys that each context must have
     log_data_access: bool = field(init=False, compare=False)
+    audited: UsedKey = field(init=False, compare=False)
     broken: tuple[Violation, ...] = field(init=False, compare=False)  # the rules of its class that the key breaks
 
     def __post_init__(self) -> None:
@@ -44,6 +46,7 @@ class Ring:
         object.__setattr__(self, "place", key.place(key.primary_version))
         object.__setattr__(self, "required", required_context(policy))
         object.__setattr__(self, "log_data_access", logs_data_access(policy))
+        object.__setattr__(self, "audited", UsedKey.of(self.tenant, key, policy))
         object.__setattr__(self, "broken", violations(policy, key.purpose, key.suite, key.level))
         if self.broken:  # its values can be brought to another key, and nothing else
             object.__setattr__(self, "uses", self.uses & {Use.RESCUE})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from kms.acting import UsedKey, note_key
 from kms.core.census import PlaceCount, Uses, VersionCensus, census, next_step
 from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.policy import Policy
@@ -43,6 +44,7 @@ class VersionStatus:
 async def key_status(work: UnitOfWork, tenant: Tenant, key: Key) -> KeyStatus:
     """Return a key with what holds for it now."""
     policy, version = await policy_of(work, key)
+    note_key(UsedKey.of(tenant, key, policy))
     return KeyStatus(tenant, key, policy, version)
 
 

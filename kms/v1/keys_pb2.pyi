@@ -44,6 +44,13 @@ class Classification(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONFIDENTIAL: _ClassVar[Classification]
     SECRET: _ClassVar[Classification]
 
+class AuditContext(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AUDIT_CONTEXT_UNSPECIFIED: _ClassVar[AuditContext]
+    AUDIT_CONTEXT_HASHED: _ClassVar[AuditContext]
+    AUDIT_CONTEXT_PLAIN: _ClassVar[AuditContext]
+    AUDIT_CONTEXT_NONE: _ClassVar[AuditContext]
+
 class KeyState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     KEY_STATE_UNSPECIFIED: _ClassVar[KeyState]
@@ -79,6 +86,10 @@ PUBLIC: Classification
 INTERNAL: Classification
 CONFIDENTIAL: Classification
 SECRET: Classification
+AUDIT_CONTEXT_UNSPECIFIED: AuditContext
+AUDIT_CONTEXT_HASHED: AuditContext
+AUDIT_CONTEXT_PLAIN: AuditContext
+AUDIT_CONTEXT_NONE: AuditContext
 KEY_STATE_UNSPECIFIED: KeyState
 PENDING: KeyState
 ACTIVE: KeyState
@@ -94,7 +105,7 @@ KEK_DESTRUCTION_SCHEDULED: KekState
 KEK_DESTROYED: KekState
 
 class EffectivePolicy(_message.Message):
-    __slots__ = ("rotation_period", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "policy_version", "required_context", "log_data_access", "approvals")
+    __slots__ = ("rotation_period", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "policy_version", "required_context", "log_data_access", "approvals", "audit_context")
     ROTATION_PERIOD_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTION_LIMIT_FIELD_NUMBER: _ClassVar[int]
     CACHE_LIFETIME_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +116,7 @@ class EffectivePolicy(_message.Message):
     REQUIRED_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     LOG_DATA_ACCESS_FIELD_NUMBER: _ClassVar[int]
     APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     rotation_period: _duration_pb2.Duration
     encryption_limit: int
     cache_lifetime: _duration_pb2.Duration
@@ -115,7 +127,8 @@ class EffectivePolicy(_message.Message):
     required_context: _containers.RepeatedScalarFieldContainer[str]
     log_data_access: bool
     approvals: int
-    def __init__(self, rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., policy_version: _Optional[int] = ..., required_context: _Optional[_Iterable[str]] = ..., log_data_access: _Optional[bool] = ..., approvals: _Optional[int] = ...) -> None: ...
+    audit_context: AuditContext
+    def __init__(self, rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., policy_version: _Optional[int] = ..., required_context: _Optional[_Iterable[str]] = ..., log_data_access: _Optional[bool] = ..., approvals: _Optional[int] = ..., audit_context: _Optional[_Union[AuditContext, str]] = ...) -> None: ...
 
 class Key(_message.Message):
     __slots__ = ("name", "uid", "display_name", "purpose", "suite", "protection_level", "labels", "rotation_period", "primary_version", "create_time", "rotate_time", "creator", "etag", "state", "state_reason", "state_time", "policy", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "effective_policy", "destroy_time", "next_rotation_time", "places_complete_time", "classification")

@@ -15,7 +15,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Policy(_message.Message):
-    __slots__ = ("name", "version", "rotation_period", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "create_time", "creator", "classification", "required_context", "log_data_access", "approvals")
+    __slots__ = ("name", "version", "rotation_period", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "create_time", "creator", "classification", "required_context", "log_data_access", "approvals", "audit_context")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ROTATION_PERIOD_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class Policy(_message.Message):
     REQUIRED_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     LOG_DATA_ACCESS_FIELD_NUMBER: _ClassVar[int]
     APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     rotation_period: _duration_pb2.Duration
@@ -44,7 +45,8 @@ class Policy(_message.Message):
     required_context: _containers.RepeatedScalarFieldContainer[str]
     log_data_access: bool
     approvals: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ..., classification: _Optional[_Union[_keys_pb2.Classification, str]] = ..., required_context: _Optional[_Iterable[str]] = ..., log_data_access: _Optional[bool] = ..., approvals: _Optional[int] = ...) -> None: ...
+    audit_context: _keys_pb2.AuditContext
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ..., classification: _Optional[_Union[_keys_pb2.Classification, str]] = ..., required_context: _Optional[_Iterable[str]] = ..., log_data_access: _Optional[bool] = ..., approvals: _Optional[int] = ..., audit_context: _Optional[_Union[_keys_pb2.AuditContext, str]] = ...) -> None: ...
 
 class ClassRules(_message.Message):
     __slots__ = ("classification", "available", "encryption_required", "protection_levels", "purposes", "suites", "required_context", "longest_rotation_period", "longest_cache_lifetime", "log_data_access", "approvals")

@@ -25,6 +25,7 @@ import storage
 from kms.core.access import Grant, PrincipalRecord
 from kms.core.approvals import ApprovalRequest, QuorumRule, Vote
 from kms.core.audit_archives import AuditArchive
+from kms.core.audit_filters import AuditFilter, Span
 from kms.core.census import Place, PlaceCount
 from kms.core.errors import KmsError
 from kms.core.events import SecurityEvent
@@ -35,6 +36,7 @@ from kms.core.operations import Operation, OperationState
 from kms.core.outbox import OutboxItem
 from kms.core.policy import NamedPolicy
 from kms.core.receipts import Receipt
+from kms.core.reports import Report
 from kms.core.repositories import EventFilter
 from kms.core.retention import LegalHold, Month
 from kms.core.tokens import ApiToken, CertificatePin
@@ -42,12 +44,13 @@ from storage import schemas
 from storage.database import Database, Work
 from storage.migrate import upgrade
 from storage.node_tables import claims, installation
-from storage.sqlite import open_sqlite
 from storage.tables import encryption_keys, key_versions, operations, tenants
 from tests import keyrings, tenant_in_queries
 from tests.contract.storage_approvals import new_request, new_vote
 from tests.contract.storage_tokens import pin
 from tests.keyrings import NOW
+from tests.reports import new_report
+from tests.sealing import open_sqlite
 from tests.tenant_in_queries import complaints
 from tests.tokens import new_token
 
@@ -63,6 +66,7 @@ OVER_TENANTS = {
     ("audit_feed", "events_after"),
     ("audit_months", "events_after"),
     ("audit_months", "streams_after"),
+    ("audit", "heads"),
 }
 # The engine's own statements, about whole months of the audit log.
 IN_WORDS = {("audit_months", "drop"), ("audit_months", "partitions"), ("audit_months", "remove")}
@@ -101,13 +105,18 @@ SAMPLES: dict[Any, Any] = {
     ApprovalRequest: REQUEST,
     Vote: new_vote(REQUEST),
     QuorumRule: QuorumRule(TENANT.uid, "x", 1, NOW, "x"),
+    Report: new_report(TENANT),
     SecurityEvent: keyrings.new_event(TENANT.uid),
     EventFilter: EventFilter(),
     OutboxItem: keyrings.new_item(TENANT.uid),
     Month: Month.of(NOW),
     LegalHold: keyrings.new_hold(TENANT.uid),
     AuditArchive: keyrings.new_archive(TENANT.uid),
+    AuditFilter: AuditFilter(),
+    Span: Span(),
 }
+# Parameters of which not every value of their type will do.
+NAMED = {"groups": ["principal"]}
 
 
 def sample(hint: Any) -> Any:
@@ -132,7 +141,7 @@ async def call_with_samples(work: Work, repository: str, method: str) -> None:
     """Call a method with a sample of each parameter."""
     bound = getattr(getattr(work, repository), method)
     hints = typing.get_type_hints(bound)
-    await bound(**{name: sample(hints[name]) for name in inspect.signature(bound).parameters})
+    await bound(**{name: NAMED.get(name) or sample(hints[name]) for name in inspect.signature(bound).parameters})
 
 
 def methods() -> list[tuple[str, str]]:

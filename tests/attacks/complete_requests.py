@@ -25,6 +25,7 @@ VALUES: dict[str, Any] = {
     "resource": "tenants/{}/keys/payroll",
     "fingerprint": "ab" * 32,
     "plaintext": b"x",
+    "framework": "soc2",
 }
 
 

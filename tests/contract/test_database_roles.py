@@ -21,9 +21,9 @@ import pytest
 
 from storage.errors import UserRefused
 from storage.migrate import current, excess, upgrade
-from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, with_kek
 from tests.postgresql_server import Databases, DatabaseUser, own_server
+from tests.sealing import open_postgresql
 
 pytestmark = pytest.mark.postgresql
 
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.postgresql
 PAGE = Path(__file__).parents[2] / "docs/storage.md"
 OWN, OTHER = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 ROLES = ("kms_app", "kms_sweeper", "kms_readonly", "kms_audit", "kms_auditor", "kms_analyst")
-TABLES = 34  # with those that have no tenant, and the one of the revision
-OF_TENANTS = 27
+TABLES = 35  # with those that have no tenant, and the one of the revision
+OF_TENANTS = 28
 _positions = itertools.count(1)
 READ, ADD, CHANGE, REMOVE = "SELECT", "INSERT", "UPDATE", "DELETE"
 
@@ -60,6 +60,7 @@ APP = {
     "approval_votes": {READ, ADD},
     "quorum_rules": {READ, ADD, CHANGE},
     "security_events": {READ, ADD, CHANGE},
+    "compliance_reports": {READ, ADD, CHANGE, REMOVE},
     "outbox_items": {ADD},
     "outbox_head": {READ, ADD, CHANGE},
     "audit_log": {READ},

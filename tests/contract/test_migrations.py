@@ -14,8 +14,7 @@ import pytest
 from storage import migrate
 from storage.errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew
 from storage.migrate import current, require_current, upgrade
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
+from tests.sealing import open_postgresql, open_sqlite
 
 HEAD = "0013"
 

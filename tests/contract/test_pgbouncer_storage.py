@@ -13,7 +13,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
@@ -22,6 +21,7 @@ from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
 from tests.contract.storage_tokens import TokensContract
 from tests.contract.test_postgresql_storage import TOLD
+from tests.sealing import open_postgresql
 
 MISSING = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
 DEADLINE = 15.0

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import event
 
 from storage.migrate import upgrade
-from storage.postgresql import begin, open_postgresql
-from storage.sqlite import open_sqlite
+from storage.postgresql import begin
 from tests.contract.storage import with_kek
 from tests.keyrings import NOW, activated, new_kek
+from tests.sealing import open_postgresql, open_sqlite
 
 KEYS = 4000
 DUE = 3000

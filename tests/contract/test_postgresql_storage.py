@@ -9,7 +9,6 @@ import pytest
 
 from kms.core.errors import StorageUnavailable
 from kms.core.ports import Counter
-from storage.postgresql import open_postgresql
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
@@ -18,10 +17,11 @@ from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import HELD, NODE, OTHER, SECOND, SharingContract, uids, with_due_keys
 from tests.contract.storage_tokens import TokensContract
 from tests.keyrings import NOW
+from tests.sealing import open_postgresql
 
 HOLD = """
 import asyncio, sys
-from storage.postgresql import open_postgresql
+from tests.sealing import open_postgresql
 
 async def main():
     storage = await open_postgresql(sys.argv[1])
@@ -35,7 +35,7 @@ asyncio.run(main())
 RESERVE = """
 import asyncio, sys, uuid
 from kms.core.ports import Counter
-from storage.postgresql import open_postgresql
+from tests.sealing import open_postgresql
 
 async def main():
     storage = await open_postgresql(sys.argv[1])
@@ -54,7 +54,7 @@ asyncio.run(main())
 CLAIM = """
 import asyncio, sys, uuid
 from datetime import datetime, timedelta
-from storage.postgresql import open_postgresql
+from tests.sealing import open_postgresql
 
 async def main():
     storage = await open_postgresql(sys.argv[1])

@@ -19,9 +19,9 @@ from cryptography.x509.oid import NameOID
 
 from kms.core.errors import StorageUnavailable
 from storage.migrate import upgrade
-from storage.postgresql import open_postgresql
 from tests.daemon import free_port
 from tests.postgresql_server import PostgresqlServer
+from tests.sealing import open_postgresql
 
 pytestmark = pytest.mark.postgresql
 

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from storage.migrate import upgrade
-from storage.sqlite import open_sqlite
 from tests.contract.storage import StorageContract
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
@@ -12,6 +11,7 @@ from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
 from tests.contract.storage_tokens import TokensContract
+from tests.sealing import open_sqlite
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName, Principal
 from kms.core.ports import Storage
 from storage.database import Database
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
 from tests.node import Node
 from tests.schedule import DAY, HOUR, Wall, carry_out, rotation_of, stored
+from tests.sealing import open_postgresql, open_sqlite
 
 pytestmark = pytest.mark.softhsm
 

@@ -15,9 +15,9 @@ from kms.core.names import INSTALLATION_UID
 from kms.core.outbox import Topic
 from kms.services.event_recorder import Answers, EventRecorder, Noticed
 from storage.breaker import PAUSE
-from storage.postgresql import open_postgresql
 from tests.keyrings import new_event
 from tests.node import now
+from tests.sealing import open_postgresql
 from tests.tcp_proxy import proxied
 
 pytestmark = pytest.mark.postgresql

@@ -17,8 +17,9 @@ from kms.core.lifecycle import KeyEvent
 from kms.core.names import KeyName, Principal
 from kms.core.propagation import StopState
 from kms.services.membership import Membership
-from storage.postgresql import PostgresqlDatabase, open_postgresql
+from storage.postgresql import PostgresqlDatabase
 from tests.node import DEADLINE, Node, now
+from tests.sealing import open_postgresql
 from tests.tcp_proxy import TcpProxy, proxied
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.softhsm]

@@ -12,8 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from kms.v1 import keys_pb2 as pb
 from kms.v1 import keys_pb2_grpc, policies_pb2, policies_pb2_grpc
-from storage.sqlite import open_sqlite
 from tests.daemon import Installation, channel
+from tests.sealing import open_sqlite
 
 PARENT = "tenants/acme"
 KEY = f"{PARENT}/keys/k1"

@@ -16,11 +16,12 @@ from kms.core.ports import Counter, HealthStatus, Node
 from storage.breaker import PAUSE
 from storage.errors import CannotOpen, DatabaseMissing
 from storage.migrate import require_current, upgrade
-from storage.postgresql import begin, open_postgresql
+from storage.postgresql import begin
 from storage.session import BOUND, GRACE
 from tests.contract.storage import with_kek, with_key
 from tests.keyrings import NOW, new_count, new_key, new_place
 from tests.postgresql_server import Databases
+from tests.sealing import open_postgresql
 
 pytestmark = pytest.mark.postgresql
 

@@ -23,8 +23,8 @@ from kms.core.lifecycle import KeyEvent
 from kms.core.propagation import Propagation, StopState
 from kms.core.suites import Purpose
 from kms.services.membership import Membership
-from storage.postgresql import open_postgresql
 from tests.daemon import Daemon, Installation, free_port, wait_until
+from tests.sealing import open_postgresql
 from tests.tcp_proxy import TcpProxy, proxied
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.softhsm]

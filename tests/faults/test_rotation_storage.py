@@ -10,10 +10,10 @@ import structlog
 
 from kms.core.errors import StorageUnavailable
 from storage.database import Database
-from storage.postgresql import open_postgresql
 from tests.node import Node
 from tests.postgresql_server import PostgresqlServer
 from tests.schedule import CLAIM_OVER, DAY, Wall, carry_out, rotation_of, stored
+from tests.sealing import open_postgresql
 from tests.softhsm_token import eventually
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.softhsm]

@@ -15,9 +15,9 @@ from storage.breaker import PAUSE
 from storage.errors import CannotOpen, DatabaseMissing
 from storage.migrate import upgrade
 from storage.session import BOUND, GRACE
-from storage.sqlite import open_sqlite
 from tests.contract.storage import with_kek, with_key
 from tests.keyrings import new_key, new_tenant
+from tests.sealing import open_sqlite
 
 IN_TIME = BOUND + GRACE + 1.0  # a busy machine's margin
 

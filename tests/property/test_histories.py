@@ -21,14 +21,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from kms.core.errors import Unavailable
 from kms.services.keyrings import NO_WORD
 from storage.database import Database
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
 from tests.histories import model as m
 from tests.histories.history import History
 from tests.histories.management import POLICIES
 from tests.histories.steps import THEIRS, Statistics
 from tests.histories.use import BAD_CONTEXT, OWN
 from tests.histories.world import Installation
+from tests.sealing import open_postgresql, open_sqlite
 from tests.softhsm_token import Token
 
 pytestmark = [pytest.mark.softhsm]

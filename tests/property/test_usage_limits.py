@@ -17,8 +17,9 @@ from kms.core.names import KeyUid, TenantUid
 from kms.core.ports import Counter
 from kms.services.counting import UsageCounter
 from storage.migrate import upgrade
-from storage.sqlite import SqliteDatabase, open_sqlite
+from storage.sqlite import SqliteDatabase
 from tests.node import Clock, stored_tenant
+from tests.sealing import open_sqlite
 
 NODES = 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .access import AccessCalls
 from .approvals import ApprovalCalls
+from .audit import AuditCalls
 from .crypto import CryptoCalls
 from .events import EventCalls
 from .keys import KeyCalls
@@ -12,6 +13,7 @@ from .nodes import NodeCalls
 from .operations import OperationCalls
 from .places import PlaceCalls
 from .policies import PolicyCalls
+from .reports import ReportCalls
 from .tenants import TenantCalls
 from .tokens import TokenCalls
 
@@ -28,6 +30,8 @@ class AsyncClient(
     TokenCalls,
     ApprovalCalls,
     EventCalls,
+    ReportCalls,
+    AuditCalls,
     CryptoCalls,
 ):
     """A connection to the daemon, for use on one event loop; keep one for the life of the process.

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from ..requests import policies
 from ..requests.rules import Protections, Rules
-from ..values import Classification, ClassRules, Policy
+from ..values import AuditContext, Classification, ClassRules, Policy
 from .calls import Calls
 
 
@@ -29,6 +29,7 @@ class PolicyCalls(Calls):
         required_context: Collection[str] | None = None,
         log_data_access: bool | None = None,
         approvals: int | None = None,
+        audit_context: AuditContext | None = None,
         deadline: float | None = None,
     ) -> Policy:
         """Create a policy in the tenant *parent*; None leaves a rule to the daemon, a rotation period of zero is none."""
@@ -44,7 +45,7 @@ class PolicyCalls(Calls):
                     grace_period,
                     automatic_retirement,
                 ),
-                Protections(classification, required_context, log_data_access, approvals),
+                Protections(classification, required_context, log_data_access, approvals, audit_context),
             ),
             deadline,
         )
@@ -77,6 +78,7 @@ class PolicyCalls(Calls):
         required_context: Collection[str] | None = None,
         log_data_access: bool | None = None,
         approvals: int | None = None,
+        audit_context: AuditContext | None = None,
         version: int = 0,
         deadline: float | None = None,
     ) -> Policy:
@@ -97,7 +99,7 @@ class PolicyCalls(Calls):
                     grace_period,
                     automatic_retirement,
                 ),
-                Protections(classification, required_context, log_data_access, approvals),
+                Protections(classification, required_context, log_data_access, approvals, audit_context),
                 version,
             ),
             deadline,

@@ -244,6 +244,7 @@ class CorruptRecord(KmsError):
     """A stored record contradicts itself or does not unwrap; the operator has to look."""
 
     reason = "CORRUPT_RECORD"
+    rolled_back: bool = False  # an older state than was stored before; set by who raises, and never sent
 
 
 class RolledBack(CorruptRecord):

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, get_args
 
 from ..formats.errors import invalid
-from ..values import Classification
+from ..values import AuditContext, Classification
 from .messages import duration, encoded
 
 Rule = Literal[
@@ -63,6 +63,7 @@ class Protections:
     required_context: Collection[str] | None
     log_data_access: bool | None
     approvals: int | None
+    audit_context: AuditContext | None = None
 
     def given(self) -> dict[str, Any]:
         """Return the fields of a Policy for what is said; their names are also the paths of an update mask.
@@ -81,5 +82,6 @@ class Protections:
             "required_context": None if keys is None else list(keys),
             "log_data_access": self.log_data_access,
             "approvals": self.approvals,
+            "audit_context": None if self.audit_context is None else int(self.audit_context),
         }
         return {name: value for name, value in said.items() if value is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..formats.suites import ProtectionLevel, Purpose, Suite
 from ..v1 import keys_pb2, policies_pb2
-from ..values import Classification, ClassRules, EffectivePolicy, Policy
+from ..values import AuditContext, Classification, ClassRules, EffectivePolicy, Policy
 from .reading import known, period, period_if, time
 
 
@@ -25,6 +25,7 @@ def policy(message: policies_pb2.Policy) -> Policy:
         required_context=tuple(message.required_context),
         log_data_access=message.log_data_access,
         approvals=message.approvals,
+        audit_context=known(AuditContext, message.audit_context),
     )
 
 
@@ -41,6 +42,7 @@ def effective_policy(message: keys_pb2.EffectivePolicy) -> EffectivePolicy:
         required_context=tuple(message.required_context),
         log_data_access=message.log_data_access,
         approvals=message.approvals,
+        audit_context=known(AuditContext, message.audit_context),
     )
 
 

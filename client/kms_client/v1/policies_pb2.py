@@ -30,7 +30,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from kms_client.v1 import keys_pb2 as kms_dot_v1_dot_keys__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15kms/v1/policies.proto\x12\x06kms.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x11kms/v1/keys.proto\"\xac\x04\n\x06Policy\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x32\n\x0frotation_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10\x65ncryption_limit\x18\x04 \x01(\x04\x12\x31\n\x0e\x63\x61\x63he_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11quarantine_period\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cgrace_period\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14\x61utomatic_retirement\x18\x08 \x01(\x08\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63reator\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x0e\x63lassification\x18\x0b \x01(\x0e\x32\x16.kms.v1.Classification\x12\x18\n\x10required_context\x18\x0c \x03(\t\x12\x17\n\x0flog_data_access\x18\r \x01(\x08\x12\x11\n\tapprovals\x18\x0e \x01(\r:3\xea\x41\x30\n\nkms/Policy\x12\"tenants/{tenant}/policies/{policy}\"\x9f\x03\n\nClassRules\x12.\n\x0e\x63lassification\x18\x01 \x01(\x0e\x32\x16.kms.v1.Classification\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x1b\n\x13\x65ncryption_required\x18\x03 \x01(\x08\x12\x32\n\x11protection_levels\x18\x04 \x03(\x0e\x32\x17.kms.v1.ProtectionLevel\x12!\n\x08purposes\x18\x05 \x03(\x0e\x32\x0f.kms.v1.Purpose\x12\x1d\n\x06suites\x18\x06 \x03(\x0e\x32\r.kms.v1.Suite\x12\x18\n\x10required_context\x18\x07 \x03(\t\x12:\n\x17longest_rotation_period\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x16longest_cache_lifetime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0flog_data_access\x18\n \x01(\x08\x12\x11\n\tapprovals\x18\x0b \x01(\r\"\x14\n\x12ListClassesRequest\":\n\x13ListClassesResponse\x12#\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x12.kms.v1.ClassRules\"d\n\x13\x43reatePolicyRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpolicy_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x06policy\x18\x03 \x01(\x0b\x32\x0e.kms.v1.Policy\"&\n\x10GetPolicyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"R\n\x13ListPoliciesRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Q\n\x14ListPoliciesResponse\x12 \n\x08policies\x18\x01 \x03(\x0b\x32\x0e.kms.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"X\n\x19ListPolicyVersionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x1aListPolicyVersionsResponse\x12 \n\x08policies\x18\x01 \x03(\x0b\x32\x0e.kms.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x13UpdatePolicyRequest\x12$\n\x06policy\x18\x01 \x01(\x0b\x32\x0e.kms.v1.PolicyB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x32\xb0\x03\n\rPolicyService\x12;\n\x0c\x43reatePolicy\x12\x1b.kms.v1.CreatePolicyRequest\x1a\x0e.kms.v1.Policy\x12\x35\n\tGetPolicy\x12\x18.kms.v1.GetPolicyRequest\x1a\x0e.kms.v1.Policy\x12I\n\x0cListPolicies\x12\x1b.kms.v1.ListPoliciesRequest\x1a\x1c.kms.v1.ListPoliciesResponse\x12[\n\x12ListPolicyVersions\x12!.kms.v1.ListPolicyVersionsRequest\x1a\".kms.v1.ListPolicyVersionsResponse\x12;\n\x0cUpdatePolicy\x12\x1b.kms.v1.UpdatePolicyRequest\x1a\x0e.kms.v1.Policy\x12\x46\n\x0bListClasses\x12\x1a.kms.v1.ListClassesRequest\x1a\x1b.kms.v1.ListClassesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15kms/v1/policies.proto\x12\x06kms.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x11kms/v1/keys.proto\"\xd9\x04\n\x06Policy\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x32\n\x0frotation_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x10\x65ncryption_limit\x18\x04 \x01(\x04\x12\x31\n\x0e\x63\x61\x63he_lifetime\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11quarantine_period\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cgrace_period\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14\x61utomatic_retirement\x18\x08 \x01(\x08\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63reator\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x0e\x63lassification\x18\x0b \x01(\x0e\x32\x16.kms.v1.Classification\x12\x18\n\x10required_context\x18\x0c \x03(\t\x12\x17\n\x0flog_data_access\x18\r \x01(\x08\x12\x11\n\tapprovals\x18\x0e \x01(\r\x12+\n\raudit_context\x18\x0f \x01(\x0e\x32\x14.kms.v1.AuditContext:3\xea\x41\x30\n\nkms/Policy\x12\"tenants/{tenant}/policies/{policy}\"\x9f\x03\n\nClassRules\x12.\n\x0e\x63lassification\x18\x01 \x01(\x0e\x32\x16.kms.v1.Classification\x12\x11\n\tavailable\x18\x02 \x01(\x08\x12\x1b\n\x13\x65ncryption_required\x18\x03 \x01(\x08\x12\x32\n\x11protection_levels\x18\x04 \x03(\x0e\x32\x17.kms.v1.ProtectionLevel\x12!\n\x08purposes\x18\x05 \x03(\x0e\x32\x0f.kms.v1.Purpose\x12\x1d\n\x06suites\x18\x06 \x03(\x0e\x32\r.kms.v1.Suite\x12\x18\n\x10required_context\x18\x07 \x03(\t\x12:\n\x17longest_rotation_period\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\x16longest_cache_lifetime\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0flog_data_access\x18\n \x01(\x08\x12\x11\n\tapprovals\x18\x0b \x01(\r\"\x14\n\x12ListClassesRequest\":\n\x13ListClassesResponse\x12#\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x12.kms.v1.ClassRules\"d\n\x13\x43reatePolicyRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tpolicy_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1e\n\x06policy\x18\x03 \x01(\x0b\x32\x0e.kms.v1.Policy\"&\n\x10GetPolicyRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"R\n\x13ListPoliciesRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Q\n\x14ListPoliciesResponse\x12 \n\x08policies\x18\x01 \x03(\x0b\x32\x0e.kms.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"X\n\x19ListPolicyVersionsRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x1aListPolicyVersionsResponse\x12 \n\x08policies\x18\x01 \x03(\x0b\x32\x0e.kms.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\x13UpdatePolicyRequest\x12$\n\x06policy\x18\x01 \x01(\x0b\x32\x0e.kms.v1.PolicyB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x32\xb0\x03\n\rPolicyService\x12;\n\x0c\x43reatePolicy\x12\x1b.kms.v1.CreatePolicyRequest\x1a\x0e.kms.v1.Policy\x12\x35\n\tGetPolicy\x12\x18.kms.v1.GetPolicyRequest\x1a\x0e.kms.v1.Policy\x12I\n\x0cListPolicies\x12\x1b.kms.v1.ListPoliciesRequest\x1a\x1c.kms.v1.ListPoliciesResponse\x12[\n\x12ListPolicyVersions\x12!.kms.v1.ListPolicyVersionsRequest\x1a\".kms.v1.ListPolicyVersionsResponse\x12;\n\x0cUpdatePolicy\x12\x1b.kms.v1.UpdatePolicyRequest\x1a\x0e.kms.v1.Policy\x12\x46\n\x0bListClasses\x12\x1a.kms.v1.ListClassesRequest\x1a\x1b.kms.v1.ListClassesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,27 +60,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEPOLICYREQUEST'].fields_by_name['update_mask']._loaded_options = None
   _globals['_UPDATEPOLICYREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\002'
   _globals['_POLICY']._serialized_start=212
-  _globals['_POLICY']._serialized_end=768
-  _globals['_CLASSRULES']._serialized_start=771
-  _globals['_CLASSRULES']._serialized_end=1186
-  _globals['_LISTCLASSESREQUEST']._serialized_start=1188
-  _globals['_LISTCLASSESREQUEST']._serialized_end=1208
-  _globals['_LISTCLASSESRESPONSE']._serialized_start=1210
-  _globals['_LISTCLASSESRESPONSE']._serialized_end=1268
-  _globals['_CREATEPOLICYREQUEST']._serialized_start=1270
-  _globals['_CREATEPOLICYREQUEST']._serialized_end=1370
-  _globals['_GETPOLICYREQUEST']._serialized_start=1372
-  _globals['_GETPOLICYREQUEST']._serialized_end=1410
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=1412
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=1494
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1496
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1577
-  _globals['_LISTPOLICYVERSIONSREQUEST']._serialized_start=1579
-  _globals['_LISTPOLICYVERSIONSREQUEST']._serialized_end=1667
-  _globals['_LISTPOLICYVERSIONSRESPONSE']._serialized_start=1669
-  _globals['_LISTPOLICYVERSIONSRESPONSE']._serialized_end=1756
-  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1758
-  _globals['_UPDATEPOLICYREQUEST']._serialized_end=1872
-  _globals['_POLICYSERVICE']._serialized_start=1875
-  _globals['_POLICYSERVICE']._serialized_end=2307
+  _globals['_POLICY']._serialized_end=813
+  _globals['_CLASSRULES']._serialized_start=816
+  _globals['_CLASSRULES']._serialized_end=1231
+  _globals['_LISTCLASSESREQUEST']._serialized_start=1233
+  _globals['_LISTCLASSESREQUEST']._serialized_end=1253
+  _globals['_LISTCLASSESRESPONSE']._serialized_start=1255
+  _globals['_LISTCLASSESRESPONSE']._serialized_end=1313
+  _globals['_CREATEPOLICYREQUEST']._serialized_start=1315
+  _globals['_CREATEPOLICYREQUEST']._serialized_end=1415
+  _globals['_GETPOLICYREQUEST']._serialized_start=1417
+  _globals['_GETPOLICYREQUEST']._serialized_end=1455
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=1457
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=1539
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1541
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1622
+  _globals['_LISTPOLICYVERSIONSREQUEST']._serialized_start=1624
+  _globals['_LISTPOLICYVERSIONSREQUEST']._serialized_end=1712
+  _globals['_LISTPOLICYVERSIONSRESPONSE']._serialized_start=1714
+  _globals['_LISTPOLICYVERSIONSRESPONSE']._serialized_end=1801
+  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1803
+  _globals['_UPDATEPOLICYREQUEST']._serialized_end=1917
+  _globals['_POLICYSERVICE']._serialized_start=1920
+  _globals['_POLICYSERVICE']._serialized_end=2352
 # @@protoc_insertion_point(module_scope)

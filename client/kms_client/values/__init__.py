@@ -13,6 +13,17 @@ from .access import (
     Role,
 )
 from .approvals import Approval, ApprovalState, ApprovalVote, QuorumRule
+from .audit import (
+    AuditAnswer,
+    AuditEvent,
+    AuditFilter,
+    AuditParameter,
+    AuditQuery,
+    AuditStatus,
+    AuditStream,
+    DataAccess,
+    DataAccessReport,
+)
 from .crypto import (
     BatchResult,
     DataKey,
@@ -28,9 +39,10 @@ from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes
 from .operations import Operation, OperationState
 from .places import Place, PlaceKind, Places, VersionCensus
-from .policies import Classification, ClassRules, EffectivePolicy, Policy
+from .policies import AuditContext, Classification, ClassRules, EffectivePolicy, Policy
 from .propagation import NodeStop, Propagation, StoppedKey, StoppedKeyVersion, StopState
 from .receipts import DestructionReceipt, SigningKey
+from .reports import NewReport, Report, ReportContent, ReportForm, ReportRecipient, ReportStep
 from .tenants import Tenant
 from .tokens import Caller, NewToken, PinnedCertificate, Token, TokenLimits, TokenScope, TokenState
 
@@ -41,11 +53,21 @@ __all__ = [
     "Approval",
     "ApprovalState",
     "ApprovalVote",
+    "AuditAnswer",
+    "AuditContext",
+    "AuditEvent",
+    "AuditFilter",
+    "AuditParameter",
+    "AuditQuery",
+    "AuditStatus",
+    "AuditStream",
     "BatchResult",
     "Caller",
     "ClassRules",
     "Classification",
     "Conditions",
+    "DataAccess",
+    "DataAccessReport",
     "DataKey",
     "Decrypted",
     "DecryptedDataKey",
@@ -63,6 +85,7 @@ __all__ = [
     "Key",
     "KeyState",
     "KeyVersion",
+    "NewReport",
     "NewToken",
     "Node",
     "NodeStop",
@@ -79,6 +102,11 @@ __all__ = [
     "QuorumRule",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "Report",
+    "ReportContent",
+    "ReportForm",
+    "ReportRecipient",
+    "ReportStep",
     "Role",
     "SecurityEvent",
     "SecurityEventSum",

@@ -18,6 +18,14 @@ class Classification(IntEnum):
     SECRET = 4  # not in this release
 
 
+class AuditContext(IntEnum):
+    """How the audit trail shows the values of contexts."""
+
+    HASHED = 1  # under a key that the token guards
+    PLAIN = 2
+    NONE = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One version of a tenant's named rules for keys: `tenants/{tenant}/policies/{policy}`."""
@@ -37,6 +45,7 @@ class Policy:
     required_context: tuple[str, ...]
     log_data_access: bool
     approvals: int
+    audit_context: AuditContext | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ class EffectivePolicy:
     required_context: tuple[str, ...]  # keys that every context must have, by class and policy
     log_data_access: bool
     approvals: int  # that a dangerous operation needs at least
+    audit_context: AuditContext | int
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@ from typing import get_args
 
 import pytest
 import typer
-from kms_client import Classification, PlaceKind, PrincipalKind, ProtectionLevel, Purpose, Rule, Suite
+from kms_client import AuditContext, Classification, PlaceKind, PrincipalKind, ProtectionLevel, Purpose, Rule, Suite
 
 from kms.cli.choices import (
+    AuditContextChoice,
     ClassChoice,
     LevelChoice,
     PlaceKindChoice,
@@ -29,6 +30,7 @@ from kms.cli.choices import (
         (LevelChoice, ProtectionLevel),
         (PlaceKindChoice, PlaceKind),
         (ClassChoice, Classification),
+        (AuditContextChoice, AuditContext),
         (PrincipalKindChoice, PrincipalKind),
     ],
 )

@@ -14,11 +14,13 @@ def test_a_new_policy_gets_what_was_given(peer, kms_acme):
     peer.answer("CreatePolicy", lambda r, _: policies_pb2.Policy(name=f"{r.parent}/policies/{r.policy_id}"))
     assert run(["policies", "create", "gold", *RULES.split(), "--automatic-retirement"]) == 0
     assert run(["policies", "create", "plain", "--rotation-period", "never"]) == 0
-    protections = "--classification confidential --required-context row --log-data-access --approvals 2"
+    protections = (
+        "--classification confidential --required-context row --log-data-access --approvals 2 --audit-context plain"
+    )
     assert run(["policies", "create", "people", *protections.split()]) == 0
     first, second, third = (call.request for call in peer.calls)
     assert third.policy == policies_pb2.Policy(
-        classification=3, required_context=["row"], log_data_access=True, approvals=2
+        classification=3, required_context=["row"], log_data_access=True, approvals=2, audit_context=2
     )
     assert first == policies_pb2.CreatePolicyRequest(
         parent="tenants/acme", policy_id="gold", policy=policies_pb2.Policy(**RULES_SENT)
@@ -40,6 +42,7 @@ def test_a_new_policy_gets_what_was_given(peer, kms_acme):
         ),
         ("--no-required-context", {}, ["required_context"]),
         ("--no-log-data-access --approvals 0", {}, ["log_data_access", "approvals"]),
+        ("--audit-context none", {"audit_context": 3}, ["audit_context"]),
     ],
 )
 def test_an_update_names_what_it_changes(peer, kms_acme, line, policy, paths):
@@ -60,6 +63,7 @@ def policy(version):
             required_context=["row"],
             log_data_access=True,
             approvals=2,
+            audit_context=1,
             **RULES_SENT,
         ),
         "create_time",
@@ -82,6 +86,7 @@ def test_a_policy_as_json_has_these_fields(peer, kms_acme, capsys):
         "required_context": ["row"],
         "log_data_access": True,
         "approvals": 2,
+        "audit_context": "hashed",
         "create_time": TIME,
         "creator": "operators/root",
     }

@@ -35,7 +35,13 @@ def test_every_rule_of_a_policy_may_be_overridden_by_one_of_the_same_name():
     own = [field.name for field in fields(Overrides)]
     assert own == names[: len(own)]
     # What protects data is its policy's alone.
-    assert names[len(own) :] == ["classification", "required_context", "log_data_access", "approvals"]
+    assert names[len(own) :] == [
+        "classification",
+        "required_context",
+        "log_data_access",
+        "approvals",
+        "audit_context",
+    ]
 
 
 @given(policy_rules, overrides, st.sampled_from([Purpose.ENCRYPT, Purpose.DATA_KEY]))

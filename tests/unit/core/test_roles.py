@@ -37,20 +37,24 @@ tokens.create to       tokens.get rto         tokens.list rto        tokens.rota
 certificates.pin to    certificates.unpin to  certificates.list rto
 approvals.get asrtco   approvals.withdraw asrtco  approvals.list srt approvals.approve s    approvals.reject s
 quorumRules.get srt    quorumRules.list srt   quorumRules.update t
+reports.generate r     reports.get sr         reports.list sr        reports.download sr    reports.submit r
+reports.review sr      reports.approve s      reports.archive s
 securityEvents.list sro  securityEvents.get sro  securityEvents.update so  securityEvents.summarize sro
+audit.read sro         audit.query ro         audit.report ro        audit.values sr
 """
 WORDS = TABLE.split()
 WRITTEN = {
     permission: {LETTERS[letter] for letter in letters} for permission, letters in zip(*[iter(WORDS)] * 2, strict=True)
 }
-# Changes nothing but one's own request.
-OWN = {"approvals.withdraw"}
+# Changes nothing but one's own request, or but a report.
+OWN = {"approvals.withdraw", "reports.generate", "reports.submit", "reports.review"}
 MANAGEMENT = (
     {method.permission for method in METHODS if method.audit is AuditKind.ADMIN}
     | {
         permission
         for permission in WRITTEN
-        if permission.partition(".")[2] not in {"get", "list", "summarize", "explain", "verify"}
+        if permission.partition(".")[2]
+        not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values", "download"}
     }
 ) - (USE | OWN | {"random.generate"})
 

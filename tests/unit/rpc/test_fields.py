@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from kms.core.classification import Classification
 from kms.core.errors import InvalidRequest, NotSupported
 from kms.core.names import TenantName
-from kms.core.policy import BUILT_IN, DEFAULT, NEVER, Overrides, Policy
+from kms.core.policy import BUILT_IN, DEFAULT, NEVER, AuditContext, Overrides, Policy
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.rpc.fields import (
     POLICY_FIELDS,
@@ -186,17 +186,22 @@ def test_what_a_policy_demands_beyond_its_class_is_checked():
         "required_context": (),
         "log_data_access": False,
         "approvals": 0,
+        "audit_context": AuditContext.HASHED,
     }
     keys = [f"k{number}" for number in range(10, 26)]
-    assert read(classification=3, required_context=reversed(keys), log_data_access=True, approvals=10) == {
+    assert read(
+        classification=3, required_context=reversed(keys), log_data_access=True, approvals=10, audit_context=3
+    ) == {
         "classification": Classification.CONFIDENTIAL,
         "required_context": tuple(keys),
         "log_data_access": True,
         "approvals": 10,
+        "audit_context": AuditContext.NONE,
     }
     for field, value in (
         ("classification", 5),
         ("classification", -1),
+        ("audit_context", 4),
         ("approvals", 11),
         ("required_context", [*keys, "k26"]),
         ("required_context", ["row", "row"]),

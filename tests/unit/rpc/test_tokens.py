@@ -29,6 +29,7 @@ from kms.services.tokens import Tokens
 from kms.settings import Limits, Listen
 from kms.v1 import crypto_pb2, crypto_pb2_grpc, keys_pb2, keys_pb2_grpc, tokens_pb2_grpc
 from kms.v1 import tokens_pb2 as pb
+from tests.audit import NoTrail
 from tests.node import Node
 from tests.rpc_server import CALLER, Observer, OpenAuthorizer, OpenQuorum, listener, refused
 
@@ -88,7 +89,7 @@ async def edge(node: Node, socket_directory: Path) -> AsyncIterator[Edge]:
     }
     watch, observer = Watch(), Observer()
     identities = Identities("test", CALLER, gate, pin_gate)
-    gates = Gates(identities, FairAdmission(Limits(), boottime_ns), OpenAuthorizer(), OpenQuorum(), watch)
+    gates = Gates(identities, FairAdmission(Limits(), boottime_ns), OpenAuthorizer(), OpenQuorum(), watch, NoTrail())
     served = tuple(method for method in METHODS if method.service.full_name in servicers)
     handlers = Calls(gates, observer, deadline=20.0).handlers(served, servicers)
     path = socket_directory / "kmsd.sock"

@@ -35,9 +35,9 @@ from kms.services import approvals as module
 from kms.services.approvals import Approvals, Asked, Standing
 from kms.services.quorum_rules import QuorumRules
 from storage.database import Database
-from storage.sqlite import open_sqlite
 from tests.both_databases import Wall
 from tests.keyrings import activated, new_kek, new_key, new_policy, new_tenant, new_version
+from tests.sealing import open_sqlite
 
 METHOD = "/kms.v1.KeyService/ScheduleKeyDestruction"
 _numbers = count(1)

@@ -17,8 +17,8 @@ from kms.core.policy import DEFAULT
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.lifecycle import StoppedKey, StoppedVersion
 from kms.services.replan import Replan
-from storage.postgresql import open_postgresql
 from tests.node import Node, new_key, now
+from tests.sealing import open_postgresql
 
 pytestmark = [pytest.mark.softhsm, pytest.mark.postgresql]
 

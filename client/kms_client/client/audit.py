@@ -1,0 +1,73 @@
+"""AuditService."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from ..requests import audit
+from ..values import AuditAnswer, AuditEvent, AuditFilter, AuditQuery, AuditStatus, DataAccessReport
+from .calls import Calls
+
+
+class AuditCalls(Calls):
+    """Methods for the audit trail."""
+
+    def list_audit_events(
+        self,
+        parent: str,
+        wanted: AuditFilter | None = None,
+        *,
+        oldest_first: bool = False,
+        all_tenants: bool = False,
+        page_size: int = 0,
+        deadline: float | None = None,
+    ) -> Iterator[AuditEvent]:
+        """Iterate over the events of *parent*, a tenant or `installation`, that are wanted, the newest first.
+
+        *all_tenants* is for operators and the parent `installation`.
+        """
+        listing = audit.list_audit_events(parent, wanted or AuditFilter(), oldest_first, all_tenants, page_size)
+        return self._pages(listing, deadline)
+
+    def get_audit_event(self, name: str, *, deadline: float | None = None) -> AuditEvent:
+        """Return one event."""
+        return self._run(audit.get_audit_event(name), deadline)
+
+    def list_audit_queries(self, *, deadline: float | None = None) -> list[AuditQuery]:
+        """Return the named queries."""
+        return self._run(audit.list_audit_queries(), deadline)
+
+    def query_audit(
+        self,
+        parent: str,
+        query: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        all_tenants: bool = False,
+        page_size: int = 0,
+        page_token: str = "",
+        deadline: float | None = None,
+    ) -> AuditAnswer:
+        """Return a page of what a named query finds in a period, by default the last 30 days."""
+        request = audit.query_audit(parent, query, parameters or {}, since, until, all_tenants, page_size, page_token)
+        return self._run(request, deadline)
+
+    def report_data_access(
+        self,
+        parent: str,
+        key: str,
+        value: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        deadline: float | None = None,
+    ) -> DataAccessReport:
+        """Return who has used data whose context has this pair."""
+        return self._run(audit.report_data_access(parent, key, value, since, until), deadline)
+
+    def get_audit_status(self, *, deadline: float | None = None) -> AuditStatus:
+        """Return how far the streams of events are; for operators."""
+        return self._run(audit.get_audit_status(), deadline)

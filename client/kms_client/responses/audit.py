@@ -1,0 +1,99 @@
+"""From messages to values: the audit trail."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..v1 import audit_pb2
+from ..values import (
+    AuditAnswer,
+    AuditEvent,
+    AuditParameter,
+    AuditQuery,
+    AuditStatus,
+    AuditStream,
+    DataAccess,
+    DataAccessReport,
+)
+from .reading import time, time_if
+
+_TIMES: Final = ("time", "keep_time")
+_AS_THEY_ARE: Final = tuple(name for name in audit_pb2.AuditEvent.DESCRIPTOR.fields_by_name if name not in _TIMES)
+
+
+def event(message: audit_pb2.AuditEvent) -> AuditEvent:
+    """Read an AuditEvent."""
+    fields: dict[str, Any] = {name: getattr(message, name) for name in _AS_THEY_ARE}
+    return AuditEvent(time=time(message.time), keep_time=time_if(message, "keep_time"), **fields)
+
+
+def queries(message: audit_pb2.ListAuditQueriesResponse) -> list[AuditQuery]:
+    """Read the catalogue."""
+    return [
+        AuditQuery(
+            name=query.name,
+            description=query.description,
+            parameters=tuple(
+                AuditParameter(one.name, one.description, one.required, one.default) for one in query.parameters
+            ),
+            columns=tuple(query.columns),
+            groups=tuple(query.groups),
+        )
+        for query in message.queries
+    ]
+
+
+def answer(message: audit_pb2.QueryAuditResponse) -> AuditAnswer:
+    """Read what a named query has found."""
+    columns = [(column.name, column.number) for column in message.columns]
+    return AuditAnswer(
+        columns=tuple(name for name, _ in columns),
+        rows=tuple(
+            {name: int(cell) if number else cell for (name, number), cell in zip(columns, row.cells, strict=True)}
+            for row in message.rows
+        ),
+        since=time(message.since),
+        until=time(message.until),
+        next_page_token=message.next_page_token,
+    )
+
+
+def report(message: audit_pb2.ReportDataAccessResponse) -> DataAccessReport:
+    """Read who has used data of a subject."""
+    return DataAccessReport(
+        accesses=tuple(
+            DataAccess(
+                principal=one.principal,
+                action=one.action,
+                resource=one.resource,
+                key=one.key,
+                outcome=one.outcome,
+                events=one.events,
+                items=one.items,
+                bytes_in=one.bytes_in,
+                bytes_out=one.bytes_out,
+                first_time=time(one.first_time),
+                last_time=time(one.last_time),
+            )
+            for one in message.accesses
+        ),
+        since=time(message.since),
+        until=time(message.until),
+    )
+
+
+def status(message: audit_pb2.AuditStatus) -> AuditStatus:
+    """Read how far the trail is."""
+    return AuditStatus(
+        streams=tuple(
+            AuditStream(
+                stream=one.stream,
+                node=one.node,
+                begin_time=time(one.begin_time),
+                sequence=one.sequence,
+                last_time=time(one.last_time),
+                hash=one.hash,
+            )
+            for one in message.streams
+        )
+    )

@@ -1,0 +1,43 @@
+"""Databases opened with a key for the MACs of their records, as the token gives one to a daemon: one for a whole test run."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from pathlib import Path
+from typing import Any
+
+import storage.postgresql
+import storage.sqlite
+from storage.postgresql import PostgresqlDatabase
+from storage.sqlite import SqliteDatabase
+
+# Processes that a test starts get it, too.
+KEY = os.environ.setdefault("KMS_TESTS_RECORD_KEY", os.urandom(32).hex())
+
+
+class Sealer:
+    """Computes MACs under a key in memory."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def mac(self, message: bytes) -> bytes:
+        return hmac.digest(self._key, message, "sha256")
+
+
+SEALER = Sealer(bytes.fromhex(KEY))
+
+
+async def open_sqlite(path: Path, **options: Any) -> SqliteDatabase:
+    """Open a database, and adopt what a migration or a test has brought."""
+    opened = await storage.sqlite.open_sqlite(path, **{"sealer": SEALER, **options})
+    await opened.adopt()
+    return opened
+
+
+async def open_postgresql(url: str, pool_size: int = 8, **options: Any) -> PostgresqlDatabase:
+    """Open a database, and adopt what a migration or a test has brought."""
+    opened = await storage.postgresql.open_postgresql(url, pool_size, **{"sealer": SEALER, **options})
+    await opened.adopt()
+    return opened
