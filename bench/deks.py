@@ -16,7 +16,7 @@ from kms.core.lifecycle import KeyState
 from kms.core.names import KeyUid
 from kms.core.suites import RULES, ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import binding
-from kms.daemon import Parts
+from kms.parts import Parts
 from storage.key_versions import row_of
 from storage.tables import key_versions
 

@@ -24,7 +24,7 @@ IN_FLIGHT: Final = 64  # calls, on one connection
 LOOKED_AT: Final = 20  # answers to each kind of call, after each run of the load generator
 FRAME: Final = 5  # bytes before a message in a gRPC body
 
-Message = pb.EncryptRequest | pb.DecryptRequest
+Message = pb.EncryptRequest | pb.DecryptRequest | pb.EncryptBatchRequest
 
 
 def unary(service: Service, rounds: int, seconds: float) -> dict[str, Figures]:
@@ -68,7 +68,7 @@ def echo(directory: Path) -> Iterator[tuple[Path, Callable[[], float]]]:
         yield socket, cpu_clock(process.pid)
 
 
-def target(file: Path, socket: Path, method: str, request: Message) -> h2load.Target:
+def target(file: Path, socket: Path, method: str, request: Message, in_flight: int = IN_FLIGHT) -> h2load.Target:
     """Prepare a call of CryptoService for h2load: its body in *file*, and the length of a right answer.
 
     Raises:
@@ -81,12 +81,12 @@ def target(file: Path, socket: Path, method: str, request: Message) -> h2load.Ta
             answer = getattr(stub_of(channel), method)(request, timeout=60)
         except grpc.RpcError as refused:
             raise WrongResult(f"{method} is refused: {refused}") from refused
-    return target_of(file, socket, method, FRAME + answer.ByteSize())
+    return target_of(file, socket, method, FRAME + answer.ByteSize(), in_flight)
 
 
-def target_of(file: Path, socket: Path, method: str, body_length: int) -> h2load.Target:
-    """Return what h2load needs to send *file* to a method of CryptoService."""
-    arguments = ["-c", "1", "-m", str(IN_FLIGHT), "-d", str(file), f"--base-uri=unix:{socket}"]
+def target_of(file: Path, socket: Path, method: str, body_length: int, in_flight: int = IN_FLIGHT) -> h2load.Target:
+    """Return what h2load needs to send *file* to a method of CryptoService, so many calls at once."""
+    arguments = ["-c", "1", "-m", str(in_flight), "-d", str(file), f"--base-uri=unix:{socket}"]
     # With a deadline, as every call of the SDK has one.
     headers = ["-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "grpc-timeout: 10S"]
     return h2load.Target([*arguments, *headers, f"http://localhost/kms.v1.CryptoService/{method}"], body_length)

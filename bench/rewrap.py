@@ -39,8 +39,8 @@ from kms.core.operations import Operation, OperationKind, OperationState
 from kms.core.rotation import KekPolicy
 from kms.core.suites import RULES
 from kms.core.wrapping import WrappedDek, binding
-from kms.daemon import Parts, opened_parts
 from kms.logs import configure
+from kms.parts import Parts, opened_parts
 from kms.services.keks import Keks
 from kms.services.operations import Operations
 from kms.services.rewrap import Rewrap

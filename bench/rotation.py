@@ -12,13 +12,12 @@ import argparse
 import asyncio
 import json
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, closing, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,10 +25,10 @@ from statistics import quantiles
 from typing import Any, Final
 from uuid import uuid4
 
-import psycopg
 import uvloop
 
 from bench import report
+from bench.databases import POSTGRESQL, commits, durable_server
 from bench.process import PATIENCE, free_port
 from bench.rounds import Figures, Sample, WrongResult
 from bench.service import kmsd
@@ -40,8 +39,8 @@ from kms.core.names import KeyName, Principal
 from kms.core.rotation import KekPolicy
 from kms.core.suites import Purpose, Suite
 from kms.crypto.cache import DekCache
-from kms.daemon import Parts, opened_parts
 from kms.logs import configure
+from kms.parts import Parts, opened_parts
 from kms.services.due_keys import DueKeys
 from kms.services.fields import Fields
 from kms.services.keks import Keks
@@ -55,7 +54,6 @@ from kms.services.uses import UseRecorder
 from kms.setting_values import Secret
 from kms.settings import PostgresqlStorage, Settings, load
 from storage.migrate import upgrade
-from tests.postgresql_server import PostgresqlServer
 
 OPERATOR: Final = Principal(None, "bench")
 CALLER: Final = Principal("bench", "bench")
@@ -63,7 +61,6 @@ DEFAULT: Final = 1_000  # keys
 BARE: Final = 100  # of each bare limit after each batch
 PAUSE: Final = 0.005  # seconds between two values that are encrypted meanwhile
 CACHED: Final = KeyName("bench", "cached")
-POSTGRESQL: Final = Path("/usr/lib/postgresql")
 TOKEN, COMMIT, ROTATION = "token alone: random and wrap", "database alone: commit", "rotation of due keys"
 
 
@@ -103,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not POSTGRESQL.is_dir():
                 print("PostgreSQL's server is not installed (Debian: apt-get install postgresql)", file=sys.stderr)
                 return 2
-            with _installation() as made, _server() as url:
+            with _installation() as made, durable_server() as server:
+                url = server.url("postgres")
                 upgrade(url)
                 secret = made.data_directory / "url"
                 secret.write_text(url)
@@ -134,17 +132,6 @@ def _installation() -> Iterator[Settings]:
         yield load(directory / "kms" / "kmsd.toml")
     finally:
         shutil.rmtree(directory)
-
-
-@contextmanager
-def _server() -> Iterator[str]:
-    """Start a PostgreSQL that brings every commit to the disk, as those of tests do not."""
-    server = PostgresqlServer.create()
-    try:
-        server.start("fsync=on")
-        yield server.url("postgres")
-    finally:
-        server.destroy()
 
 
 class Bench:
@@ -215,7 +202,9 @@ async def _run(settings: Settings, count: int) -> Result:
         bench = Bench(await stack.enter_async_context(opened_parts(settings)))
         kek = await bench.make(count)
         token = stack.enter_context(_token(settings, kek))
-        commit = stack.enter_context(_commits(settings))
+        storage = settings.storage
+        url = storage.url.read().get_secret_value() if isinstance(storage, PostgresqlStorage) else ""
+        commit = stack.enter_context(commits(settings.data_directory, url))
         bench.wall.ahead = timedelta(hours=25)
         figures = await _measured(bench.rotation(), token, commit)
         await bench.check(count, 2)
@@ -298,33 +287,6 @@ def _token(settings: Settings, kek: str) -> Iterator[Callable[[], Sample]]:
         to.close()
         answers.close()
         process.wait(PATIENCE)
-
-
-@contextmanager
-def _commits(settings: Settings) -> Iterator[Callable[[], Sample]]:
-    """Prepare what samples the database alone: one row changed and committed, by the driver."""
-    if isinstance(settings.storage, PostgresqlStorage):
-        with psycopg.connect(settings.storage.url.read().get_secret_value(), autocommit=True) as server:
-            server.execute("CREATE TABLE public.bare (n integer)")
-            server.execute("INSERT INTO public.bare VALUES (0)")
-            yield lambda: _sampled(lambda: server.execute("UPDATE public.bare SET n = n + 1"))
-    else:
-        with closing(sqlite3.connect(settings.storage.path.with_name("bare.db"), isolation_level=None)) as file:
-            for statement in (
-                "PRAGMA journal_mode = wal",
-                "PRAGMA synchronous = full",
-                "CREATE TABLE bare (n integer)",
-                "INSERT INTO bare VALUES (0)",
-            ):
-                file.execute(statement)
-            yield lambda: _sampled(lambda: file.execute("UPDATE bare SET n = n + 1"))
-
-
-def _sampled(work: Callable[[], object]) -> Sample:
-    cpu, began = time.process_time(), time.perf_counter()
-    for _ in range(BARE):
-        work()
-    return Sample(time.perf_counter() - began, time.process_time() - cpu, 0.0, BARE)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from kms.v1 import crypto_pb2_grpc
 TENANT: Final = "tenants/bench"
 PRINCIPAL: Final = f"{TENANT}/principals/bench"
 KEY: Final = f"{TENANT}/keys/bench"
+_SQLITE: Final = 'kind = "sqlite"\npath = "data/kms.db"\n'
 _OPERATOR: Final = 'principal = "operators/local"'
 
 
@@ -72,18 +73,22 @@ def sum_of(text: str, name: str, labels: dict[str, str]) -> float:
     raise LookupError(f"the metrics have no {name}")
 
 
+def serve(config: Path) -> list[str | Path]:
+    """Return the command that serves."""
+    return [program("kmsd"), "serve", "--config", config]
+
+
 @contextmanager
-def running() -> Iterator[Service]:
-    """Set up, serve for the time of the block, and remove everything."""
+def running(command: Callable[[Path], list[str | Path]] = serve, url: str = "") -> Iterator[Service]:
+    """Set up, serve for the time of the block, and remove everything; on SQLite, or on a PostgreSQL database."""
     directory = Path(tempfile.mkdtemp(prefix="kms-bench-"))
     try:
         home, client = directory / "kms", directory / "client"
         kmsd("init", str(home), "--address", f"127.0.0.1:{free_port()}")
-        metrics = _configure(home / "kmsd.toml")
-        command: list[str | Path] = [program("kmsd"), "serve", "--config", home / "kmsd.toml"]
+        metrics = _configure(home / "kmsd.toml", url)
         with (
             Client.from_profile(home / "kms.toml") as operator,
-            started(command, directory / "daemon.log", lambda: serves(operator)) as process,
+            started(command(home / "kmsd.toml"), directory / "daemon.log", lambda: serves(operator)) as process,
         ):
             operator.create_tenant(TENANT.rpartition("/")[2])
             kmsd("issue-cert", "--config", str(home / "kmsd.toml"), PRINCIPAL, "--out", str(client))
@@ -115,13 +120,18 @@ def kmsd(*arguments: str) -> None:
         raise RuntimeError(f"kmsd {arguments[0]}: {done.stdout}{done.stderr}")
 
 
-def _configure(config: Path) -> str:
+def _configure(config: Path, url: str) -> str:
     """Let the Unix socket stand for the tenant's principal and the daemon tell its metrics; returns their URL."""
     address = f"127.0.0.1:{free_port()}"
     text = config.read_text()
     if text.count(_OPERATOR) != 1:
         raise RuntimeError(f"{config} has no line {_OPERATOR}")
     text = text.replace(_OPERATOR, f'principal = "{PRINCIPAL}"')
+    if url:
+        secret = config.parent / "secrets" / "database-url"
+        secret.touch(0o600)
+        secret.write_text(url)
+        text = text.replace(_SQLITE, 'kind = "postgresql"\nurl = { file = "secrets/database-url" }\n')
     config.write_text(f'{text}\n[metrics]\naddress = "{address}"\n')
     return f"http://{address}/metrics"
 

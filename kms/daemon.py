@@ -7,32 +7,31 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
 
 import structlog
 
-from kms.acting import acting
+from kms.auditing import opened_auditing
 from kms.clock import boottime, boottime_ns, now
+from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.clock import ClockWatch
-from kms.core.names import INSTALLATION_UID, KeyName, Principal
+from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
 from kms.core.policy import SHORTEST_QUARANTINE
 from kms.core.report_ports import NoEvidence
 from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
-from kms.crypto.report_seal import ReportSeal
 from kms.hardening import harden
-from kms.hosts import HostState, HostStatus
-from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
+from kms.parts import Parts, opened_parts
 from kms.rpc.access import AccessServicer
 from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
@@ -43,7 +42,7 @@ from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
 from kms.rpc.crypto import CryptoServicer
 from kms.rpc.events import SecurityEventServicer
-from kms.rpc.gates import Gates
+from kms.rpc.gates import CallTrail, Gates
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, Quorum, check_complete
@@ -58,12 +57,12 @@ from kms.rpc.tokens import TokenServicer
 from kms.security import Security, blocking, make_security, suspending
 from kms.services.access import Accesses
 from kms.services.approvals import Approvals
+from kms.services.audit import UNRECORDED, Acts, AuditTrail, shown_details
 from kms.services.audit_reader import AuditReader
 from kms.services.census import Census
-from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
-from kms.services.due_keys import SCHEDULER, DueKeys
+from kms.services.due_keys import DueKeys
 from kms.services.fields import Fields
 from kms.services.grants import Grants
 from kms.services.health import HealthMonitor
@@ -93,15 +92,10 @@ from kms.services.token_gate import TokenGate
 from kms.services.token_uses import TokenUseRecorder
 from kms.services.tokens import Tokens
 from kms.services.uses import UseRecorder
-from kms.services.wrapping import DekWrapping
-from kms.setting_values import Secret, parse_address
-from kms.settings import Settings, SqliteStorage, Token
+from kms.setting_values import parse_address
+from kms.settings import Settings
 from kms.tracing import Tracing
-from storage.database import Database
-from storage.errors import UserRefused
 from storage.ownership import Ownership
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
 
 _log = structlog.get_logger(__name__)
 
@@ -117,36 +111,6 @@ class Sweepable(Protocol):
     def sweep(self) -> None:
         """Forget what has outlived its time."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The adapters, opened, and what both the daemon and its tests build on them."""
-
-    storage: Database
-    vault: Pkcs11Vault
-    usage: UsageCounters
-    wrapping: DekWrapping
-    report_seal: ReportSeal
-
-
-@asynccontextmanager
-async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Open the database and the token; closed in reverse.
-
-    Raises:
-        CannotOpen: the database is missing, damaged or of another release.
-        HsmUnavailable, StorageUnavailable: the token or the database cannot be used.
-    """
-    async with AsyncExitStack() as stack:
-        storage = await _open_storage(settings)
-        stack.push_async_callback(storage.close)
-        vault = _make_vault(settings.token)
-        await vault.start()
-        stack.push_async_callback(vault.stop)
-        usage = UsageCounters(storage, time.monotonic)
-        seal = ReportSeal(await _report_key(storage, vault))
-        yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage), seal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +148,11 @@ class Services:
     security: Security
 
 
-async def make_services(settings: Settings, parts: Parts) -> Services:
-    """Put the use cases together; the clock is compared with what nodes stored before this one is seen itself."""
+async def make_services(settings: Settings, parts: Parts, trail: Acts = UNRECORDED) -> Services:
+    """Put the use cases together; *trail* records what they do by themselves.
+
+    The clock is compared with what nodes stored before this one is seen itself.
+    """
     storage, cache, horizon = parts.storage, settings.cache, settings.backup.horizon
     rings: DekCache[KeyName, Ring] = DekCache(cache.key_entries, cache.key_lifetime.total_seconds(), time.monotonic)
     versions: DekCache[DekPlace, ReadyVersion] = DekCache(
@@ -206,7 +173,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         storage, open_tenants=settings.access.open_tenants, lifetime=lifetime, clock=time.monotonic, now=now
     )
     listeners = (token_gate.forget, pin_gate.forget, accesses.changed)
-    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners)
+    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners, trail)
     principals = Principals(storage, membership.drop, now)
     receipts = Receipts(storage, parts.vault, now)
     rotator = Rotator(storage, parts.wrapping, now)
@@ -222,7 +189,7 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         ),
     }
     longest_wait = min(LONGEST_WAIT, settings.limits.call_deadline * WAIT_SHARE)
-    operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait)
+    operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait, trail=trail)
 
     # What is due. Those who wake the scheduler are made before it.
     kek_policy = KekPolicy(settings.rotation.kek_period, max(SHORTEST_QUARANTINE, horizon))
@@ -235,15 +202,16 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         now,
         receipt=receipts.of_kek,
         wake=lambda: rotation.wake(),  # noqa: PLW0108  made below
+        trail=trail,
     )
     tenants = Tenants(storage, keks, now)
     keys = Keys(storage, tenants, keyrings, rotator, now, operations.start)
     destruction = Destruction(storage, keys, receipts, operations.wake, horizon, membership.drop, now)
     rotation = Rotation(
         storage,
-        DueKeys(storage, rotator, destruction, keyrings.forget, now),
+        DueKeys(storage, rotator, destruction, keyrings.forget, now, trail),
         keks,
-        lambda tenant, seen: keks.rotate(Principal(None, SCHEDULER), tenant.name, seen),
+        keks.rotate_used,
         membership.uid,
         settings.rotation.interval.total_seconds(),
         ClockWatch.started(now(), boottime(), await storage.last_seen()),
@@ -260,7 +228,9 @@ async def make_services(settings: Settings, parts: Parts) -> Services:
         return None if found is None else found.slug
 
     lifecycle = Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now)
-    security = make_security(settings, storage, sightings, membership.uid, suspending(lifecycle), blocking(principals))
+    security = make_security(
+        settings, storage, sightings, membership.uid, suspending(lifecycle, trail), blocking(principals, trail)
+    )
     return Services(
         rings=rings,
         versions=versions,
@@ -299,6 +269,7 @@ def make_gates(
     parts: Parts,
     services: Services,
     admission: FairAdmission,
+    trail: CallTrail,
     revocations: Revocations | None = None,
 ) -> Gates:
     """Put together what every call passes."""
@@ -308,6 +279,7 @@ def make_gates(
         authorizer=GrantAuthorizer(services.accesses, now, services.classify),
         quorum=Quorums(parts.storage, services.quorum_rules, services.approvals),
         watch=services.security.watch,
+        trail=trail,
     )
 
 
@@ -351,11 +323,17 @@ async def serve(settings: Settings) -> None:
         )
         if settings.access.open_tenants:
             _log.warning("access.open", detail="every principal of a tenant holds every role without a grant")
-        services = await make_services(settings, parts)
+
+        # From here on nothing is done, and nobody answered, without the audit trail.
+        release = version("kmsd")
+        auditing = await stack.enter_async_context(opened_auditing(settings, parts, release))
+        services = await make_services(settings, parts, auditing.trail)
+        settled_intents = await auditing.settling.settle()
+        calls_trail = auditing.calls(services.accesses)
 
         # What operators see.
-        release = version("kmsd")
         metrics = _make_metrics(release, parts, services)
+        metrics.watch_audit(auditing.writer.counts)
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
@@ -366,16 +344,18 @@ async def serve(settings: Settings) -> None:
             )
 
         # The edge.
-        revocations = _revocations(settings)
+        revocations = _revocations(settings, auditing.trail)
         admission = FairAdmission(limits, boottime_ns)
         metrics.watch_admission(admission)
-        gates = make_gates(settings, parts, services, admission, revocations)
+        gates = make_gates(settings, parts, services, admission, calls_trail, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
         health = HealthMonitor(
             {
                 "storage": parts.storage.health,
                 "token": parts.vault.health,
+                "audit": auditing.writer.health,
+                "anchor": auditing.checkpoints.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
             },
@@ -397,33 +377,26 @@ async def serve(settings: Settings) -> None:
             stack.push_async_callback(endpoint.stop)
         addresses = await server.start()
         stack.push_async_callback(server.stop, limits.drain.total_seconds())
-        _log.info("daemon.ready", version=release, profile=settings.profile, listen=addresses, settled=settled)
+        _log.info(
+            "daemon.ready",
+            version=release,
+            profile=settings.profile,
+            listen=addresses,
+            settled=settled + settled_intents,
+        )
 
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(services.membership.run()),
-                tasks.create_task(services.uses.run()),
-                tasks.create_task(services.token_uses.run()),
-                tasks.create_task(health.run()),
-                tasks.create_task(metrics.watch_event_loop()),
-                tasks.create_task(
-                    _sweep(
-                        services.rings,
-                        services.versions,
-                        services.token_gate,
-                        services.pin_gate,
-                        services.accesses.cache,
-                    ),
-                ),
-                *map(tasks.create_task, services.security.running()),
+                tasks.create_task(work)
+                for work in (
+                    *_work(settings, services, metrics),
+                    health.run(),
+                    auditing.settling.run(),
+                    auditing.checkpoints.run(),
+                    calls_trail.run(),
+                    *([] if revocations is None else [revocations.run()]),
+                )
             ]
-            if revocations is not None:
-                running.append(tasks.create_task(revocations.run()))
-            if settings.rotation.enabled:
-                running += [
-                    tasks.create_task(services.rotation.run()),
-                    tasks.create_task(services.operations.run()),
-                ]
             await stopping.wait()
             _log.info("daemon.draining", seconds=limits.drain.total_seconds())
             # Running calls need the lease to the end, and a node has left when it answers nobody any more.
@@ -431,14 +404,6 @@ async def serve(settings: Settings) -> None:
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
-
-
-async def _report_key(storage: Database, vault: Pkcs11Vault) -> bytes:
-    """Return the key under which reports are stored, 32 bytes; the first start of all makes what it is derived from."""
-    async with storage.exclusive("record key"):
-        if not await vault.record_key_exists():
-            await vault.make_record_key()
-    return await vault.derive("reports", INSTALLATION_UID)
 
 
 def _installation(settings: Settings) -> Installation:
@@ -451,15 +416,43 @@ def _installation(settings: Settings) -> Installation:
     )
 
 
+def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coroutine[Any, Any, None]]:
+    """Return what runs beside the calls."""
+    caches = (services.rings, services.versions, services.token_gate, services.pin_gate, services.accesses.cache)
+    work: list[Coroutine[Any, Any, None]] = [
+        services.membership.run(),
+        services.uses.run(),
+        services.token_uses.run(),
+        metrics.watch_event_loop(),
+        _sweep(*caches),
+        *services.security.running(),
+    ]
+    if settings.rotation.enabled:
+        work += [services.rotation.run(), services.operations.run()]
+    return work
+
+
 def _harden() -> None:
     for measure in harden():
         tell = _log.info if measure.done else _log.warning
         tell("hardening", measure=measure.name, done=measure.done, detail=measure.detail)
 
 
-def _revocations(settings: Settings) -> Revocations | None:
+def _revocations(settings: Settings, trail: AuditTrail) -> Revocations | None:
     tcp = settings.listen.tcp
-    return make_revocations(settings.identity.crl, None if tcp is None else tcp.client_ca, now)
+
+    async def told(change: Mapping[str, str | int]) -> None:
+        outcome = Outcome.FAILURE if "unusable" in change else Outcome.SUCCESS
+        event = AuditEvent(
+            action="crl.read",
+            category=Category.SECURITY,
+            outcome=outcome,
+            retention=Retention.EXTENDED,
+            details=shown_details(change),
+        )
+        await trail.note(event)
+
+    return make_revocations(settings.identity.crl, None if tcp is None else tcp.client_ca, now, told)
 
 
 def _identities(settings: Settings, services: Services, revocations: Revocations | None) -> Identities:
@@ -485,50 +478,6 @@ def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     metrics.watch_schedule(services.rotation.counts)
     services.security.show(metrics)
     return metrics
-
-
-async def _open_storage(settings: Settings) -> Database:
-    storage = settings.storage
-    if isinstance(storage, SqliteStorage):
-        return await open_sqlite(storage.path)
-    database = await open_postgresql(
-        storage.url.read().get_secret_value(),
-        storage.pool_size,
-        acting=lambda: str(acting() or ""),
-        organization=settings.trust_domain,
-    )
-    if database.excess and settings.profile == "production":
-        await database.close()
-        raise UserRefused(f"{database.excess}; production needs a user as docs/storage.md has it")
-    if database.excess:
-        _log.warning("storage.user_can_do_too_much", reason=database.excess)
-    return database
-
-
-def _pin_source(pin: Secret) -> Callable[[], str]:
-    """Return what reads the PIN for every host that logs in: anew from a file or variable, once from a prompt."""
-    if pin.prompt is None:
-        return lambda: pin.read().get_secret_value()
-    typed = pin.read()  # a host that is replaced at night finds nobody at the keyboard
-    return typed.get_secret_value
-
-
-def _make_vault(token: Token) -> Pkcs11Vault:
-    return Pkcs11Vault(
-        module=token.module,
-        label=token.label,
-        pin=_pin_source(token.pin),
-        environment=token.environment,
-        mechanism=token.mechanism,
-        deadline=token.deadline.total_seconds(),
-        login_deadline=token.login_deadline.total_seconds(),
-        on_change=_report_host,
-    )
-
-
-def _report_host(status: HostStatus) -> None:
-    tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
-    tell("token.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
 
 async def _sweep(*caches: Sweepable) -> None:

@@ -55,6 +55,9 @@ FAILPOINTS: Final = frozenset(
         "schedule.before_release",
         "finish_rotation.before_commit",
         "finish_rotation.committed",
+        "anchor.signed",
+        "anchor.stored",
+        "anchor.written",
         "approval.stored",
         "approval.voted",
         "approval.consumed",
@@ -65,6 +68,12 @@ FAILPOINTS: Final = frozenset(
         "audit.intent_durable",
         "audit.change_done",
         "audit.outcome_durable",
+        "audit.settling",
+        "audit.group_written",
+        "audit.group_committed",
+        "archive.exported",
+        "archive.verified",
+        "archive.detached",
     }
 )
 

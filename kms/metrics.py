@@ -86,6 +86,14 @@ class EventStatistics(Protocol):
     def counts(self) -> Mapping[tuple[str, str], int]: ...  # noqa: D102
 
 
+class AuditStatistics(Protocol):
+    """What the audit writer counts about itself; read at every scrape."""
+
+    events: int
+    groups: int
+    refused: int
+
+
 class SinkStatistics(Protocol):
     """What the delivery to one sink counts about itself; read at every scrape. Its name comes from the configuration."""
 
@@ -97,6 +105,19 @@ class SinkStatistics(Protocol):
 
     @property
     def failures(self) -> int: ...  # noqa: D102
+
+
+class CheckpointStatistics(Protocol):
+    """What the maker of checkpoints counts about itself; read at every scrape."""
+
+    made: int
+    failures: int
+
+    @property
+    def serial(self) -> int: ...  # noqa: D102
+
+    @property
+    def anchor_age(self) -> float: ...  # noqa: D102
 
 
 class Metrics:
@@ -118,7 +139,9 @@ class Metrics:
         self._schedule: ScheduleStatistics | None = None
         self._admission: AdmissionStatistics | None = None
         self._events: EventStatistics | None = None
+        self._audit: AuditStatistics | None = None
         self._sinks: list[SinkStatistics] = []
+        self._checkpoints: CheckpointStatistics | None = None
         self._lease: Callable[[], float] = float
         self._epoch: Callable[[], int] = int
         registry = self.registry
@@ -194,9 +217,17 @@ class Metrics:
         """Read the counts of security events at every scrape."""
         self._events = events
 
+    def watch_audit(self, audit: AuditStatistics) -> None:
+        """Read the audit writer's own counts at every scrape."""
+        self._audit = audit
+
     def watch_sink(self, sink: SinkStatistics) -> None:
         """Read a sink's own counts at every scrape."""
         self._sinks.append(sink)
+
+    def watch_checkpoints(self, checkpoints: CheckpointStatistics) -> None:
+        """Read the counts of checkpoints at every scrape."""
+        self._checkpoints = checkpoints
 
     def watch_lease(self, remaining: Callable[[], float], epoch: Callable[[], int]) -> None:
         """Ask at every scrape how many seconds of this node's lease are left, and which revocation it acts on."""
@@ -235,6 +266,7 @@ class Metrics:
         yield from self._schedule_families()
         yield from self._lease_families()
         yield from self._event_families()
+        yield from self._checkpoint_families()
         yield from self._health_families()
 
     def _call_families(self) -> Iterator[Metric]:
@@ -306,6 +338,10 @@ class Metrics:
             yield CounterMetricFamily(
                 "kms_security_events_dropped", "Security events lost for want of room.", value=self._events.dropped
             )
+        if (audit := self._audit) is not None:
+            yield CounterMetricFamily("kms_audit_events", "Audit events made durable.", value=audit.events)
+            yield CounterMetricFamily("kms_audit_groups", "Commits that made them durable.", value=audit.groups)
+            yield CounterMetricFamily("kms_audit_refused", "Audit events not known to be durable.", value=audit.refused)
         delivered = CounterMetricFamily("kms_sink_items", "Items that a sink has taken.", labels=["sink"])
         failures = CounterMetricFamily("kms_sink_failures", "Deliveries that have failed.", labels=["sink"])
         for sink in self._sinks:
@@ -313,6 +349,23 @@ class Metrics:
             failures.add_metric([sink.name], sink.failures)
         yield delivered
         yield failures
+
+    def _checkpoint_families(self) -> Iterator[Metric]:
+        seen = self._checkpoints
+        if seen is None:
+            return
+        yield CounterMetricFamily("kms_checkpoints", "Checkpoints that this node has anchored.", value=seen.made)
+        yield CounterMetricFamily(
+            "kms_checkpoint_failures", "Checkpoints that could not be made, stored or anchored.", value=seen.failures
+        )
+        yield GaugeMetricFamily(
+            "kms_checkpoint_serial", "The newest checkpoint that this node knows.", value=seen.serial
+        )
+        yield GaugeMetricFamily(
+            "kms_anchor_age_seconds",
+            "Time since this node last anchored; 0 while there is nothing new.",
+            value=seen.anchor_age,
+        )
 
     def _cache_families(self) -> Iterator[Metric]:
         counts = {

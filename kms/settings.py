@@ -16,6 +16,7 @@ from pydantic import (
 
 from kms.core.events import KINDS, Answer, EventType
 from kms.core.outbox import Topic
+from kms.core.retention import DEFAULT_HOT, DEFAULT_KEEP, SHORTEST_HOT
 from kms.core.webhooks import parse_url
 from kms.setting_values import (
     Address,
@@ -211,15 +212,6 @@ class Events(Part):
     block_period: Seconds = timedelta(hours=1)  # of a principal that is blocked in answer to an event
 
 
-class Audit(Part):
-    """The audit trail."""
-
-    region: Annotated[str, Field(max_length=64)] = ""  # where this node stands, for those who read its events
-    # How long events are kept: those of readings and uses of keys, and those of changes.
-    standard_days: Annotated[int, Field(ge=1, le=36_530)] = 2_557
-    extended_days: Annotated[int, Field(ge=1, le=36_530)] = 3_653
-
-
 class _Sink(Part):
     name: Slug  # its position is kept under this name
     topics: tuple[Topic, ...] = ()  # all of them where none is named: everything that leaves
@@ -259,6 +251,49 @@ def _checked_sinks(sinks: Sinks) -> Sinks:
     return sinks
 
 
+class AnchorWebhook(Part):
+    """A web server that is told of every anchor."""
+
+    url: Annotated[str, AfterValidator(_checked_url)]
+    secret: Secret
+    ca: ConfigPath | None = None
+    deadline: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(seconds=10))] = timedelta(seconds=10)
+
+
+class Anchor(Part):
+    """Where the newest checkpoint is remembered outside of the database."""
+
+    token: bool = True  # in data objects, where the token takes them
+    file: ConfigPath | None = None  # lines are appended and never changed: for storage that can be written once
+    webhook: AnchorWebhook | None = None
+
+
+class Audit(Part):
+    """The audit trail."""
+
+    region: Annotated[str, Field(max_length=64)] = ""  # where this node stands, for those who read its events
+    # How long events say that they are to be kept: those of readings and uses of keys, and those of changes.
+    standard_days: Annotated[int, Field(ge=1, le=36_530)] = 2_557
+    extended_days: Annotated[int, Field(ge=1, le=36_530)] = 3_653
+    # A checkpoint is made after so much time or so many events, whichever comes first, if there is something new.
+    checkpoint_interval: Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(
+        seconds=10
+    )
+    checkpoint_events: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    anchor: Anchor = Anchor()
+    # In the database; what is older leaves it by whole months, for files.
+    hot: Annotated[timedelta, Field(ge=SHORTEST_HOT, le=timedelta(days=3_660))] = DEFAULT_HOT
+    keep: Annotated[timedelta, Field(le=timedelta(days=36_600))] = DEFAULT_KEEP  # files, at least
+    # One for all nodes that share a database; without it `audit-archives` in the data directory.
+    archive_directory: ConfigPath | None = None
+
+    @model_validator(mode="after")
+    def _kept_for_longer(self) -> Audit:
+        if self.keep < self.hot:
+            raise ValueError("keep must be at least hot")
+        return self
+
+
 class Log(Part):
     """The operators' log, on standard error."""
 
@@ -294,9 +329,10 @@ class Settings(Part):
     quorum: Quorum = Quorum()
     limits: Limits = Limits()
     access: Access = Access()
-    events: Events = Events()
     audit: Audit = Audit()
+    events: Events = Events()
     sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
+    audit: Audit = Audit()
     log: Log = Log()
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()
@@ -306,6 +342,11 @@ class Settings(Part):
         if self.profile == "production" and self.access.open_tenants:
             raise ValueError("access.open_tenants is for the profile development alone")
         return self
+
+    @property
+    def archive_directory(self) -> Path:
+        """Where archives of the audit trail are kept."""
+        return self.audit.archive_directory or self.data_directory / "audit-archives"
 
     @property
     def approvals_needed(self) -> int:

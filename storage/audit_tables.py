@@ -89,3 +89,23 @@ Index(
     postgresql_where=text("phase = 'intent'"),
     sqlite_where=text("phase = 'intent'"),
 )
+# Intents without an outcome, and how far they have been looked for.
+Index(
+    "ix_audit_log_intent_times",
+    audit_log.c.at,
+    postgresql_where=text("phase = 'intent'"),
+    sqlite_where=text("phase = 'intent'"),
+)
+Index(
+    "ix_audit_log_outcomes",
+    audit_log.c.intent_stream,
+    audit_log.c.intent_sequence,
+    postgresql_where=text("intent_stream IS NOT NULL"),
+    sqlite_where=text("intent_stream IS NOT NULL"),
+)
+Index(
+    "ix_audit_log_settled",
+    audit_log.c.at,
+    postgresql_where=text("action = 'audit.settled'"),
+    sqlite_where=text("action = 'audit.settled'"),
+)

@@ -69,6 +69,10 @@ class OutcomeUnknown(Exception):
     """The store did not say what became of it."""
 
 
+class Collided(NotWritten):
+    """The store has refused since something stands there already, perhaps an attempt that was given up."""
+
+
 class AuditStore(Protocol):
     """Where the rows go; its calls raise NotWritten or OutcomeUnknown, and come one after the other."""
 
@@ -148,7 +152,7 @@ class GroupCommit(AuditWriter):
         self._pending: deque[_Waiting] = deque()
         self._pending_bytes = 0
         self._wake: asyncio.Future[None] | None = None
-        self._group: _Group | None = None
+        self._group: _Group | None = None  # that is being written, or whose outcome nobody knows
         self._refusal = ""  # why no event is taken
         self._refused_before = 0
         self._closing = False
@@ -306,24 +310,34 @@ class GroupCommit(AuditWriter):
                 await self._pause(pause)
                 try:
                     await _bounded(self._store, self._store.write(group.rows))
+                except Collided as error:
+                    if await self._found(group):
+                        break
+                    if self._refused(error, doubted=doubted):
+                        return False
                 except NotWritten as error:
-                    # This attempt is over, but one before may still come through.
-                    self._break(str(error))
-                    if not doubted:
+                    if self._refused(error, doubted=doubted):
                         return False
                 except OutcomeUnknown as error:
                     doubted = True
                     _log.warning("audit.outcome_unknown", reason=str(error), events=len(group.rows))
+                    if await self._found(group):
+                        break
                 else:
-                    break
-                if await self._found(group):
                     break
         finally:
             late.cancel()
-            self._group = None
+        self._group = None
         self._seconds = self._loop.time() - started
         self._confirm(group)
         return True
+
+    def _refused(self, error: NotWritten, *, doubted: bool) -> bool:
+        """Whether the group is over: the attempt is, but one before it may still come through."""
+        self._break(str(error))
+        if not doubted:
+            self._group = None
+        return not doubted
 
     async def _found(self, group: _Group) -> bool:
         """Whether the log ends with the group, or where the group begins; asks until there is an answer."""

@@ -27,7 +27,7 @@ from kms.core.audit_ports import Position
 from kms.core.canonical import microseconds
 
 from .audit_rows import COLUMNS, NUMBERS, OCTETS, WORDS, Row
-from .audit_writer import GroupCommit, NotWritten, OutcomeUnknown, open_audit_writer
+from .audit_writer import Collided, GroupCommit, NotWritten, OutcomeUnknown, open_audit_writer
 from .conninfo import parameters
 from .errors import translated
 from .postgresql import IDLE_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, shut_down
@@ -179,11 +179,12 @@ class PostgresqlAuditStore:
                 self._reach("audit.group_written")
                 await connection.execute("COMMIT")
         except (psycopg.Error, OSError) as error:
-            # An error that the server sent on a line that still holds has undone the transaction.
-            state = getattr(error, "sqlstate", None)
-            certain = state is not None and state != _UNIQUE and not connection.broken and not connection.closed
             self._drop()
-            raise (NotWritten if certain else OutcomeUnknown)(str(translated(error))) from error
+            words = str(translated(error))
+            # An ERROR has undone the transaction. A FATAL one, of a server that stops, may come after the COMMIT.
+            if not isinstance(error, psycopg.Error) or error.diag.severity_nonlocalized != "ERROR":
+                raise OutcomeUnknown(words) from error
+            raise (Collided if error.sqlstate == _UNIQUE else NotWritten)(words) from error
 
     async def last(self, stream: StreamUid) -> tuple[int, bytes] | None:
         """Return the number and hash of a stream's last event; None where it has none."""

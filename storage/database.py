@@ -35,6 +35,7 @@ from .audit_archives import AuditArchives
 from .audit_feed import AuditFeed
 from .audit_log import AuditLog
 from .audit_months import AuditMonths
+from .audit_reads import AuditReads
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
@@ -85,6 +86,7 @@ class Work:
         self.audit_archives = AuditArchives(session)
         self.legal_holds = LegalHolds(session)
         self.epochs = epochs.Epochs(session)
+        self.audit_reads = AuditReads(session)
 
 
 async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:
@@ -137,8 +139,11 @@ class Database(Storage):
 
     async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> int | None:
         """Add *amount* durably and return the sum; None, and nothing is added, where that would pass *stop_at*."""
-        async with self._session(counter.tenant, write=True) as session:
-            return await counting.reserve(session, counter, amount, stop_at)
+        async with AsyncExitStack() as turn:
+            # Those who wait for the tenant's root in the database occupy connections that others need.
+            await taken(self._named(f"counters/{counter.tenant}"), PLACE_WAIT, turn, "the turn to count")
+            async with self._session(counter.tenant, write=True) as session:
+                return await counting.reserve(session, counter, amount, stop_at)
 
     async def reserved(self, counters: list[Counter]) -> list[int]:
         """Return what has been reserved of each so far, 0 for one never reserved; at most 5,000 of them."""

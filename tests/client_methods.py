@@ -15,6 +15,10 @@ from kms_client import (
     AccessRule,
     ApprovalState,
     AuditContext,
+    AuditFilter,
+    AuditParameter,
+    AuditQuery,
+    AuditStream,
     Classification,
     Conditions,
     Effect,
@@ -37,6 +41,7 @@ from kms_client import (
 from kms_client.v1 import (
     access_pb2,
     approvals_pb2,
+    audit_pb2,
     census_pb2,
     crypto_pb2,
     events_pb2,
@@ -62,6 +67,8 @@ RULE = "tenants/acme/quorumRules/keys.destroy"
 DIGEST = "ab" * 32
 REPORT = "tenants/acme/reports/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 EVENT = "tenants/acme/securityEvents/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+UUID_TEXT = "7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+AUDIT_EVENT = f"tenants/acme/auditEvents/{UUID_TEXT}-7"
 TOKEN = "tenants/acme/tokens/0a1b2c3d4e5f"
 APP = "tenants/acme/principals/app"
 TEXT = f"kms_0a1b2c3d4e5f_{'A' * 43}"
@@ -980,6 +987,150 @@ METHODS = {
                 == [(1, "rate_exceeded", Severity.LOW, 3, 40, 1)]
             ),
             events_pb2.SummarizeSecurityEventsRequest(parent="installation", days=7),
+        ),
+        "list_audit_events": (
+            "ListAuditEvents",
+            lambda *_: audit_pb2.ListAuditEventsResponse(audit_events=[audit_pb2.AuditEvent(name=AUDIT_EVENT)]),
+            lambda c: c.list_audit_events(
+                TENANT,
+                AuditFilter(
+                    since=MOMENT,
+                    until=MOMENT,
+                    equal={"outcome": ["failure", "error"]},
+                    begins={"action": ["/kms.v1."]},
+                    least={"items": 10},
+                    context=("customer", "42"),
+                    beyond={UUID_TEXT: 7},
+                ),
+                oldest_first=True,
+                all_tenants=True,
+                page_size=5,
+            ),
+            lambda v: [e.name for e in v] == [AUDIT_EVENT],
+            audit_pb2.ListAuditEventsRequest(
+                parent=TENANT,
+                filter=audit_pb2.AuditEventFilter(
+                    since=stamp(),
+                    until=stamp(),
+                    equal=[audit_pb2.AuditEventFilter.Values(field="outcome", values=["failure", "error"])],
+                    begins=[audit_pb2.AuditEventFilter.Values(field="action", values=["/kms.v1."])],
+                    least=[audit_pb2.AuditEventFilter.Least(field="items", value=10)],
+                    context=audit_pb2.AuditEventFilter.Pair(key="customer", value="42"),
+                    beyond=[audit_pb2.AuditEventFilter.Position(stream=UUID_TEXT, sequence=7)],
+                ),
+                oldest_first=True,
+                all_tenants=True,
+                page_size=5,
+            ),
+        ),
+        "get_audit_event": (
+            "GetAuditEvent",
+            lambda r, _: audit_pb2.AuditEvent(
+                name=r.name, sequence=2**62, time=stamp(), risk=40, items_digest=bytes(32), changes="{}"
+            ),
+            lambda c: c.get_audit_event(AUDIT_EVENT),
+            lambda v: (
+                (v.name, v.sequence, v.time, v.risk, v.items_digest, v.changes, v.keep_time)
+                == (AUDIT_EVENT, 2**62, MOMENT, 40, bytes(32), "{}", None)
+            ),
+            audit_pb2.GetAuditEventRequest(name=AUDIT_EVENT),
+        ),
+        "list_audit_queries": (
+            "ListAuditQueries",
+            lambda *_: audit_pb2.ListAuditQueriesResponse(
+                queries=[
+                    audit_pb2.AuditQuery(
+                        name="by-key",
+                        description="x",
+                        parameters=[audit_pb2.AuditQuery.Parameter(name="key", required=True)],
+                        columns=["at"],
+                        groups=["day"],
+                    )
+                ]
+            ),
+            lambda c: c.list_audit_queries(),
+            lambda v: (
+                v
+                == [
+                    AuditQuery(
+                        "by-key", "x", (AuditParameter("key", "", required=True, default=""),), ("at",), ("day",)
+                    )
+                ]
+            ),
+            audit_pb2.ListAuditQueriesRequest(),
+        ),
+        "query_audit": (
+            "QueryAudit",
+            lambda *_: audit_pb2.QueryAuditResponse(
+                columns=[
+                    audit_pb2.QueryAuditResponse.Column(name="day"),
+                    audit_pb2.QueryAuditResponse.Column(name="events", number=True),
+                ],
+                rows=[audit_pb2.QueryAuditResponse.Row(cells=["2026-03-01", "9007199254740993"])],
+                next_page_token="t",
+                since=stamp(),
+                until=stamp(),
+            ),
+            lambda c: c.query_audit(
+                TENANT,
+                "data-volume",
+                {"principal": APP},
+                since=MOMENT,
+                until=MOMENT,
+                all_tenants=True,
+                page_size=5,
+                page_token="s",
+            ),
+            lambda v: (
+                (v.columns, list(v.rows), v.since, v.until, v.next_page_token)
+                == (("day", "events"), [{"day": "2026-03-01", "events": 9007199254740993}], MOMENT, MOMENT, "t")
+            ),
+            audit_pb2.QueryAuditRequest(
+                parent=TENANT,
+                query="data-volume",
+                parameters={"principal": APP},
+                since=stamp(),
+                until=stamp(),
+                all_tenants=True,
+                page_size=5,
+                page_token="s",
+            ),
+        ),
+        "report_data_access": (
+            "ReportDataAccess",
+            lambda *_: audit_pb2.ReportDataAccessResponse(
+                accesses=[
+                    audit_pb2.ReportDataAccessResponse.Access(
+                        principal=APP, action="a", events=3, items=4, first_time=stamp(), last_time=stamp()
+                    )
+                ],
+                since=stamp(),
+                until=stamp(),
+            ),
+            lambda c: c.report_data_access(TENANT, "customer", "42", since=MOMENT, until=MOMENT),
+            lambda v: (
+                ([(a.principal, a.action, a.events, a.items, a.first_time) for a in v.accesses], v.since, v.until)
+                == ([(APP, "a", 3, 4, MOMENT)], MOMENT, MOMENT)
+            ),
+            audit_pb2.ReportDataAccessRequest(
+                parent=TENANT,
+                context=audit_pb2.AuditEventFilter.Pair(key="customer", value="42"),
+                since=stamp(),
+                until=stamp(),
+            ),
+        ),
+        "get_audit_status": (
+            "GetAuditStatus",
+            lambda *_: audit_pb2.AuditStatus(
+                streams=[
+                    audit_pb2.AuditStatus.Stream(
+                        stream=UUID_TEXT, node="n", begin_time=stamp(), sequence=9, last_time=stamp(), hash=bytes(32)
+                    )
+                ]
+            ),
+            lambda c: c.get_audit_status(),
+            lambda v: v.streams == (AuditStream(UUID_TEXT, "n", MOMENT, 9, MOMENT, bytes(32)),),
+            audit_pb2.GetAuditStatusRequest(),
         ),
         "create_token": (
             "CreateToken",

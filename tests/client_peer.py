@@ -22,6 +22,7 @@ from kms_client.formats.errors import InvalidRequest
 from kms_client.v1 import (
     access_pb2,
     approvals_pb2,
+    audit_pb2,
     census_pb2,
     crypto_pb2,
     events_pb2,
@@ -47,6 +48,7 @@ SERVICES = {
         access_pb2,
         approvals_pb2,
         events_pb2,
+        audit_pb2,
         reports_pb2,
         tokens_pb2,
     )

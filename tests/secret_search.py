@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 
 from kms.core.names import TenantName
-from kms.daemon import opened_parts
+from kms.parts import opened_parts
 from kms.settings import load
 from tests.daemon import Installation
 

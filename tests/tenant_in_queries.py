@@ -51,6 +51,7 @@ def sweeper_privileges() -> dict[str, set[str]]:
     found = {table.name: {privilege.partition(" ")[0] for privilege in table.sweeper} for table in tables}
     trees = {name: {"SELECT"} for name in runpy.run_path(str(MIGRATIONS / "0010_integrity.py"))["TREES"]}
     later = runpy.run_path(str(MIGRATIONS / "0011_checkpoints.py"))["SWEEPER"]
+    found["sink_positions"].add("DELETE")  # by 0012
     return found | trees | {"audit_log": {"SELECT"}} | {name: set(privileges) for name, privileges in later.items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -151,6 +151,20 @@ def parse_day(text: str) -> datetime:
     if _DAY.fullmatch(text) is not None:
         return parse_time(f"{text}T00:00:00Z")
     return parse_time(text)
+
+
+def parse_when(text: str) -> datetime:
+    """Read a time in RFC 3339, or a period before now, such as 24h.
+
+    Raises:
+        BadParameter: another form.
+    """
+    if _PERIOD.fullmatch(text):
+        return datetime.now(UTC) - parse_period(text)
+    try:
+        return parse_time(text)
+    except typer.BadParameter as error:
+        raise typer.BadParameter("must be a period such as 24h, or a time such as 2026-03-01T12:30:00Z") from error
 
 
 def parse_counts(pairs: Sequence[str], option: str) -> dict[int, int]:

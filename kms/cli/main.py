@@ -11,11 +11,14 @@ import typer
 from . import (
     access,
     approvals,
+    audit,
+    audit_verify,
     certificates,
     classes,
     doctor,
     events,
     grants,
+    integrity,
     kek,
     keys,
     lifecycle,
@@ -62,6 +65,9 @@ app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
 app.command("report")(reports.report)
 app.add_typer(reports.app, name="reports")
+app.add_typer(audit.app, name="audit")
+audit.app.command("verify")(audit_verify.verify)
+app.add_typer(integrity.app, name="integrity")
 app.command("doctor")(doctor.doctor)
 
 

@@ -77,6 +77,11 @@ def emit_line(value: object) -> None:
     _emit(json.dumps(value) + "\n")
 
 
+def emit_text(text: str) -> None:
+    """Print text for programs as it is."""
+    _emit(text)
+
+
 def print_line(text: str) -> None:
     """Print one line for people."""
     _emit(f"{plain(text)}\n")

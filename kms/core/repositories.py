@@ -15,6 +15,7 @@ from .access_repositories import (
     QuorumRuleRepository,
     TokenRepository,
 )
+from .audit import AuditEvent, StreamUid
 from .audit_repositories import AuditRepository
 from .events import DaySum, EventType, EventUid, SecurityEvent, Severity
 from .key_repositories import (
@@ -147,6 +148,27 @@ class EpochRepository(Protocol):
         ...
 
 
+class AuditReadRepository(Protocol):
+    """What the pass that settles intents reads of the audit log, over all tenants."""
+
+    async def settled_at(self) -> datetime | None:
+        """Return when a pass over the intents last ended; None where none has."""
+        ...
+
+    async def unsettled(
+        self, since: datetime, after: tuple[StreamUid, int] | None, limit: int
+    ) -> list[AuditEvent | tuple[StreamUid, int]]:
+        """Return at most *limit* intents without an outcome, not older than *since* and beyond *after*, in order.
+
+        One whose row contradicts its bytes stands as its place alone: nothing of it can be believed.
+        """
+        ...
+
+    async def ended(self, streams: Sequence[StreamUid]) -> set[StreamUid]:
+        """Return those of at most 1,000 streams whose node has begun another one since."""
+        ...
+
+
 class UnitOfWork(Protocol):
     """One transaction: all of it is durable when its block ends, or none."""
 
@@ -215,6 +237,9 @@ class UnitOfWork(Protocol):
 
     @property
     def legal_holds(self) -> LegalHoldRepository: ...  # noqa: D102
+
+    @property
+    def audit_reads(self) -> AuditReadRepository: ...  # noqa: D102
 
     @property
     def epochs(self) -> EpochRepository: ...  # noqa: D102

@@ -122,6 +122,15 @@ class Keks:
         self._wake()
         return tenant, KekStatus(kek, kek.version == tenant.primary_kek, 0, 0, self._next_rotation(tenant, kek))
 
+    async def rotate_used(self, tenant: Tenant, seen: int) -> None:
+        """Replace a tenant's primary KEK version, which has to be *seen*, for the scheduler.
+
+        Raises:
+            Conflict: the primary version is another.
+        """
+        async with self._act("kek.rotated", tenant, seen + 1, cause="count"):
+            await self.rotate(Principal(None, SCHEDULER), tenant.name, seen)
+
     async def rotate_for_count(self, tenant_uid: TenantUid, version: int) -> None:
         """Replace a KEK version that has made as many wraps as it should, where it still is the primary one."""
         async with self._storage.transaction(tenant_uid) as work:

@@ -51,15 +51,19 @@ class WebhookSink:
         """
         for sent, item in enumerate(items):
             try:
-                await self._send(item)
+                await self.post(str(item.uid), item.topic.value, line_of(item))
             except SinkUnavailable:
                 if sent:
                     return sent
                 raise
         return len(items)
 
-    async def _send(self, item: OutboxItem) -> None:
-        body = line_of(item)
+    async def post(self, delivery: str, topic: str, body: bytes) -> None:
+        """Send one JSON object, signed; *delivery* names it, and both names hold visible ASCII alone.
+
+        Raises:
+            SinkUnavailable: the server has not answered 2xx in time.
+        """
         timestamp = int(self._now().timestamp())
         headers = {
             "Host": self._target.authority,
@@ -67,8 +71,8 @@ class WebhookSink:
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
             "Connection": "close",
-            DELIVERY: str(item.uid),
-            TOPIC: item.topic.value,
+            DELIVERY: delivery,
+            TOPIC: topic,
             TIMESTAMP: str(timestamp),
             SIGNATURE: sign(self._secret, timestamp, body),
         }

@@ -33,10 +33,16 @@ FORMS = (
     f"/approvals/{UID}",
     "/quorumRules/keys.destroy",
     f"/securityEvents/{UID}",
+    f"/auditEvents/{UID}-1",
     f"/reports/{UID}",
 )
 # What belongs to the installation.
-INSTALLATION_FORMS = ("installation", f"installation/securityEvents/{UID}", "operators/root")
+INSTALLATION_FORMS = (
+    "installation",
+    f"installation/securityEvents/{UID}",
+    f"installation/auditEvents/{UID}-1",
+    "operators/root",
+)
 
 Twist = Callable[[str], str]
 

@@ -31,8 +31,8 @@ pytestmark = pytest.mark.postgresql
 PAGE = Path(__file__).parents[2] / "docs/storage.md"
 OWN, OTHER = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 ROLES = ("kms_app", "kms_sweeper", "kms_readonly", "kms_audit", "kms_auditor", "kms_analyst")
-TABLES = 33  # with those that have no tenant, and the one of the revision
-OF_TENANTS = 26
+TABLES = 36  # with those that have no tenant, and the one of the revision
+OF_TENANTS = 29
 _positions = itertools.count(1)
 READ, ADD, CHANGE, REMOVE = "SELECT", "INSERT", "UPDATE", "DELETE"
 
@@ -64,6 +64,8 @@ APP = {
     "outbox_items": {ADD},
     "outbox_head": {READ, ADD, CHANGE},
     "audit_log": {READ},
+    "legal_holds": {READ, ADD, CHANGE},
+    "audit_archives": {READ, ADD, CHANGE},
 }
 # What kms_sweeper may do to some row at least. Where it may only lock rows, CHANGE is not there.
 SWEEPER = {
@@ -82,7 +84,7 @@ SWEEPER = {
     "token_uses": {READ, ADD, CHANGE},
     "outbox_items": {READ, REMOVE},
     "outbox_head": {READ},
-    "sink_positions": {READ, ADD, CHANGE},
+    "sink_positions": {READ, ADD, CHANGE, REMOVE},
     "audit_log": {READ},
     "checkpoints": {READ, ADD},
     "checkpoint_roots": {READ, ADD, CHANGE, REMOVE},

@@ -12,7 +12,7 @@ import pytest
 
 from bench import deks
 from kms.core.names import TenantName
-from kms.daemon import Parts
+from kms.parts import Parts
 from tests.node import OPERATOR, Node
 
 ROOT = Path(__file__).parents[2]

@@ -27,8 +27,8 @@ from kms import daemon as daemon_module
 from kms.core.keyring import Tenant
 from kms.core.operations import Operation
 from kms.core.suites import Purpose
-from kms.daemon import Parts, opened_parts
 from kms.failpoints import FAILPOINTS
+from kms.parts import Parts, opened_parts
 from kms.settings import load
 from kms.v1 import operations_pb2 as pb
 from kms.v1 import operations_pb2_grpc

@@ -32,8 +32,8 @@ from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName, KeyUid
 from kms.core.rotation import planned
 from kms.core.suites import ProtectionLevel, Purpose, Suite
-from kms.daemon import opened_parts
 from kms.failpoints import FAILPOINTS
+from kms.parts import opened_parts
 from kms.services.lineages import lineage_of
 from kms.services.rotating import Rotator
 from kms.settings import load

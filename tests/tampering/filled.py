@@ -6,18 +6,22 @@ One worker makes it for all; each puts the rows into a database of its own. The 
 from __future__ import annotations
 
 import fcntl
+import hmac
 import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from storage.database import Database
 from storage.migrate import upgrade
+from storage.postgresql import open_postgresql
+from storage.sqlite import open_sqlite
 from tests.daemon import Installation
 from tests.postgresql_server import Databases
 from tests.tampering.history import History
@@ -27,11 +31,22 @@ FILE = "data/kms.db"
 
 
 @dataclass(frozen=True)
-class Content:
-    """What the database held after the first daemon and after the last."""
+class Sealer:
+    """Seals with a key in memory, as daemons do with the one that the token derives."""
 
-    earlier: Snapshot
-    pristine: Snapshot
+    key: bytes = field(repr=False)
+
+    def mac(self, message: bytes) -> bytes:
+        return hmac.digest(self.key, message, "sha256")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the database held after the first daemon and after the last, and the key of its MACs."""
+
+    key: bytes = field(repr=False)
+    earlier: Snapshot = field(repr=False)
+    pristine: Snapshot = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,20 @@ class Filled:
     place: str
     surface: Surface
     content: Content
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Database]:
+        """Open it as a daemon does."""
+        sealer = Sealer(self.content.key)
+        storage: Database
+        if self.engine == "sqlite":
+            storage = await open_sqlite(Path(self.place), sealer=sealer)
+        else:
+            storage = await open_postgresql(self.place, sealer=sealer)
+        try:
+            yield storage
+        finally:
+            await storage.close()
 
 
 def surface_of(engine: str, place: str) -> Surface:
@@ -68,7 +97,7 @@ def make_content(url: str = "") -> Content:
         history.first_part()
         earlier = look()
         history.second_part()
-        return Content(earlier, look())
+        return Content(b"0" * 32, earlier, look())
     except Exception as error:
         error.add_note(installation.story()[-5000:])
         raise

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Column, Integer, LargeBinary, Text
 from sqlalchemy.sql.type_api import TypeEngine
 
-from storage.types import LongAgo, Timestamp, Uid
+from storage.types import LongAgo, NoBytes, Timestamp, Uid
 
 SECOND = timedelta(seconds=1)
 MICROSECONDS = 1_000_000
@@ -83,6 +83,8 @@ def default_of(column: Column[Any], engine: str) -> Any:
     default: Any = column.server_default
     if isinstance(default.arg, LongAgo):
         return 0 if engine == "sqlite" else datetime(1970, 1, 1, tzinfo=UTC)
+    if isinstance(default.arg, NoBytes):
+        return b""
     text = str(default.arg)
     return int(text) if kind_of(column) == "number" else text.strip("'")
 

@@ -40,6 +40,7 @@ quorumRules.get srt    quorumRules.list srt   quorumRules.update t
 reports.generate r     reports.get sr         reports.list sr        reports.download sr    reports.submit r
 reports.review sr      reports.approve s      reports.archive s
 securityEvents.list sro  securityEvents.get sro  securityEvents.update so  securityEvents.summarize sro
+audit.read sro         audit.query ro         audit.report ro        audit.values sr
 """
 WORDS = TABLE.split()
 WRITTEN = {
@@ -52,7 +53,8 @@ MANAGEMENT = (
     | {
         permission
         for permission in WRITTEN
-        if permission.partition(".")[2] not in {"get", "list", "summarize", "explain", "verify", "download"}
+        if permission.partition(".")[2]
+        not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values", "download"}
     }
 ) - (USE | OWN | {"random.generate"})
 

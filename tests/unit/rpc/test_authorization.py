@@ -98,6 +98,7 @@ def example_name(field: Named, tenant: str) -> str:
         f"tenants/{{0}}/approvals/{UUID_TEXT}",
         "tenants/{0}/quorumRules/keys.destroy",
         f"tenants/{{0}}/securityEvents/{UUID_TEXT}",
+        f"tenants/{{0}}/auditEvents/{UUID_TEXT}-7",
         f"tenants/{{0}}/reports/{UUID_TEXT}",
     )
     for candidate in candidates:

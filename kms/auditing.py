@@ -1,0 +1,134 @@
+"""The parts that write the audit trail, put together for kms/daemon.py."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from kms.clock import now
+from kms.core.audit import AuditEvent, Category, Outcome, Retention
+from kms.core.audit_contexts import canonical_json
+from kms.core.audit_ports import Position
+from kms.core.errors import AuditUnavailable, KmsError
+from kms.crypto.audit_values import AuditValues
+from kms.crypto.signatures import verifier
+from kms.failpoints import reach
+from kms.parts import Parts
+from kms.rpc.trail import AuditedCalls
+from kms.services.access import Accesses
+from kms.services.audit import AuditTrail, Origin, shown_details
+from kms.services.audit_changes import Changes
+from kms.services.audit_settling import Settling
+from kms.services.checkpoints import Checkpoints
+from kms.settings import PostgresqlStorage, Settings
+from storage.audit_writer import AuditStore, GroupCommit, open_audit_writer
+from storage.audit_writer_postgresql import PostgresqlAuditStore
+from storage.audit_writer_sqlite import SqliteAuditStore
+from storage.database import Database
+from storage.errors import CannotOpen
+from storage.sqlite import SqliteDatabase
+
+CLOSING: Final = 5.0  # seconds for what waits to be written when the daemon ends
+
+
+@dataclass(frozen=True, slots=True)
+class Auditing:
+    """What writes the trail of one process."""
+
+    writer: GroupCommit
+    trail: AuditTrail
+    settling: Settling
+    checkpoints: Checkpoints
+    context_key: bytes
+
+    def calls(self, accesses: Accesses) -> AuditedCalls:
+        """Return what makes events of calls."""
+        return AuditedCalls(self.trail, accesses, self.context_key, now, time.monotonic, self.checkpoints.seal)
+
+
+@asynccontextmanager
+async def opened_auditing(settings: Settings, parts: Parts, release: str) -> AsyncIterator[Auditing]:
+    """Begin the stream of this process, under a checkpoint; its last event is written, and sealed, at the end.
+
+    Raises:
+        CannotOpen: the database's user may not write the trail.
+        AuditUnavailable: the first event is not known to be durable.
+        HsmUnavailable, StorageUnavailable: the first checkpoint is not known to be made and anchored.
+    """
+    writer = await open_audit_writer(
+        await _store(settings, parts.storage),
+        installation=parts.installation,
+        node=parts.node,
+        now=now,
+        release=release,
+        details=_configuration(settings),
+        reach=reach,
+    )
+    standard, extended = (timedelta(days=days) for days in (settings.audit.standard_days, settings.audit.extended_days))
+    origin = Origin(parts.node, release, settings.audit.region, standard, extended)
+    trail = AuditTrail(writer, origin, Changes(AuditValues(parts.keys.values, parts.installation)), now)
+    checkpoints: Checkpoints | None = None
+    failed = True
+    try:
+        checkpoints = await _checkpoints(parts, lambda: writer.head)
+        await checkpoints.seal()
+        settling = Settling(parts.storage, writer, trail, parts.node, now)
+        yield Auditing(writer, trail, settling, checkpoints, parts.keys.context)
+        failed = False
+    finally:
+        with suppress(AuditUnavailable):
+            await trail.note(_stopped(failed=failed))
+        if checkpoints is not None:
+            with suppress(KmsError):  # where the token or the database is away, the next start seals what is left
+                await checkpoints.seal()
+        await writer.close(CLOSING)
+
+
+async def _checkpoints(parts: Parts, head: Callable[[], Position]) -> Checkpoints:
+    async with parts.storage.exclusive("signing key"):
+        public_key = await parts.vault.public_key()
+    return Checkpoints(
+        parts.storage,
+        parts.vault,
+        verifier(public_key),
+        parts.storage,
+        parts.anchors,
+        head,
+        parts.installation,
+        parts.node,
+        now,
+        time.monotonic,
+    )
+
+
+async def _store(settings: Settings, storage: Database) -> AuditStore:
+    if isinstance(settings.storage, PostgresqlStorage):
+        store = PostgresqlAuditStore(settings.storage.url.read().get_secret_value(), reach)
+        await (
+            store.excess()
+        )  # which refuses a user who may not write the trail; the rest is told of the main connection
+        return store
+    if not isinstance(storage, SqliteDatabase):
+        raise CannotOpen("the settings name another database than the one that is open")
+    return SqliteAuditStore(storage, reach)
+
+
+def _configuration(settings: Settings) -> Mapping[str, object]:
+    """Return what the first event says of the configuration; secrets are not in it, only where they are read from."""
+    whole = canonical_json(settings.model_dump(mode="json"))
+    return {"profile": settings.profile, "settings_sha256": hashlib.sha256(whole.encode()).hexdigest()}
+
+
+def _stopped(*, failed: bool) -> AuditEvent:
+    return AuditEvent(
+        action="daemon.stopped",
+        category=Category.SYSTEM,
+        outcome=Outcome.ERROR if failed else Outcome.SUCCESS,
+        retention=Retention.PERMANENT,
+        details=shown_details({"failed": failed}),
+    )

@@ -1,0 +1,272 @@
+"""Which event a call is: what happened, who did it, on what, how much (docs/audit.md).
+
+Nothing of a request or an answer is in it but names, numbers, digests of ciphertexts and what the key's policy lets stand
+of the context.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from kms.acting import Noted, UsedKey, acting_under
+from kms.core.access import Access
+from kms.core.audit import AuditEvent, Category, Outcome, Phase, Retention, Sensitivity
+from kms.core.audit_contexts import canonical_json, items_digest, shown_context
+from kms.core.errors import CannotDecrypt, Denied, InvalidRequest, KmsError, Unauthenticated
+from kms.core.events import Severity
+from kms.core.names import INSTALLATION_UID, KeyUid, Principal, TenantUid
+from kms.core.policy import AuditContext
+from kms.rpc.gates import Ended
+from kms.rpc.methods import METHODS, AuditKind, Method, Quorum
+from kms.rpc.resources import Resource, resources_of
+from kms.services.audit import RISKS, clean, set_outcome, shown_details
+
+MOST_TOLD: Final = 16  # versions, resources and such in the details of one event
+
+_NOBODY: Final = Principal(None, "")
+_CHANGES: Final = frozenset({"kms.v1.KeyService", "kms.v1.CensusService"})  # of what keys are, and where values lie
+_TYPES: Final = {
+    "tenants": "tenant",
+    "keys": "key",
+    "versions": "key_version",
+    "keks": "kek",
+    "places": "place",
+    "policies": "policy",
+    "operations": "operation",
+    "principals": "principal",
+    "operators": "operator",
+    "grants": "grant",
+    "tokens": "token",
+    "approvals": "approval",
+    "quorumRules": "quorum_rule",
+    "securityEvents": "security_event",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What all events of one method have in common."""
+
+    action: str
+    category: Category
+    change: bool
+    severity: Severity
+    refused: Severity
+    retention: Retention
+    reasons: bool  # whether its request has a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How events name a principal, worked out from what it may do."""
+
+    access: Access
+    name: str
+    roles: str
+    until: datetime | None  # when the first of its grants expires
+    tenant: TenantUid
+
+
+class CallEvents:
+    """Makes events of calls."""
+
+    def __init__(self, context_key: bytes) -> None:
+        """*context_key* hashes values of contexts; 32 bytes."""
+        self._context_key = context_key
+        self._kinds = {method.full_name: _kind(method) for method in METHODS}
+
+    def made(
+        self, call: Ended, phase: Phase, who: Known | None, tenant: TenantUid, resources: tuple[Resource, ...]
+    ) -> AuditEvent:
+        """Return the event of a call, as far as it has come."""
+        kind, error, caller = self._kinds[call.method.full_name], call.error, call.caller
+        event = AuditEvent(
+            action=kind.action,
+            category=kind.category,
+            phase=phase,
+            tenant=tenant,
+            request_id=call.request_id,
+            correlation_id=call.correlation_id,
+            approval=clean(acting_under() or call.approval),
+            user_agent=clean(call.user_agent),
+            severity=kind.severity,
+            risk=RISKS[kind.severity],
+            retention=kind.retention,
+            bytes_in=call.size,
+        )
+        address = call.address
+        if caller is not None:
+            credential = caller.credential
+            event.principal = str(caller.principal) if who is None else who.name
+            event.roles = "" if who is None else who.roles
+            event.credential_kind, event.credential_id = credential.kind.value, credential.id
+            address = caller.address or address
+        elif isinstance(error, Unauthenticated):
+            event.credential_id = error.credential
+        if address is not None:
+            event.address = str(address)
+        if resources:
+            event.resource = resources[0].name
+            event.resource_type = _type_of(event.resource)
+            if event.resource_type == "key_version":
+                event.key_version = int(event.resource.rpartition("/")[2])
+        if kind.reasons and call.request is not None:
+            event.reason = clean(call.request.reason)
+        if phase is Phase.INTENT:
+            return event
+        event.code, event.bytes_out = call.code, call.answer_size
+        event.duration_us = int(call.seconds * 1_000_000)
+        if call.intent is not None:
+            event.intent_stream, event.intent_sequence = call.intent.stream, call.intent.sequence
+        set_outcome(event, error)
+        if error is not None:
+            self._refused(event, kind, call, error)
+        self._put_use(event, call, resources)
+        return event
+
+    def _refused(self, event: AuditEvent, kind: _Kind, call: Ended, error: KmsError) -> None:
+        if call.code == "CANCELLED":
+            event.error = "CANCELLED"
+        if isinstance(error, Unauthenticated):
+            event.category = Category.AUTHENTICATION
+        elif isinstance(error, Denied):
+            event.category = Category.AUTHORIZATION
+        severity = kind.refused
+        if isinstance(error, Unauthenticated | Denied | CannotDecrypt) and severity is Severity.LOW:
+            severity = Severity.MEDIUM
+        if RISKS[severity] > event.risk:
+            event.severity, event.risk = severity, RISKS[severity]
+
+    def _put_use(self, event: AuditEvent, call: Ended, resources: tuple[Resource, ...]) -> None:
+        """Say which key was used, by which version, in which context, on how many items."""
+        noted = call.noted
+        details: dict[str, Any] = dict(call.error.metadata) if call.error is not None else {}
+        if len(resources) > 1:
+            details["resources"] = [resource.name for resource in resources[1:MOST_TOLD]]
+        if noted.keys:
+            key = noted.keys[0]
+            event.key, event.classification = key.uid, key.classification
+            versions = noted.versions
+            if len(versions) == 1:
+                event.key_version = versions[0][1]
+            elif versions:
+                _put_versions(event, key, versions, details)
+            if len(noted.keys) > 1:
+                details["other_keys"] = [
+                    {"key": str(other.uid), "name": other.name, "classification": other.classification}
+                    for other in noted.keys[1:MOST_TOLD]
+                ]
+            self._put_context(event, key, noted, details)
+            if call.method.audit is AuditKind.DATA:
+                event.items = len(noted.items) or 1
+                if call.error is not None:
+                    event.failures = event.items
+                elif noted.failures:
+                    event.failures = len(noted.failures)
+                    event.outcome = Outcome.PARTIAL if event.failures < event.items else Outcome.FAILURE
+                event.items_digest = items_digest(noted.items)
+        if details:
+            event.details = shown_details(details)
+
+    def _put_context(self, event: AuditEvent, key: UsedKey, noted: Noted, details: dict[str, Any]) -> None:
+        if noted.context is None or key.context is AuditContext.NONE:
+            return
+        event.context = shown_context(self._context_key, key.tenant, noted.context.pairs, key.context)
+        event.context_digest = noted.context.digest()
+        if noted.varying:
+            details["varying"] = noted.varying
+        if key.context is AuditContext.PLAIN:
+            event.sensitivity = Sensitivity.SENSITIVE
+
+    def item(self, batch: AuditEvent, noted: Noted, index: int) -> AuditEvent:
+        """Return the event of one item of a batch; how much it was is counted in the batch's."""
+        item, error = noted.items[index], noted.failures.get(index)
+        event = AuditEvent(
+            action=batch.action,
+            category=batch.category,
+            outcome=Outcome.SUCCESS,
+            code=batch.code,
+            tenant=batch.tenant,
+            principal=batch.principal,
+            roles=batch.roles,
+            credential_kind=batch.credential_kind,
+            credential_id=batch.credential_id,
+            address=batch.address,
+            request_id=batch.request_id,
+            correlation_id=batch.correlation_id,
+            resource_type=batch.resource_type,
+            resource=batch.resource,
+            key=batch.key,
+            key_version=batch.key_version,
+            classification=batch.classification,
+            sensitivity=batch.sensitivity,
+            items_digest=items_digest((item,)),
+            details=canonical_json({"index": index}),
+        )
+        key = noted.keys[0]
+        if noted.context is not None and key.context is not AuditContext.NONE:
+            pairs = noted.context.pairs
+            if noted.varying and index < len(noted.values):
+                pairs = (*pairs, (noted.varying, noted.values[index]))
+            event.context = shown_context(self._context_key, key.tenant, pairs, key.context)
+        if error is not None:
+            set_outcome(event, error)
+        return event
+
+
+def _kind(method: Method) -> _Kind:
+    change = method.audit is AuditKind.ADMIN
+    dangerous = method.anchored or method.quorum is not Quorum.NEVER
+    category = Category.DATA_ACCESS
+    if change:
+        category = Category.DATA_MODIFICATION if method.service.full_name in _CHANGES else Category.ADMIN
+    return _Kind(
+        method.full_name,
+        category,
+        change,
+        severity=Severity.MEDIUM if dangerous else Severity.LOW if change else Severity.INFO,
+        refused=Severity.HIGH if dangerous else Severity.LOW,
+        retention=Retention.EXTENDED if change else Retention.STANDARD,
+        reasons="reason" in method.request.fields_by_name,
+    )
+
+
+def known(principal: Principal, access: Access, now: datetime) -> Known:
+    """Work out how events name a principal, by what it may do now."""
+    standing = [grant for grant in access.grants if not grant.expired(now)]
+    roles = sorted({grant.role.value for grant in standing if grant.role is not None})
+    if principal.tenant is None:
+        roles.insert(0, "operator")
+    until = min((grant.expires_at for grant in standing if grant.expires_at is not None), default=None)
+    return Known(access, str(principal), ",".join(roles), until, access.tenant or INSTALLATION_UID)
+
+
+def call_resources(call: Ended) -> tuple[Resource, ...]:
+    """Return what a call is about, as far as its request says so."""
+    if call.request is None:
+        return ()
+    try:
+        return resources_of(
+            call.method.resources, call.request, _NOBODY if call.caller is None else call.caller.principal
+        )
+    except InvalidRequest:
+        return ()
+
+
+def _type_of(name: str) -> str:
+    """Return the type of a resource by its name's last collection, such as `key` of `tenants/t/keys/k`."""
+    segments = name.split("/")
+    return _TYPES.get(segments[-2], "") if len(segments) > 1 else segments[0]
+
+
+def _put_versions(event: AuditEvent, key: UsedKey, versions: list[tuple[KeyUid, int]], details: dict[str, Any]) -> None:
+    own = sorted({version for uid, version in versions if uid == key.uid})
+    others = sorted({(str(uid), version) for uid, version in versions if uid != key.uid})
+    if len(own) == 1:
+        event.key_version = own[0]
+    elif own:
+        details["versions"] = own[:MOST_TOLD]
+    if others:
+        details["other_versions"] = [{"key": uid, "version": version} for uid, version in others[:MOST_TOLD]]

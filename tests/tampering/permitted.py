@@ -1,0 +1,64 @@
+"""What may go unnoticed, and why: docs/threat-model.md has the same list, and everything else is noticed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from tests.tampering.attacks import Attack, Kind
+
+
+class Outcome(StrEnum):
+    """What becomes of an attack that nothing notices."""
+
+    HARMLESS = "harmless"  # proved: whoever uses the system sees no difference
+    EXCLUDED = "excluded"  # accepted, for the reason that stands beside it
+
+
+ROWS: Final = ("rows",)  # whole ones, not single columns
+ANY: Final = ("any",)
+
+
+@dataclass(frozen=True)
+class Permit:
+    """A kind of attacks on a table that may go unnoticed."""
+
+    table: str
+    columns: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    outcome: Outcome
+    reason: str
+
+    def covers(self, attack: Attack) -> bool:
+        named = attack.column in self.columns if attack.column else self.columns == ROWS
+        return attack.table == self.table and attack.kind in self.kinds and (named or self.columns == ANY)
+
+
+def _removed(table: str, reason: str) -> Permit:
+    """Records with a MAC and no place in a tree: nobody can make or change one, but one can take them away or put them back."""
+    return Permit(table, ROWS, (Kind.DELETE, Kind.ROLLBACK), Outcome.EXCLUDED, reason)
+
+
+def _everything(table: str, reason: str) -> Permit:
+    return Permit(table, ANY, tuple(Kind), Outcome.EXCLUDED, reason)
+
+
+PERMITTED: Final = (
+    _removed("operations", "progress of long work, which is repeated where it is lost; what it changes is in the tree"),
+    _removed("security_events", "notices; what they are about is in the audit trail"),
+    _removed("outbox_items", "what is still to be told to sinks, with a copy of what is told"),
+    _everything("claims", "who works on what is due; lost or false ones delay work until they end"),
+    _everything("nodes", "who serves; false ones delay the end of a revocation, and say wrong things to operators"),
+    _everything("epochs", "a signal to look sooner; nodes look again within cache.key_lifetime without it"),
+    _everything("installation", "a signal, as epochs; and when a node was last seen, which can hold destruction back"),
+    _everything("version_uses", "what operators see of the last use; decides nothing"),
+    _everything("token_uses", "what operators see of the last use; decides nothing"),
+    _everything("outbox_head", "the last position of the outbox; items could be told twice or late, not differently"),
+    _everything("sink_positions", "how far a sink is; items could be told twice or not at all, and are in the trail"),
+)
+
+
+def permit_of(attack: Attack) -> Permit | None:
+    """Return what permits that nothing notices an attack; None where something has to."""
+    return next((permit for permit in PERMITTED if permit.covers(attack)), None)
