@@ -50,7 +50,7 @@ async def stream_ends(session: Session, since: datetime) -> list[StreamEnd]:
         .order_by(a.c.stream_id)
     )
     rows = await session.rows(ends)
-    return [StreamEnd(Position(StreamUid(row[0]), row[1], row[2]), row[3], row[4]) for row in rows]
+    return [StreamEnd(Position(StreamUid(row.stream_id), row.sequence, row.hash), row.at, row.node) for row in rows]
 
 
 async def ensure_month(session: Session, month: date) -> None:

@@ -27,8 +27,10 @@ from kms.core.audit_ports import Position
 from kms.core.canonical import microseconds
 from kms.core.errors import AuditUnavailable, StorageUnavailable
 
+from .audit_opening import open_audit_writer
 from .audit_rows import COLUMNS, NUMBERS, OCTETS, WORDS, Row
-from .audit_writer import Collided, GroupCommit, NotWritten, OutcomeUnknown, bounded, open_audit_writer
+from .audit_store import Collided, NotWritten, OutcomeUnknown, bounded
+from .audit_writer import GroupCommit
 from .conninfo import parameters
 from .errors import translated
 from .postgresql import IDLE_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, shut_down
