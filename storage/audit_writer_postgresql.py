@@ -186,7 +186,6 @@ class PostgresqlAuditStore:
             line.send_query_params(_BEGIN.encode(), None)
             line.send_query_params(_SET.encode(), None)
             line.send_query_params(_INSERT, arrays, _TYPES, _BINARY)
-            line.send_flush_request()
             line.flush()
             self._reach("audit.group_written")
             line.send_query_params(b"COMMIT", None)
