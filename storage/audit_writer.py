@@ -19,12 +19,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, repeat
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
-from uuid import UUID, uuid4
+from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import structlog
 
@@ -45,10 +45,10 @@ from kms.core.errors import AuditUnavailable
 from kms.core.ports import HealthStatus, PartHealth
 
 from .audit_rows import Row, plain_values, require_storable
+from .audit_store import BOUND, AuditStore, Collided, NotWritten, OutcomeUnknown, bounded
 
 _log = structlog.get_logger(__name__)
 
-BOUND: Final = 2.0  # seconds from append() until its answer, whatever the store does
 PATIENCE: Final = 1.0  # seconds that an event waits for its group to begin, so that as much is left for the commit
 MOST_WAITING: Final = 4_096  # events
 MOST_WAITING_BYTES: Final = 16 << 20
@@ -57,44 +57,6 @@ LARGEST_GROUP_BYTES: Final = 4 << 20
 # Seconds after a group of several: who was told just now comes back, and one larger commit costs less than two.
 GATHER: Final = 0.002
 CLOSE_GRACE: Final = 3.0  # seconds for a store that has been cut off to notice, more than a new connection takes
-
-T = TypeVar("T")
-
-
-class NotWritten(Exception):
-    """The store has refused: nothing was written, and nothing will be."""
-
-
-class OutcomeUnknown(Exception):
-    """The store did not say what became of it."""
-
-
-class Collided(NotWritten):
-    """The store has refused since something stands there already, perhaps an attempt that was given up."""
-
-
-class AuditStore(Protocol):
-    """Where the rows go; its calls raise NotWritten or OutcomeUnknown, and come one after the other."""
-
-    async def write(self, rows: Sequence[Row]) -> None:
-        """Return once all rows are durable, in one commit."""
-        ...
-
-    async def last(self, stream: StreamUid) -> tuple[int, bytes] | None:
-        """Return the number and hash of a stream's last event; None where it has none."""
-        ...
-
-    async def newest(self, node: str) -> Position | None:
-        """Return the last event of the stream that a node began last; None where it began none."""
-        ...
-
-    def cut(self) -> None:
-        """Let a call that hangs end soon, with OutcomeUnknown."""
-        ...
-
-    async def close(self) -> None:
-        """Give everything back."""
-        ...
 
 
 @dataclass(slots=True)
@@ -432,54 +394,6 @@ class GroupCommit(AuditWriter):
             raise _Aborted
 
 
-async def bounded(store: AuditStore, call: Coroutine[Any, Any, T]) -> T:
-    """Wait for a call of a store, which is cut off after BOUND."""
-    # A library's call on a frozen server cannot be cancelled, but ends when its line is cut.
-    watch = asyncio.get_running_loop().call_later(BOUND, store.cut)
-    try:
-        return await call
-    finally:
-        watch.cancel()
-
-
 def _pauses() -> Iterator[float]:
     """Seconds before each attempt: the second one comes soon, for a connection that had died unnoticed."""
     return chain((0.0, 0.02, 0.1, 0.3), repeat(1.0))
-
-
-async def open_audit_writer(
-    store: AuditStore,
-    *,
-    installation: UUID,
-    node: str,
-    now: Callable[[], datetime],
-    release: str = "",
-    details: Mapping[str, object] | None = None,
-    reach: Callable[[str], None] = lambda _: None,
-) -> GroupCommit:
-    """Begin a new stream of this node, whose first event, with *details*, names the end of the stream before.
-
-    *now* is the wall clock, *reach* is called at places where tests end the process.
-
-    Raises:
-        AuditUnavailable: the log cannot be read, or the first event is not known to be durable.
-    """
-    try:
-        previous = await bounded(store, store.newest(node))
-    except (NotWritten, OutcomeUnknown) as error:
-        await store.close()
-        raise AuditUnavailable(str(error)) from error
-    stream = StreamUid(uuid4())
-    writer = GroupCommit(store, installation, stream, now, {"node": node, "release": release}, reach)
-    first = {
-        "node": node,
-        "previous_stream": None if previous is None else str(previous.stream),
-        "previous_sequence": 0 if previous is None else previous.sequence,
-        "previous_hash": "" if previous is None else previous.hash.hex(),
-    }
-    try:
-        await writer.begin(first | dict(details or {}))
-    except BaseException:
-        await writer.close(0)
-        raise
-    return writer

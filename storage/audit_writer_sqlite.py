@@ -23,8 +23,10 @@ from kms.core.audit_ports import Position
 from kms.core.canonical import microseconds
 from kms.core.errors import StorageUnavailable
 
+from .audit_opening import open_audit_writer
 from .audit_rows import COLUMNS, Row
-from .audit_writer import Collided, GroupCommit, NotWritten, OutcomeUnknown, open_audit_writer
+from .audit_store import Collided, NotWritten, OutcomeUnknown
+from .audit_writer import GroupCommit
 from .errors import translated
 from .sqlite import SqliteDatabase
 from .sqlite_file import prepare

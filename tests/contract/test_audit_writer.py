@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
-import textwrap
 import time
-import uuid
 from dataclasses import fields
 from datetime import datetime, timedelta
 
@@ -20,8 +15,8 @@ from kms.core.errors import AuditUnavailable
 from kms.core.ports import HealthStatus
 from storage import audit_writer
 from storage.audit_rows import COLUMNS, LONGEST_BODY
+from storage.audit_store import BOUND
 from storage.audit_tables import audit_log
-from storage.audit_writer import BOUND, LARGEST_GROUP, MOST_WAITING
 from storage.migrate import upgrade
 from tests.audit_logs import NODE, AuditLog, full_event, new_event, told
 from tests.keyrings import NOW
@@ -162,17 +157,31 @@ async def test_an_event_that_cannot_be_stored_harms_no_other(log, bad):
         assert [event.items for event in log.verified(writer.head.stream)[1:]] == [1, 3]
 
 
-async def test_more_than_may_wait_are_refused_at_once(log):
+async def test_more_than_may_wait_are_refused_at_once(log, monkeypatch):
+    monkeypatch.setattr(audit_writer, "MOST_WAITING", 100)
+    monkeypatch.setattr(audit_writer, "LARGEST_GROUP", 30)
     async with log.opened() as writer:
-        waiting = [writer.append(new_event(number)) for number in range(MOST_WAITING)]
+        waiting = [writer.append(new_event(number)) for number in range(100)]
         with pytest.raises(AuditUnavailable, match="too many events wait"):
             writer.append(new_event())
-        assert writer.counts.refused == 1
+        assert (writer.counts.refused, writer.waiting) == (1, 100)
         await asyncio.gather(*waiting)
-        await writer.append(new_event(MOST_WAITING))
+        await writer.append(new_event(100))
         events = log.verified(writer.head.stream)
-        assert [event.items for event in events[1:]] == list(range(MOST_WAITING + 1))
-        assert writer.counts.groups >= MOST_WAITING / LARGEST_GROUP
+        assert [event.items for event in events[1:]] == list(range(101))
+        assert writer.counts.groups == 1 + 4 + 1  # the first event, and of 30 at most
+
+
+async def test_who_has_waited_too_long_for_a_group_is_not_written(log, monkeypatch):
+    """So that what is begun still has time to be confirmed."""
+    monkeypatch.setattr(audit_writer, "LARGEST_GROUP", 1)
+    async with log.opened() as writer:
+        monkeypatch.setattr(audit_writer, "PATIENCE", -1.0)
+        with pytest.raises(AuditUnavailable, match="too slow"):
+            await writer.append(new_event(1))
+        monkeypatch.undo()
+        await writer.append(new_event(2))
+        assert [event.items for event in log.verified(writer.head.stream)] == [0, 2]
 
 
 async def test_long_events_that_wait_are_bounded_too(log, monkeypatch):
@@ -280,48 +289,3 @@ async def test_a_log_that_ends_with_something_else_stops_the_writer_for_good(log
 
 def cut_next(writer) -> None:
     writer._store.cut()
-
-
-KILLED = """
-    import asyncio, os, signal, sys
-    from pathlib import Path
-    from uuid import UUID
-    from tests.audit_logs import AuditLog, new_event
-
-    target, installation, point, passage = sys.argv[1:]
-    passages = 0
-
-    def reach(name):
-        global passages
-        passages += name == point
-        if passages == int(passage):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    async def main():
-        log = AuditLog(Path(target) if target.startswith("/") else target, UUID(installation))
-        async with log.opened(reach=reach) as writer:
-            print(writer.head.stream, flush=True)
-            for number in range(1000):
-                waiting = [writer.append(new_event(number)) for _ in range(3)]
-                for each in waiting:
-                    print((await each).sequence, flush=True)
-
-    asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize(("point", "stored"), [("audit.group_written", 0), ("audit.group_committed", 3)])
-async def test_a_killed_writer_leaves_whole_groups_and_all_that_it_confirmed(log, point, stored):
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(log.target), str(log.installation), point, "5"]
-    run = await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, check=False, text=True)
-    assert run.returncode == -signal.SIGKILL
-    stream, *confirmed = run.stdout.split()
-    assert confirmed == [str(number) for number in range(2, 11)]  # the first event alone, then three groups of three
-    settled = len(confirmed) + 1 + stored
-    async with asyncio.timeout(10):
-        while len(log.rows()) != settled:  # noqa: ASYNC110  the server notices by itself
-            await asyncio.sleep(0.01)
-    assert len(log.verified(uuid.UUID(stream))) == settled
-    async with log.opened() as writer:
-        first = told(log.verified(writer.head.stream)[0])
-        assert (first["previous_stream"], first["previous_sequence"]) == (stream, settled)

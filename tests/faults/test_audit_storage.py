@@ -23,7 +23,8 @@ import pytest
 from kms.core.audit import AuditEvent
 from kms.core.errors import AuditUnavailable
 from kms.core.ports import HealthStatus
-from storage.audit_writer import BOUND, GroupCommit
+from storage.audit_store import BOUND
+from storage.audit_writer import GroupCommit
 from storage.audit_writer_sqlite import open_sqlite_audit
 from storage.database import PLACE_WAIT
 from storage.migrate import upgrade
