@@ -58,6 +58,9 @@ OVER_TENANTS = {
     ("operations", "list_free"),
     ("operations", "remove_ended"),
     ("tokens", "by_prefix"),
+    ("audit_reads", "settled_at"),
+    ("audit_reads", "unsettled"),
+    ("audit_reads", "ended"),
 }
 METHODS = 80  # at least so many were found
 

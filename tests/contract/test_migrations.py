@@ -17,14 +17,14 @@ from storage.migrate import current, require_current, upgrade
 from storage.postgresql import open_postgresql
 from storage.sqlite import open_sqlite
 
-HEAD = "0013"
+HEAD = "0014"
 
 NEXT = """
 from alembic import op
 import sqlalchemy as sa
 
 revision = "0014"
-down_revision = "0013"
+down_revision = "0014"
 
 
 def upgrade():
