@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, exists, func, literal_column, select
+from sqlalchemy import ColumnClause, Row, exists, func, literal_column, select
 
 from kms.core.audit import AuditEvent, StreamUid, parse
 
@@ -17,9 +17,9 @@ from .session import Session
 _intent: Final = audit_log.alias("intent")
 _outcome: Final = audit_log.alias("outcome")
 # Written out, since no index on a part of the rows serves a parameter.
-_INTENT: Final = literal_column("'intent'")
-_SETTLED: Final = literal_column("'audit.settled'")
-_FIRST: Final = literal_column("1")
+_INTENT: Final[ColumnClause[str]] = literal_column("'intent'")
+_SETTLED: Final[ColumnClause[str]] = literal_column("'audit.settled'")
+_FIRST: Final[ColumnClause[int]] = literal_column("1")
 
 
 class AuditReads:
