@@ -26,7 +26,9 @@ from kms.services.audit_changes import Changes
 from kms.services.audit_settling import Settling
 from kms.services.checkpoints import Checkpoints, Interval
 from kms.settings import PostgresqlStorage, Settings
-from storage.audit_writer import AuditStore, GroupCommit, open_audit_writer
+from storage.audit_opening import open_audit_writer
+from storage.audit_store import AuditStore
+from storage.audit_writer import GroupCommit
 from storage.audit_writer_postgresql import PostgresqlAuditStore
 from storage.audit_writer_sqlite import SqliteAuditStore
 from storage.database import Database

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, exists, func, select, text
+from sqlalchemy import ColumnClause, Row, exists, func, literal_column, select
 
 from kms.core.audit import AuditEvent, StreamUid, parse
 
@@ -16,7 +16,10 @@ from .session import Session
 
 _intent: Final = audit_log.alias("intent")
 _outcome: Final = audit_log.alias("outcome")
-_SETTLED: Final = "action = 'audit.settled'"  # as the index has it
+# Written out, since no index on a part of the rows serves a parameter.
+_INTENT: Final[ColumnClause[str]] = literal_column("'intent'")
+_SETTLED: Final[ColumnClause[str]] = literal_column("'audit.settled'")
+_FIRST: Final[ColumnClause[int]] = literal_column("1")
 
 
 class AuditReads:
@@ -27,7 +30,7 @@ class AuditReads:
 
     async def settled_at(self) -> datetime | None:
         """Return when a pass over the intents last ended; None where none has."""
-        query = select(func.max(audit_log.c.at).label("at")).where(text(_SETTLED))
+        query = select(func.max(audit_log.c.at).label("at")).where(audit_log.c.action == _SETTLED)
         rows = await self._session.rows(query)
         found: list[datetime | None] = read(rows, lambda row: row.at)
         return found[0] if found else None
@@ -43,7 +46,7 @@ class AuditReads:
             _outcome.c.intent_stream == _intent.c.stream_id, _outcome.c.intent_sequence == _intent.c.sequence
         )
         columns = (_intent.c.stream_id, _intent.c.sequence, _intent.c.at, _intent.c.tenant_id, _intent.c.canonical)
-        query = select(*columns).where(text("intent.phase = 'intent'"), _intent.c.at >= since, ~settled)
+        query = select(*columns).where(_intent.c.phase == _INTENT, _intent.c.at >= since, ~settled)
         if after is not None:
             beyond = (_intent.c.stream_id == after[0]) & (_intent.c.sequence > after[1])
             query = query.where((_intent.c.stream_id > after[0]) | beyond)
@@ -55,11 +58,11 @@ class AuditReads:
         first, later = audit_log.alias("first"), audit_log.alias("later")
         newer = exists().where(
             later.c.node == first.c.node,
-            text("later.sequence = 1"),
+            later.c.sequence == _FIRST,
             later.c.at >= first.c.at,
             later.c.stream_id != first.c.stream_id,
         )
-        query = select(first.c.stream_id).where(text("first.sequence = 1"), first.c.stream_id.in_(streams), newer)
+        query = select(first.c.stream_id).where(first.c.sequence == _FIRST, first.c.stream_id.in_(streams), newer)
         return {StreamUid(row.stream_id) for row in await self._session.rows(query)}
 
 

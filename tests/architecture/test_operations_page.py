@@ -75,6 +75,10 @@ class Noticed:
     counts: ClassVar = {("rate_exceeded", "low"): 1}
 
 
+class Written:
+    events, groups, refused = 3, 2, 1
+
+
 class Told:
     name, delivered, failures = "soc", 1, 0
 
@@ -87,6 +91,7 @@ def test_every_metric_is_listed_with_its_type_and_labels():
     metrics.watch_schedule(ScheduleCounts())
     metrics.watch_events(Noticed())
     metrics.watch_sink(Told())
+    metrics.watch_audit(Written())
     metrics.watch_lease(lambda: 1.0, lambda: 1)
     metrics.watch_admission(FairAdmission(Limits(), lambda: 0))
     metrics.values_processed("/kms.v1.CryptoService/Encrypt", 1)

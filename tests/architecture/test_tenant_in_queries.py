@@ -67,6 +67,9 @@ OVER_TENANTS = {
     ("audit_feed", "events_after"),
     ("audit_months", "events_after"),
     ("audit_months", "streams_after"),
+    ("audit_reads", "settled_at"),
+    ("audit_reads", "unsettled"),
+    ("audit_reads", "ended"),
 }
 # The engine's own statements, about whole months of the audit log.
 IN_WORDS = {("audit_months", "drop"), ("audit_months", "partitions"), ("audit_months", "remove")}

@@ -16,14 +16,14 @@ from storage.errors import CannotOpen, DatabaseMissing, DatabaseOutdated, Databa
 from storage.migrate import current, require_current, upgrade
 from tests.sealing import open_postgresql, open_sqlite
 
-HEAD = "0013"
+HEAD = "0014"
 
 NEXT = """
 from alembic import op
 import sqlalchemy as sa
 
 revision = "0014"
-down_revision = "0013"
+down_revision = "0014"
 
 
 def upgrade():
