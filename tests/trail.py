@@ -101,7 +101,9 @@ class Stream:
             if session.dialect == "postgresql":
                 await session.raw(session_role)
             await session.change(audit_log.insert(), rows)
-            tenant_in_queries.found.remove("INSERT on audit_log in a transaction over tenants")  # the writer's alone
+            # Which the audit writer alone may do.
+            seen = tenant_in_queries.found
+            seen[:] = [line for line in seen if line != "INSERT on audit_log in a transaction over tenants"]
 
 
 def _row(event: AuditEvent, data: bytes, digest: bytes) -> dict[str, Any]:

@@ -83,6 +83,10 @@ class Told:
     name, delivered, failures = "soc", 1, 0
 
 
+class Sealed:
+    made, failures, serial, anchor_age = 1, 0, 1, 0.0
+
+
 def test_every_metric_is_listed_with_its_type_and_labels():
     metrics = Metrics(["/kms.v1.CryptoService/Encrypt"], "1")
     metrics.watch_cache("dek", Cache())
@@ -92,6 +96,7 @@ def test_every_metric_is_listed_with_its_type_and_labels():
     metrics.watch_events(Noticed())
     metrics.watch_sink(Told())
     metrics.watch_audit(Written())
+    metrics.watch_checkpoints(Sealed())
     metrics.watch_lease(lambda: 1.0, lambda: 1)
     metrics.watch_admission(FairAdmission(Limits(), lambda: 0))
     metrics.values_processed("/kms.v1.CryptoService/Encrypt", 1)

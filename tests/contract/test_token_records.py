@@ -8,8 +8,11 @@ from uuid import uuid4
 
 import pytest
 
-from kms.core.errors import HsmUnavailable
+from kms.core.anchors import first_anchor, node_digest, open_value
+from kms.core.audit_ports import Anchor
+from kms.core.errors import CorruptRecord, HsmUnavailable
 from kms.hosts import HostState
+from kms.services.anchor_stores import ANCHOR_LABEL, CombinedAnchors, TokenAnchors
 from tests.contract.token_records import LABEL, AnchorObjectsContract, RecordKeysContract
 from tests.softhsm_token import Opened, eventually
 
@@ -120,4 +123,52 @@ async def test_no_acknowledged_value_is_lost_to_kills(fresh_token):
 
 @pytest.mark.soak
 async def test_no_acknowledged_value_is_lost_to_many_kills(fresh_token):
-    assert await killed_while_writing(fresh_token, 200) > 0
+    assert await killed_while_writing(fresh_token, 60) > 0
+
+
+async def serials(vault, installation) -> list[int]:
+    key = await vault.derive(ANCHOR_LABEL, installation)
+    return sorted(open_value(value, key).anchor.serial for _, value in await vault.read_anchors())
+
+
+async def test_a_nodes_two_slots_hold_its_two_newest_anchors_also_after_a_restart(vault):
+    await vault.make_record_key()
+    installation, anchors = uuid4(), TokenAnchors(vault, "a:00000000")
+    assert await anchors.newest() is None
+    await anchors.put(first_anchor(installation))
+    for serial in (1, 2, 3):
+        await anchors.put(Anchor(installation, serial, bytes([serial]) * 32))
+        assert await serials(vault, installation) == [serial - 1, serial]
+    for serial in (4, 5):  # what was written last is found out anew
+        await TokenAnchors(vault, "a:00000000").put(Anchor(installation, serial, bytes([serial]) * 32))
+        assert await serials(vault, installation) == [serial - 1, serial]
+    await TokenAnchors(vault, "b:00000000").put(Anchor(installation, 9, bytes(32)))
+    assert await anchors.newest() == Anchor(installation, 9, bytes(32))
+    assert await CombinedAnchors([anchors]).newest() == Anchor(installation, 9, bytes(32))
+
+
+async def test_one_slot_that_is_no_anchor_is_passed_over_and_two_of_a_node_are_refused(vault):
+    await vault.make_record_key()
+    installation, anchors = uuid4(), TokenAnchors(vault, "a:00000000")
+    for serial in (1, 2):
+        await anchors.put(Anchor(installation, serial, bytes(32)))
+    found = dict(await vault.read_anchors())
+    digest = node_digest("a:00000000")
+    first, other = sorted(found)
+    await vault.write_anchor(first, b"nothing")
+    left = await anchors.newest()
+    assert left is not None
+    assert left.serial == 2  # slot 1 holds the second
+    await vault.write_anchor(other, found[other][:-1] + bytes([found[other][-1] ^ 1]))
+    with pytest.raises(CorruptRecord, match=digest):
+        await anchors.newest()
+
+
+async def test_an_anchor_that_was_moved_to_another_nodes_slot_does_not_count(vault):
+    await vault.make_record_key()
+    installation = uuid4()
+    await TokenAnchors(vault, "a:00000000").put(Anchor(installation, 1, bytes(32)))
+    [(_, value)] = await vault.read_anchors()
+    await vault.write_anchor(f"{node_digest('b:00000000')}-0", value)
+    with pytest.raises(CorruptRecord, match=node_digest("b:00000000")):
+        await TokenAnchors(vault, "a:00000000").newest()
