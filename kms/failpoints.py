@@ -71,6 +71,9 @@ FAILPOINTS: Final = frozenset(
         "audit.settling",
         "audit.group_written",
         "audit.group_committed",
+        "archive.exported",
+        "archive.verified",
+        "archive.detached",
     }
 )
 

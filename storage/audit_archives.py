@@ -10,7 +10,7 @@ from sqlalchemy import Row, select
 from kms.core.audit_archives import ArchiveBody, ArchiveState, AuditArchive
 from kms.core.canonical import Value
 from kms.core.errors import Conflict, KmsError
-from kms.core.names import INSTALLATION_UID
+from kms.core.names import TenantUid
 from kms.core.retention import Month
 
 from .integrity import page
@@ -21,6 +21,7 @@ from .session import Session
 
 def _archive(row: Row[Any]) -> AuditArchive:
     archive = AuditArchive(
+        tenant=row.tenant_id,
         month=Month.parse(row.month),
         body=row.body,
         signature=row.signature,
@@ -47,9 +48,9 @@ class AuditArchives:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get(self, month: Month) -> AuditArchive | None:
+    async def get(self, tenant: TenantUid, month: Month) -> AuditArchive | None:
         """Return the archive of a month."""
-        query = select(a).where(a.c.tenant_id == INSTALLATION_UID, a.c.month == str(month))
+        query = select(a).where(a.c.tenant_id == tenant, a.c.month == str(month))
         return await find_one(
             self._session,
             a,
@@ -59,11 +60,10 @@ class AuditArchives:
             wanted=lambda there: [one for one in there if one[0] == str(month)],
         )
 
-    async def list_after(self, serial: int, limit: int) -> list[AuditArchive]:
-        """Return at most *limit* archives beyond a serial, in their order."""
-        query = select(a).where(a.c.tenant_id == INSTALLATION_UID, a.c.serial > serial)
-        query = query.order_by(a.c.serial).limit(limit)
-        return await find(self._session, a, query, _archive, groups=[()], wanted=page(serial, limit))
+    async def list_after(self, tenant: TenantUid, month: str, limit: int) -> list[AuditArchive]:
+        """Return at most *limit* archives beyond a month (text, empty: from the first), in their order."""
+        query = select(a).where(a.c.tenant_id == tenant, a.c.month > month).order_by(a.c.month).limit(limit)
+        return await find(self._session, a, query, _archive, groups=[()], wanted=page(month, limit))
 
     async def add(self, archive: AuditArchive) -> AuditArchive:
         """Store a new archive with revision 1 and return it so.
@@ -84,7 +84,7 @@ class AuditArchives:
 
     async def _store(self, archive: AuditArchive, came_from: int, otherwise: KmsError) -> AuditArchive:
         row: dict[str, Value] = {
-            "tenant_id": INSTALLATION_UID,
+            "tenant_id": archive.tenant,
             "month": str(archive.month),
             "serial": archive.content.serial,
             "body": archive.body,

@@ -13,6 +13,8 @@ pytest_plugins = [
     "tests.rpc_server",
     "tests.both_databases",
     "tests.webhook_server",
+    "tests.written_trail",
+    "tests.archiving",
     "tests.tenant_in_queries",
     "tests.attacks.scene",
     "tests.tampering.filled",

@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from kms.core.access import Conditions, Effect, Grant, GrantUid, PrincipalKind, PrincipalRecord, parse_network
+from kms.core.audit_archives import ArchiveBody, ArchiveState, AuditArchive
 from kms.core.census import Place, PlaceCount, PlaceKind
 from kms.core.classification import Classification
 from kms.core.events import KINDS, Answer, EventType, EventUid, Outcome, SecurityEvent
@@ -39,10 +40,12 @@ from kms.core.policy import (
     Policy,
 )
 from kms.core.receipts import Receipt, ReceiptUid
+from kms.core.retention import LegalHold, Month
 from kms.core.roles import ALL_PERMISSIONS, GRANTABLE, Role
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import WrapMechanism
 
+FIRST_MONTH = Month(2024, 1)
 NOW = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC)
 U32 = 2**32 - 1
 I64 = 2**63 - 1
@@ -515,3 +518,38 @@ def events(tenant: TenantUid) -> st.SearchStrategy[SecurityEvent]:
 
 def new_item(tenant: TenantUid, body: str = "{}", topic: Topic = Topic.SECURITY_EVENTS) -> OutboxItem:
     return OutboxItem(OutboxUid(uuid.uuid4()), tenant, topic, body, NOW)
+
+
+def new_hold(tenant: TenantUid, hold_id: str | None = None, **fields: Any) -> LegalHold:
+    """A legal hold on all of a tenant's events."""
+    named = {"reason": "a matter", "created_at": NOW, "created_by": "tenants/acme/principals/counsel", **fields}
+    return LegalHold(tenant=tenant, hold_id=hold_id or f"h-{uuid.uuid4().hex[:12]}", **named)
+
+
+def new_archive(tenant: TenantUid, serial: int = 1, month: Month = FIRST_MONTH, **fields: Any) -> AuditArchive:
+    """The record of an archive of a month without an event."""
+    body = ArchiveBody(
+        serial=serial,
+        previous=bytes(32),
+        installation=uuid.UUID(int=7),
+        month=month,
+        events=0,
+        first_at="",
+        last_at="",
+        streams=(),
+        tenants=(),
+        checkpoint_serial=0,
+        permanent=False,
+        kept_until="",
+        content_sha256=bytes(32),
+        content_size=0,
+    )
+    named = {
+        "state": ArchiveState.EXPORTED,
+        "file_name": "f",
+        "file_sha256": bytes(32),
+        "file_size": 0,
+        "created_at": NOW,
+        **fields,
+    }
+    return AuditArchive(tenant=tenant, month=month, body=body.text, signature=b"s", **named)

@@ -21,6 +21,7 @@ from uuid import UUID
 
 from .audit import AuditEvent, Retention, StreamUid, first_hash, next_hash
 from .audit_lines import StoredEvent, event_of
+from .names import TenantUid
 from .receipts import json_text, moment
 from .retention import Month
 
@@ -144,6 +145,7 @@ class ArchiveBody:
 class AuditArchive:
     """The record of an archive."""
 
+    tenant: TenantUid  # the installation's, always
     month: Month
     body: str
     signature: bytes  # DER (RFC 3279, section 2.2.3)

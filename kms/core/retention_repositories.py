@@ -61,8 +61,8 @@ class AuditMonthRepository(Protocol):
         """Return at most *limit* events (1,000) of a stream beyond a sequence, in order, no later than the end of a month."""
         ...
 
-    async def drop(self, month: Month) -> None:
-        """Take away an archived month as a whole on PostgreSQL, in a transaction of the installation.
+    async def drop(self, month: Month) -> bool:
+        """Take away an archived month as a whole, in a transaction of the installation; False on SQLite, which cannot.
 
         Raises:
             FailedPrecondition: it is refused: too young, not archived as it is, or under a legal hold.
@@ -78,12 +78,12 @@ class AuditMonthRepository(Protocol):
 class AuditArchiveRepository(Protocol):
     """Records of archives; all of them are the installation's."""
 
-    async def get(self, month: Month) -> AuditArchive | None:
+    async def get(self, tenant: TenantUid, month: Month) -> AuditArchive | None:
         """Return the archive of a month."""
         ...
 
-    async def list_after(self, serial: int, limit: int) -> list[AuditArchive]:
-        """Return at most *limit* archives beyond a serial, in their order."""
+    async def list_after(self, tenant: TenantUid, month: str, limit: int) -> list[AuditArchive]:
+        """Return at most *limit* archives beyond a month (text, empty: from the first), in their order."""
         ...
 
     async def add(self, archive: AuditArchive) -> AuditArchive:

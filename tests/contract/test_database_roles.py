@@ -31,8 +31,8 @@ pytestmark = pytest.mark.postgresql
 PAGE = Path(__file__).parents[2] / "docs/storage.md"
 OWN, OTHER = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 ROLES = ("kms_app", "kms_sweeper", "kms_readonly", "kms_audit", "kms_auditor", "kms_analyst")
-TABLES = 35  # with those that have no tenant, and the one of the revision
-OF_TENANTS = 28
+TABLES = 37  # with those that have no tenant, and the one of the revision
+OF_TENANTS = 30
 _positions = itertools.count(1)
 READ, ADD, CHANGE, REMOVE = "SELECT", "INSERT", "UPDATE", "DELETE"
 
@@ -66,6 +66,8 @@ APP = {
     "tenant_roots": {READ, ADD, CHANGE},
     "outbox_head": {READ, ADD, CHANGE},
     "audit_log": {READ},
+    "legal_holds": {READ, ADD, CHANGE},
+    "audit_archives": {READ, ADD, CHANGE},
 }
 # What kms_sweeper may do to some row at least. Where it may only lock rows, CHANGE is not there.
 SWEEPER = {
@@ -84,7 +86,7 @@ SWEEPER = {
     "token_uses": {READ, ADD, CHANGE},
     "outbox_items": {READ, REMOVE},
     "outbox_head": {READ},
-    "sink_positions": {READ, ADD, CHANGE},
+    "sink_positions": {READ, ADD, CHANGE, REMOVE},
     "tree_nodes": {READ},
     "tenant_roots": {READ},
     "audit_log": {READ},

@@ -145,14 +145,11 @@ def _secure() -> None:
     for name in ("legal_holds", "audit_archives"):
         table = f"security_internal.{name}"
         op.execute(f"GRANT SELECT, INSERT, UPDATE ON {table} TO kms_app")
-        op.execute(f"GRANT SELECT ON {table} TO kms_readonly, kms_auditor")
+        op.execute(f"GRANT SELECT ON {table} TO kms_readonly")
         op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
         op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
         op.execute(f"CREATE POLICY tenant ON {table} TO kms_app, kms_readonly USING ({OWN}) WITH CHECK ({OWN})")
         op.execute(f"CREATE POLICY migration ON {table} TO CURRENT_USER USING ({MIGRATING})")
-        # What is held and what has left the trail, an auditor of the trail has to know of all.
-        op.execute(f"CREATE POLICY auditor_select ON {table} FOR SELECT TO kms_auditor USING (true)")
-    op.execute("GRANT USAGE ON SCHEMA security_internal TO kms_auditor")
     # Sinks forget streams that are told to the end.
     op.execute("GRANT DELETE ON security_internal.sink_positions TO kms_sweeper")
     op.execute(DROP_MONTH)
