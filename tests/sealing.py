@@ -30,6 +30,14 @@ class Sealer:
 SEALER = Sealer(bytes.fromhex(KEY))
 
 
+async def open_unadopted(target: Path | str, **options: Any) -> Database:
+    """Open a database as it is."""
+    options = {"sealer": SEALER, **options}
+    if isinstance(target, Path):
+        return await storage.sqlite.open_sqlite(target, **options)
+    return await storage.postgresql.open_postgresql(target, 4, **options)
+
+
 async def open_sqlite(path: Path, **options: Any) -> SqliteDatabase:
     """Open a database, and adopt what a migration or a test has brought."""
     opened = await storage.sqlite.open_sqlite(path, **{"sealer": SEALER, **options})
