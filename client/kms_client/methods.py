@@ -67,6 +67,7 @@ SAFE: Final = MappingProxyType(
             "ListAuditQueries",
             "QueryAudit",
             "ReportDataAccess",
+            "ExportAudit",
             "GetAuditStatus",
         ),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer
@@ -19,3 +21,27 @@ def read_text(path: Path, option: str) -> str:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"{path}: is no text", param_hint=option) from error
+
+
+def write_new(path: Path, pieces: Iterable[bytes]) -> Iterator[int]:
+    """Write a new file that only its owner can read; yields the length of each piece. What is not finished is removed.
+
+    Raises:
+        BadParameter: it is there already, or cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        done = False
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                    yield len(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            done = True
+        finally:
+            if not done:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="FILE") from error

@@ -155,6 +155,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _OPERATIONS
         | _AUDIT
         | {
+            "audit.export",
             "tenants.create",
             "tenants.list",
             "nodes.list",
@@ -177,6 +178,7 @@ OVER_TENANTS: Final = (
     | _AUDIT
     | frozenset(
         {
+            "audit.export",
             "tenants.create",
             "tenants.get",
             "tenants.list",

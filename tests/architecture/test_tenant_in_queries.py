@@ -60,6 +60,7 @@ OVER_TENANTS = {
     ("operations", "remove_ended"),
     ("tokens", "by_prefix"),
     ("audit", "heads"),
+    ("audit", "stored"),
 }
 METHODS = 80  # at least so many were found
 

@@ -39,6 +39,7 @@ approvals.get asrtco   approvals.withdraw asrtco  approvals.list srt approvals.a
 quorumRules.get srt    quorumRules.list srt   quorumRules.update t
 securityEvents.list sro  securityEvents.get sro  securityEvents.update so  securityEvents.summarize sro
 audit.read sro         audit.query ro         audit.report ro        audit.values sr
+audit.export o
 """
 WORDS = TABLE.split()
 WRITTEN = {
@@ -52,7 +53,7 @@ MANAGEMENT = (
         permission
         for permission in WRITTEN
         if permission.partition(".")[2]
-        not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values"}
+        not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values", "export"}
     }
 ) - (USE | OWN | {"random.generate"})
 
