@@ -15,11 +15,21 @@ from kms.core.audit_findings import Fault
 from kms.core.errors import FailedPrecondition, InvalidRequest, LimitExceeded
 from kms.crypto.signatures import verifier
 from kms.services.audit_exports import IDLE, MOST_EXPORTS, AuditExports
+from storage.audit_log import COLUMNS
 from tests.keyrings import NOW
 from tests.trail import Stream, TestKey
-from tests.trails import as_owner
+from tests.trails import as_owner, store_rows
 
 INSTALLATION = uuid.UUID(int=7)
+
+
+def rows_of(stream, there):
+    """The rows of a stream's events after so many of them."""
+    made = zip(stream.events[there:], stream.bytes[there:], stream.hashes[there:], strict=True)
+    return [
+        {column: getattr(event, name) for name, column in COLUMNS.items()} | {"canonical": data, "hash": digest}
+        for event, data, digest in made
+    ]
 
 
 class Clock:
@@ -47,7 +57,7 @@ class Trail:
         for stream in (self.one, self.two):
             there = self.stored.get(stream.uid, 0)
             if len(stream.bytes) > there:
-                await stream.store(self.storage, there + 1)
+                await store_rows(self.storage, rows_of(stream, there))
                 self.stored[stream.uid] = len(stream.bytes)
             heads.append(stream.head)
         made = self.key.checkpoint(INSTALLATION, heads, self.last)
@@ -78,11 +88,6 @@ class Trail:
 @pytest.fixture
 async def trail(storage):
     made = Trail(storage)
-    await as_owner(
-        storage,
-        text("SELECT audit.add_partition('2024-02-01')"),
-        text("SELECT audit.add_partition('2024-03-01') /* add_partition */"),
-    )
     await made.grow()
     return made
 
