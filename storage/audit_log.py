@@ -115,6 +115,14 @@ class AuditLog:
             heads.append(StreamHead(first.stream, first.node, first.at, event.sequence, event.at, digest))
         return heads
 
+    async def stored(self, stream: StreamUid, after: int, last: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        """Return at most *limit* events of a stream beyond *after* and up to *last*, as they are stored."""
+        query = select(a.c.sequence, a.c.hash, a.c.canonical).where(
+            a.c.stream_id == stream, a.c.sequence > after, a.c.sequence <= last
+        )
+        rows = await self._session.rows(query.order_by(a.c.sequence).limit(limit))
+        return [(row.sequence, row.hash, row.canonical) for row in rows]
+
     def _holds(self, wanted: AuditFilter) -> ColumnElement[bool]:
         parts = [*_base(wanted)]
         for name, values in wanted.equal.items():

@@ -1119,6 +1119,13 @@ METHODS = {
                 until=stamp(),
             ),
         ),
+        "export_audit": (
+            "ExportAudit",
+            lambda *_: audit_pb2.ExportAuditResponse(data=b"x" * 5),
+            lambda c: c.export_audit(),
+            lambda v: list(v) == [b"xxxxx"],
+            audit_pb2.ExportAuditRequest(),
+        ),
         "get_audit_status": (
             "GetAuditStatus",
             lambda *_: audit_pb2.AuditStatus(

@@ -70,6 +70,7 @@ SAFE: Final = MappingProxyType(
             "ListAuditQueries",
             "QueryAudit",
             "ReportDataAccess",
+            "ExportAudit",
             "GetAuditStatus",
         ),
     }

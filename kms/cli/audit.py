@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -15,6 +16,7 @@ from kms_client import AuditEvent, AuditFilter, AuditStream, Client, DataAccess
 from .audit_records import of_audit_event, of_audit_query, of_audit_stream, of_data_access
 from .choices import parse_alternatives, parse_pairs, parse_when
 from .csv_output import ListOutput, ListOutputOption, csv_line, show_list
+from .files import write_pieces
 from .output import Output, Record, emit_line, emit_text, print_line, show
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
@@ -329,6 +331,20 @@ def subject(
         report = session.client.report_data_access(session.tenant, key, value, since=since, until=until)
     columns = ("principal", "action", "resource", "outcome", "events", "items", "first_time", "last_time")
     show_list(map(of_data_access, report.accesses), columns, output, _ACCESS_FIELDS)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, which only you can read.")],
+    *,
+    profile: ProfileOption = None,
+) -> None:
+    """Write the whole trail into a file for `kms audit verify`; for operators."""
+    size = 0
+    with Session(profile) as session:
+        for piece in write_pieces(file, session.client.export_audit()):
+            size += piece
+    print_line(f"{file}: {size} bytes; look at it with kms audit verify {file}")
 
 
 @app.command()

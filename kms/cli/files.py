@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -48,3 +49,27 @@ def write_new(path: Path, content: bytes, option: str) -> None:
             file.write(content)
     except OSError as error:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> Iterator[int]:
+    """Write a new file that only its owner can read; yields the length of each piece. What is not finished is removed.
+
+    Raises:
+        BadParameter: it is there already, or cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        done = False
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                    yield len(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            done = True
+        finally:
+            if not done:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="FILE") from error

@@ -46,3 +46,10 @@ class AuditRepository(Protocol):
     async def heads(self, limit: int) -> list[StreamHead]:
         """Return the first and last events of at most *limit* streams, those that began last first; over all tenants."""
         ...
+
+    async def stored(self, stream: StreamUid, after: int, last: int, limit: int) -> list[tuple[int, bytes, bytes]]:
+        """Return at most *limit* events of a stream beyond *after* and up to *last*, as they are stored; over all tenants.
+
+        Of each its number, its hash (32 bytes) and its bytes; nothing of them is looked at.
+        """
+        ...

@@ -162,6 +162,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _OPERATIONS
         | _AUDIT
         | {
+            "audit.export",
             "tenants.create",
             "tenants.list",
             "nodes.list",
@@ -184,6 +185,7 @@ OVER_TENANTS: Final = (
     | _AUDIT
     | frozenset(
         {
+            "audit.export",
             "tenants.create",
             "tenants.get",
             "tenants.list",

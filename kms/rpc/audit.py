@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from kms.core.audit import AuditEvent
 from kms.core.audit_filters import AuditPosition, Kind, Span
 from kms.core.audit_queries import QUERIES, cells, sum_cells
+from kms.core.errors import NotSupported, invalid
 from kms.core.names import AuditEventName, Principal, SecurityEventsParent
 from kms.rpc.audit_messages import (
     LARGEST_PAGE,
@@ -24,7 +25,8 @@ from kms.rpc.audit_messages import (
     token_of,
 )
 from kms.rpc.messages import timestamp
-from kms.rpc.paging import encode_token, parse_page
+from kms.rpc.paging import LONGEST_TOKEN, encode_token, parse_page
+from kms.services.audit_exports import AuditExports
 from kms.services.audit_reader import AuditReader, Whose, named_query, position
 from kms.v1 import audit_pb2 as pb
 
@@ -34,8 +36,9 @@ M = TypeVar("M", bound=Message)
 class AuditServicer:
     """Serves kms.v1.AuditService."""
 
-    def __init__(self, reader: AuditReader) -> None:
+    def __init__(self, reader: AuditReader, exports: AuditExports | None = None) -> None:
         self._reader = reader
+        self._exports = exports
 
     async def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, caller: Principal
@@ -104,6 +107,13 @@ class AuditServicer:
             )
         return pb.ReportDataAccessResponse(accesses=accesses, since=timestamp(since), until=timestamp(until))
 
+    async def ExportAudit(self, request: pb.ExportAuditRequest, _: Principal) -> pb.ExportAuditResponse:
+        """Return a part of the exported trail."""
+        if self._exports is None:
+            raise NotSupported("this daemon makes no checkpoints, without which an exported trail proves nothing")
+        data, token = await self._exports.page(_token(request.page_token))
+        return pb.ExportAuditResponse(data=data, next_page_token=token)
+
     async def GetAuditStatus(self, _: pb.GetAuditStatusRequest, __: Principal) -> pb.AuditStatus:
         """Say how far the streams are."""
         return pb.AuditStatus(streams=[stream_message(head) for head in await self._reader.heads()])
@@ -127,3 +137,9 @@ def _fitting(
             break
         shown.append(made)
     return shown, "" if after is None else encode_token(token_of(after))
+
+
+def _token(text: str) -> str:
+    if len(text) > LONGEST_TOKEN:
+        raise invalid("page_token", "must be the next_page_token of the last page")
+    return text

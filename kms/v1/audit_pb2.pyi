@@ -322,6 +322,20 @@ class ReportDataAccessResponse(_message.Message):
     until: _timestamp_pb2.Timestamp
     def __init__(self, accesses: _Optional[_Iterable[_Union[ReportDataAccessResponse.Access, _Mapping]]] = ..., since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class ExportAuditRequest(_message.Message):
+    __slots__ = ("page_token",)
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_token: str
+    def __init__(self, page_token: _Optional[str] = ...) -> None: ...
+
+class ExportAuditResponse(_message.Message):
+    __slots__ = ("data", "next_page_token")
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    next_page_token: str
+    def __init__(self, data: _Optional[bytes] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
 class GetAuditStatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -62,6 +62,11 @@ class AuditServiceStub:
                 request_serializer=kms_dot_v1_dot_audit__pb2.ReportDataAccessRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_audit__pb2.ReportDataAccessResponse.FromString,
                 _registered_method=True)
+        self.ExportAudit = channel.unary_unary(
+                '/kms.v1.AuditService/ExportAudit',
+                request_serializer=kms_dot_v1_dot_audit__pb2.ExportAuditRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_audit__pb2.ExportAuditResponse.FromString,
+                _registered_method=True)
         self.GetAuditStatus = channel.unary_unary(
                 '/kms.v1.AuditService/GetAuditStatus',
                 request_serializer=kms_dot_v1_dot_audit__pb2.GetAuditStatusRequest.SerializeToString,
@@ -111,6 +116,14 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportAudit(self, request, context):
+        """Returns the whole trail of the installation, page by page: the pages one after the other are the file that
+        `kms audit verify` reads. All pages come from the node that made the first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAuditStatus(self, request, context):
         """Says how far each stream of events is.
         """
@@ -145,6 +158,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ReportDataAccess,
                     request_deserializer=kms_dot_v1_dot_audit__pb2.ReportDataAccessRequest.FromString,
                     response_serializer=kms_dot_v1_dot_audit__pb2.ReportDataAccessResponse.SerializeToString,
+            ),
+            'ExportAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportAudit,
+                    request_deserializer=kms_dot_v1_dot_audit__pb2.ExportAuditRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_audit__pb2.ExportAuditResponse.SerializeToString,
             ),
             'GetAuditStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAuditStatus,
@@ -290,6 +308,33 @@ class AuditService:
             '/kms.v1.AuditService/ReportDataAccess',
             kms_dot_v1_dot_audit__pb2.ReportDataAccessRequest.SerializeToString,
             kms_dot_v1_dot_audit__pb2.ReportDataAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.AuditService/ExportAudit',
+            kms_dot_v1_dot_audit__pb2.ExportAuditRequest.SerializeToString,
+            kms_dot_v1_dot_audit__pb2.ExportAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

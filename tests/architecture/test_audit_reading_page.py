@@ -8,6 +8,8 @@ from pathlib import Path
 from kms.cli import audit
 from kms.core.audit_queries import DAYS_BACK, LONGEST_OUT_OF_HOURS, MONTHS_BACK, QUERIES
 from kms.core.roles import PERMISSIONS
+from kms.services.audit_exports import IDLE, MOST_EXPORTS
+from kms.services.audit_exports import PAGE as EXPORT_PAGE
 from kms.services.audit_reader import MOST_GROUPS, MOST_SLICES, MOST_SUMMED, SLICE
 
 PAGE = (Path(__file__).parents[2] / "docs/audit.md").read_text()
@@ -45,4 +47,6 @@ def test_the_bounds_are_those_of_the_code():
     assert f"look at {MOST_SUMMED:,} events and {MOST_GROUPS:,} groups at most" in PAGE
     assert f"the last {DAYS_BACK.days} days are looked at, by month {MONTHS_BACK.days}" in PAGE
     assert f"takes {LONGEST_OUT_OF_HOURS.days} days" in PAGE
+    assert f"at most {MOST_EXPORTS} exports, each for {IDLE / 60:g} minutes" in PAGE
+    assert EXPORT_PAGE == 1 << 20  # "pages of 1 MiB"
     assert audit._OVERLAP.total_seconds() == 60  # "looks back a minute"

@@ -70,6 +70,7 @@ OVER_TENANTS = {
     ("audit_reads", "settled_at"),
     ("audit_reads", "unsettled"),
     ("audit_reads", "ended"),
+    ("audit", "stored"),
 }
 # The engine's own statements, about whole months of the audit log.
 IN_WORDS = {("audit_months", "drop"), ("audit_months", "partitions"), ("audit_months", "remove")}

@@ -68,6 +68,13 @@ class AuditCalls(Calls):
         """Return who has used data whose context has this pair."""
         return self._run(audit.report_data_access(parent, key, value, since, until), deadline)
 
+    def export_audit(self, *, deadline: float | None = None) -> Iterator[bytes]:
+        """Iterate over the pieces of the file that holds the whole trail, for `kms audit verify`; for operators.
+
+        *deadline* is for each piece.
+        """
+        return self._pages(audit.export_audit(), deadline)
+
     def get_audit_status(self, *, deadline: float | None = None) -> AuditStatus:
         """Return how far the streams of events are; for operators."""
         return self._run(audit.get_audit_status(), deadline)

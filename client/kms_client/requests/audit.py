@@ -81,6 +81,13 @@ def report_data_access(
     return Request(f"{AUDIT}/ReportDataAccess", message, audit.report)
 
 
+def export_audit() -> Listing:
+    """AuditService.ExportAudit; each page is one piece of the file."""
+    return lambda token: Request(
+        f"{AUDIT}/ExportAudit", build(audit_pb2.ExportAuditRequest, page_token=token), audit.piece
+    )
+
+
 def get_audit_status() -> Request[AuditStatus]:
     """AuditService.GetAuditStatus."""
     return Request(f"{AUDIT}/GetAuditStatus", audit_pb2.GetAuditStatusRequest(), audit.status)

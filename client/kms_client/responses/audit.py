@@ -15,7 +15,7 @@ from ..values import (
     DataAccess,
     DataAccessReport,
 )
-from .reading import time, time_if
+from .reading import Page, time, time_if
 
 _TIMES: Final = ("time", "keep_time")
 _AS_THEY_ARE: Final = tuple(name for name in audit_pb2.AuditEvent.DESCRIPTOR.fields_by_name if name not in _TIMES)
@@ -80,6 +80,11 @@ def report(message: audit_pb2.ReportDataAccessResponse) -> DataAccessReport:
         since=time(message.since),
         until=time(message.until),
     )
+
+
+def piece(message: audit_pb2.ExportAuditResponse) -> Page:
+    """Read a piece of an exported trail."""
+    return Page([message.data], message.next_page_token)
 
 
 def status(message: audit_pb2.AuditStatus) -> AuditStatus:

@@ -280,3 +280,31 @@ def test_a_refusal_has_its_exit_code(peer, kms_acme, capsys):
     peer.answer("ListAuditEvents", lambda _, context: refuse(context, error, "request-5"))
     assert run(["audit", "list"]) == 5
     assert "audit.read on tenants/acme is not allowed" in complaint(capsys)
+
+
+def test_an_export_is_a_new_file_that_only_its_owner_reads(peer, kms_profile, tmp_path, capsys):
+    answers = [
+        audit_pb2.ExportAuditResponse(data=b"one", next_page_token="t"),
+        audit_pb2.ExportAuditResponse(data=b"two"),
+    ]
+    peer.answer("ExportAudit", lambda *_: answers.pop(0))
+    file = tmp_path / "trail"
+    assert run(["audit", "export", str(file)]) == 0
+    assert file.read_bytes() == b"onetwo"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "6 bytes" in capsys.readouterr().out
+    assert [call.request.page_token for call in peer.calls] == ["", "t"]
+    assert run(["audit", "export", str(file)]) == 2
+    assert "File exists" in complaint(capsys)
+    assert len(peer.calls) == 2
+
+
+def test_an_export_that_fails_leaves_no_file(peer, kms_profile, tmp_path):
+    def answer(request, context):
+        if request.page_token:
+            refuse(context, errors.FailedPrecondition("the export is over"))
+        return audit_pb2.ExportAuditResponse(data=b"one", next_page_token="t")
+
+    peer.answer("ExportAudit", answer)
+    assert run(["audit", "export", str(tmp_path / "trail")]) == 6
+    assert not (tmp_path / "trail").exists()

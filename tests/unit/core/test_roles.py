@@ -41,6 +41,7 @@ reports.generate r     reports.get sr         reports.list sr        reports.dow
 reports.review sr      reports.approve s      reports.archive s
 securityEvents.list sro  securityEvents.get sro  securityEvents.update so  securityEvents.summarize sro
 audit.read sro         audit.query ro         audit.report ro        audit.values sr
+audit.export o
 """
 WORDS = TABLE.split()
 WRITTEN = {
@@ -55,6 +56,7 @@ MANAGEMENT = (
         for permission in WRITTEN
         if permission.partition(".")[2]
         not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values", "download"}
+        not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values", "export"}
     }
 ) - (USE | OWN | {"random.generate"})
 
