@@ -24,7 +24,7 @@ from kms.services.access import Accesses
 from kms.services.audit import AuditTrail, Origin, shown_details
 from kms.services.audit_changes import Changes
 from kms.services.audit_settling import Settling
-from kms.services.checkpoints import Checkpoints
+from kms.services.checkpoints import Checkpoints, Interval
 from kms.settings import PostgresqlStorage, Settings
 from storage.audit_writer import AuditStore, GroupCommit, open_audit_writer
 from storage.audit_writer_postgresql import PostgresqlAuditStore
@@ -75,7 +75,7 @@ async def opened_auditing(settings: Settings, parts: Parts, release: str) -> Asy
     checkpoints: Checkpoints | None = None
     failed = True
     try:
-        checkpoints = await _checkpoints(parts, lambda: writer.head)
+        checkpoints = await _checkpoints(settings, parts, lambda: writer.head)
         await checkpoints.seal()
         settling = Settling(parts.storage, writer, trail, parts.node, now)
         yield Auditing(writer, trail, settling, checkpoints, parts.keys.context)
@@ -89,7 +89,7 @@ async def opened_auditing(settings: Settings, parts: Parts, release: str) -> Asy
         await writer.close(CLOSING)
 
 
-async def _checkpoints(parts: Parts, head: Callable[[], Position]) -> Checkpoints:
+async def _checkpoints(settings: Settings, parts: Parts, head: Callable[[], Position]) -> Checkpoints:
     async with parts.storage.exclusive("signing key"):
         public_key = await parts.vault.public_key()
     return Checkpoints(
@@ -97,12 +97,14 @@ async def _checkpoints(parts: Parts, head: Callable[[], Position]) -> Checkpoint
         parts.vault,
         verifier(public_key),
         parts.storage,
-        parts.anchors,
+        parts.anchors.store,
         head,
         parts.installation,
         parts.node,
         now,
         time.monotonic,
+        interval=Interval(settings.audit.checkpoint_interval, settings.audit.checkpoint_events),
+        witnesses=parts.anchors.witnesses,
     )
 
 

@@ -393,6 +393,7 @@ async def serve(settings: Settings) -> None:
                     health.run(),
                     auditing.settling.run(),
                     auditing.checkpoints.run(),
+                    *parts.anchors.running(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
                 )

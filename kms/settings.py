@@ -107,6 +107,7 @@ class PostgresqlStorage(Part):
     kind: Literal["postgresql"]
     url: Secret  # a libpq URI; it may hold a password
     migration_url: Secret | None = None  # for who owns the tables; `kmsd migrate` alone reads it
+    audit_url: Secret | None = None  # for who adds to the audit log; without it, the user of url does
     pool_size: Annotated[int, Field(ge=1, le=100)] = 8
 
 
@@ -329,10 +330,9 @@ class Settings(Part):
     quorum: Quorum = Quorum()
     limits: Limits = Limits()
     access: Access = Access()
-    audit: Audit = Audit()
     events: Events = Events()
-    sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
     audit: Audit = Audit()
+    sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
     log: Log = Log()
     metrics: Metrics = Metrics()
     tracing: Tracing = Tracing()

@@ -60,11 +60,10 @@ class AuditArchives:
             wanted=lambda there: [one for one in there if one[0] == str(month)],
         )
 
-    async def list_after(self, tenant: TenantUid, serial: int, limit: int) -> list[AuditArchive]:
-        """Return at most *limit* archives beyond a serial, in their order."""
-        query = select(a).where(a.c.tenant_id == tenant, a.c.serial > serial)
-        query = query.order_by(a.c.serial).limit(limit)
-        return await find(self._session, a, query, _archive, groups=[()], wanted=page(serial, limit))
+    async def list_after(self, tenant: TenantUid, month: str, limit: int) -> list[AuditArchive]:
+        """Return at most *limit* archives beyond a month (text, empty: from the first), in their order."""
+        query = select(a).where(a.c.tenant_id == tenant, a.c.month > month).order_by(a.c.month).limit(limit)
+        return await find(self._session, a, query, _archive, groups=[()], wanted=page(month, limit))
 
     async def add(self, archive: AuditArchive) -> AuditArchive:
         """Store a new archive with revision 1 and return it so.

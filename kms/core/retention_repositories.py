@@ -82,8 +82,8 @@ class AuditArchiveRepository(Protocol):
         """Return the archive of a month."""
         ...
 
-    async def list_after(self, tenant: TenantUid, serial: int, limit: int) -> list[AuditArchive]:
-        """Return at most *limit* archives beyond a serial, in their order."""
+    async def list_after(self, tenant: TenantUid, month: str, limit: int) -> list[AuditArchive]:
+        """Return at most *limit* archives beyond a month (text, empty: from the first), in their order."""
         ...
 
     async def add(self, archive: AuditArchive) -> AuditArchive:

@@ -9,7 +9,6 @@ import base64
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,17 +20,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from kms.anchoring import Anchors, make_anchoring, make_anchors, node_name
 from kms.clock import now
-from kms.core.audit_ports import Roots, TenantRoot
 from kms.core.errors import Denied, KmsError, Unauthenticated
 from kms.core.integrity_statement import parse_statement, signed_statement, text_of
 from kms.core.names import Principal
-from kms.daemon import Parts, opened_parts
 from kms.kmsd.installation import Refused
+from kms.parts import Parts, opened_parts
 from kms.rpc.certificates import ClientCertificate, make_revocations
 from kms.services.accepting import accept, statement_of
-from kms.services.anchoring import Anchoring, Comparison
+from kms.services.anchoring import Comparison
 from kms.settings import Settings
 from storage.ownership import Ownership
 
@@ -39,38 +36,18 @@ LARGEST_FILE: Final = 1 << 20  # bytes
 _PSS: Final = padding.PSS(padding.MGF1(SHA256()), SHA256.digest_size)
 
 
-class NoRoots:
-    """No tree of records is kept yet, so that there is no root."""
-
-    async def roots(self) -> list[TenantRoot]:
-        """Return none."""
-        return []
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    parts: Parts
-    anchors: Anchors
-    anchoring: Anchoring
-    roots: Roots
-    node: str
-
-
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[_Opened]:
+async def _opened(settings: Settings) -> AsyncIterator[Parts]:
     with Ownership.take(settings.data_directory):
-        async with opened_parts(settings) as parts:
-            node = node_name(settings.data_directory)
-            anchors = make_anchors(settings, parts.vault, node)
-            anchoring = await make_anchoring(parts.storage, parts.vault, anchors)
-            yield _Opened(parts, anchors, anchoring, NoRoots(), node)
+        async with opened_parts(settings, compared=False) as parts:
+            yield parts
 
 
 async def explain(settings: Settings) -> list[str]:
     """Say in words how the database stands to its anchor."""
     async with _opened(settings) as opened:
         try:
-            seen = await opened.anchoring.look(opened.roots)
+            seen = await opened.anchoring.look(opened.storage)
         except KmsError as error:
             return [f"the anchors cannot be used: {error}"]
     return _in_words(seen)
@@ -103,7 +80,7 @@ async def statement(settings: Settings, reason: str) -> str:
         FailedPrecondition: there is nothing to accept, or it cannot be accepted.
     """
     async with _opened(settings) as opened:
-        return text_of(statement_of(await opened.anchoring.look(opened.roots), reason, now()))
+        return text_of(statement_of(await opened.anchoring.look(opened.storage), reason, now()))
 
 
 async def accept_statement(settings: Settings, text: str, signatures: Sequence[str]) -> str:
@@ -127,10 +104,10 @@ async def accept_statement(settings: Settings, text: str, signatures: Sequence[s
     async with _opened(settings) as opened:
         made = await accept(
             opened.anchoring,
-            opened.parts.storage,
-            opened.parts.vault,
+            opened.storage,
+            opened.vault,
             opened.anchors.store,
-            opened.roots,
+            opened.storage,
             said,
             approvers,
             opened.node,

@@ -145,7 +145,7 @@ class Anchoring:
         tenants = {} if roots is None or forged else lies(covered, present)
         return Comparison(anchor, result, found, tenants, forged)
 
-    async def compare(self, roots: Roots, refused: Refused, adopt: Callable[[], Awaitable[None]]) -> Comparison:
+    async def compare(self, roots: Roots, refused: Refused, adopt: Callable[[], Awaitable[object]]) -> Comparison:
         """Compare, and do what follows.
 
         At the first start *adopt* seals all records, what a crash has left unanchored is anchored, and tenants that lie

@@ -40,7 +40,7 @@ class Archived:
         found: list[tuple[AuditArchive, ArchiveBody]] = []
         verify = await self.verify()
         while True:
-            after = found[-1][1].serial if found else 0
+            after = str(found[-1][1].month) if found else ""
             async with self._storage.transaction(INSTALLATION_UID) as work:
                 page = await work.audit_archives.list_after(INSTALLATION_UID, after, AT_ONCE)
             for archive in page:

@@ -56,7 +56,7 @@ class ArchiveAudit:
         slice_seconds: float = SLICE,
     ) -> None:
         """Months that are wholly older than *hot* are archived."""
-        self._parts = parts
+        self.parts = parts
         self._hot = hot
         self._clock = clock
         self._slice = slice_seconds
@@ -87,7 +87,7 @@ class ArchiveAudit:
             self._operation = None
             return Batch(operation.cursor, 0, finished=True, error="; ".join(self._troubles))
         if self._month is None or self._month.month != month:
-            self._month = _Month(self._parts, known, month)
+            self._month = _Month(self.parts, known, month)
         end = self._clock() + self._slice
         try:
             while not await self._month.go_on():
@@ -104,10 +104,10 @@ class ArchiveAudit:
     async def _look(self) -> _Known:
         """Find out what is there, and what of it is old enough."""
         streams: list[tuple[StreamUid, datetime]] = []
-        async with self._parts.storage.transaction() as work:
+        async with self.parts.storage.transaction() as work:
             partitions = await work.audit_months.partitions()
         while True:
-            async with self._parts.storage.transaction() as work:
+            async with self.parts.storage.transaction() as work:
                 after = streams[-1][0] if streams else None
                 page = await work.audit_months.streams_after(after, STREAMS_AT_ONCE)
             streams += [(stream, at) for stream, _, at in page]
@@ -115,9 +115,9 @@ class ArchiveAudit:
                 raise FailedPrecondition(f"the audit log has more than {MOST_STREAMS} streams")
             if len(page) < STREAMS_AT_ONCE:
                 break
-        now = self._parts.now()
+        now = self.parts.now()
         begun = [*partitions, *(Month.of(at) for _, at in streams)]
-        begun += [archive.month for archive, _ in await self._parts.archived.all() if _unfinished(archive)]
+        begun += [archive.month for archive, _ in await self.parts.archived.all() if _unfinished(archive)]
         due = []
         month = min(begun, default=Month.of(now))
         while month.over(now, self._hot):

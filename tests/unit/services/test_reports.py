@@ -27,6 +27,7 @@ from kms.core.errors import (
     LimitExceeded,
     NotFound,
     SelfApproval,
+    StorageUnavailable,
 )
 from kms.core.events import EventType
 from kms.core.lifecycle import KeyState
@@ -102,8 +103,14 @@ class Making:
         return report.name(tenant.slug), operation
 
     async def finish(self):
-        while await self.operations.step():
-            pass
+        """Carry on what runs; on a slow machine the database may be silent for a moment."""
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    if not await self.operations.step():
+                        return
+                except StorageUnavailable:
+                    await asyncio.sleep(0.1)  # its breaker opens again after a time
 
     async def made(self, caller=ANNA, framework=Framework.ALL, period=PERIOD):
         name, _ = await self.begin(caller, framework, period)
