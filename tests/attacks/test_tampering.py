@@ -38,7 +38,7 @@ FEW = {  # tables with fewer than two rows, and why
     "checkpoint_head": "it has one row",
 }
 
-pytestmark = [pytest.mark.softhsm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.softhsm, pytest.mark.timeout(900)]  # others may be at work on the machine
 
 
 @pytest.fixture(params=ENGINES)

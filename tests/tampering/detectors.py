@@ -21,6 +21,7 @@ from tests.tampering.filled import Content
 from tests.tampering.reading import READS, READS_OVER, Reader, reader_of
 
 MOST: Final = 1_000
+EVENTS: Final = 10_000
 TRAIL: Final = frozenset({"audit_log", "checkpoints", "checkpoint_roots", "checkpoint_head"})
 TRIES: Final = 5  # on a machine so busy that the database does not answer within its bound
 
@@ -63,8 +64,8 @@ class Verifying:
         token = self.content.token
         checking = Verifier(token.anchor.installation, verifier(token.public_key))
         async with self.storage.transaction() as work:
-            events = await work.audit.list_events(None, AuditFilter(), Span(newest_first=False), MOST)
-            assert len(events) < MOST
+            events = await work.audit.list_events(None, AuditFilter(), Span(newest_first=False), EVENTS)
+            assert len(events) < EVENTS
             streams: dict[StreamUid, list[bytes]] = {}
             for stream in sorted({event.stream for event in events}):
                 found = await work.audit_feed.events_after(stream, 0, MOST)
