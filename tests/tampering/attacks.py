@@ -67,7 +67,10 @@ class Attacks:
         return self._random.choice(found) if found else None
 
     def _edits(self, column: Column[Any]) -> Iterator[Attack]:
-        for what, which, value in [*self._plausible(column), *self._empty(column)]:
+        for what, which, wanted in [*self._plausible(column), *self._empty(column)]:
+            value = wanted
+            if self._taken(which, {column.name: value}) and what.endswith("more"):
+                value = beyond(column, self._engine, self._random)
             if not self._taken(which, {column.name: value}):
                 do = _update(self._table.name, which, {column.name: value})
                 yield self._attack(Kind.EDIT, what, do, column.name)

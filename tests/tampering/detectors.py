@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+from uuid import uuid4
 
-from kms.core.errors import CorruptRecord
+from kms.core.audit import StreamUid
+from kms.core.audit_filters import AuditFilter, Span
+from kms.core.audit_ports import Anchor
+from kms.core.audit_verify import Verifier
+from kms.core.errors import CorruptRecord, StorageUnavailable
+from kms.crypto.signatures import verifier
+from kms.services.anchoring import Anchoring
 from storage.database import Database
 from tests.tampering.filled import Content
-from tests.tampering.reading import Reader, reader_of
+from tests.tampering.reading import READS, READS_OVER, Reader, reader_of
+
+MOST: Final = 1_000
+EVENTS: Final = 10_000
+TRAIL: Final = frozenset({"audit_log", "checkpoints", "checkpoint_roots", "checkpoint_head"})
+TRIES: Final = 5  # on a machine so busy that the database does not answer within its bound
 
 
 class Detector(Protocol):
@@ -30,21 +44,100 @@ class Loading:
     name: str = "load"
 
     async def look(self, table: str) -> str:
-        try:
-            await self.reader.read({table})
-        except CorruptRecord as error:
-            return str(error)
+        if table in TRAIL:
+            return ""
+        await self.reader.read({table} if table in READS or table in READS_OVER else None)
         return ""
+
+
+@dataclass
+class Verifying:
+    """Verifies the audit trail: columns beside bytes, the chain of each stream, checkpoints and what they cover."""
+
+    storage: Database
+    content: Content
+    name: str = "verify"
+
+    async def look(self, table: str) -> str:
+        if table not in TRAIL:
+            return ""
+        token = self.content.token
+        checking = Verifier(token.anchor.installation, verifier(token.public_key))
+        async with self.storage.transaction() as work:
+            events = await work.audit.list_events(None, AuditFilter(), Span(newest_first=False), EVENTS)
+            assert len(events) < EVENTS
+            streams: dict[StreamUid, list[bytes]] = {}
+            for stream in sorted({event.stream for event in events}):
+                found = await work.audit_feed.events_after(stream, 0, MOST)
+                streams[stream] = [one.hash + one.canonical for one in found]
+        taken: dict[StreamUid, int] = defaultdict(int)
+        for made in await self.storage.checkpoints_after(0, MOST):
+            for head in made.checkpoint.heads:
+                bodies = streams.get(head.stream, [])
+                checking.take_events(bodies[taken[head.stream] : head.sequence])
+                taken[head.stream] = max(taken[head.stream], head.sequence)
+            checking.take_checkpoint(made)
+        for stream, bodies in streams.items():
+            checking.take_events(bodies[taken[stream] :])
+        checking.expect(token.anchor.serial, token.anchor.hash.hex())
+        checking.finish()
+        return "; ".join(map(str, checking.findings[:3]))
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """An AnchorStore that has what the token had."""
+
+    anchor: Anchor
+
+    async def newest(self) -> Anchor:
+        return self.anchor
+
+    async def put(self, anchor: Anchor) -> None:
+        raise AssertionError("nothing is anchored here")
+
+
+@dataclass
+class Starting:
+    """Looks as a daemon does before it serves."""
+
+    storage: Database
+    content: Content
+    name: str = "start"
+
+    async def look(self, table: str) -> str:
+        token = self.content.token
+        anchoring = Anchoring(self.storage, None, Remembered(token.anchor), verifier(token.public_key), uuid4)  # type: ignore[arg-type]  # it asks for no key
+        seen = await anchoring.look(self.storage)
+        return seen.why or "; ".join(seen.tenants.values())
 
 
 async def detectors_of(storage: Database, content: Content) -> tuple[Detector, ...]:
     """Return all of them, over one database whose names are those that it had."""
-    return (Loading(reader_of(storage, content.pristine)),)
+    return (
+        Loading(reader_of(storage, content.pristine)),
+        Verifying(storage, content),
+        Starting(storage, content),
+    )
 
 
 async def found_by(detectors: Sequence[Detector], table: str) -> tuple[str, str]:
     """Return the first detector that finds something, and what; empty for none."""
-    for detector in detectors:
-        if found := await detector.look(table):
+    quick_first = sorted(detectors, key=lambda detector: (detector.name == "load") is not (table in READS))
+    for detector in quick_first:
+        if found := await _patiently(detector, table):
             return detector.name, found
     return "", ""
+
+
+async def _patiently(detector: Detector, table: str) -> str:
+    for left in reversed(range(TRIES)):
+        try:
+            return await detector.look(table)
+        except CorruptRecord as error:
+            return str(error)
+        except StorageUnavailable:
+            if not left:
+                raise
+            await asyncio.sleep(1)
+    raise AssertionError("there is no other way out")

@@ -5,6 +5,7 @@ One worker makes it for all; each puts the rows into a database of its own. The 
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hmac
 import os
@@ -18,6 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from kms.core.audit_ports import Anchor
+from kms.parts import opened_parts
+from kms.settings import load
 from storage.database import Database
 from storage.migrate import upgrade
 from storage.postgresql import open_postgresql
@@ -41,10 +45,19 @@ class Sealer:
 
 
 @dataclass(frozen=True)
-class Content:
-    """What the database held after the first daemon and after the last, and the key of its MACs."""
+class Token:
+    """What the token knows: the key of the MACs, the key that verifies checkpoints, and the anchor."""
 
     key: bytes = field(repr=False)
+    public_key: bytes = field(repr=False)
+    anchor: Anchor
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the database held after the first daemon and after the last, and what the token knows after it."""
+
+    token: Token
     earlier: Snapshot = field(repr=False)
     pristine: Snapshot = field(repr=False)
 
@@ -61,7 +74,7 @@ class Filled:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Database]:
         """Open it as a daemon does."""
-        sealer = Sealer(self.content.key)
+        sealer = Sealer(self.content.token.key)
         storage: Database
         if self.engine == "sqlite":
             storage = await open_sqlite(Path(self.place), sealer=sealer)
@@ -97,13 +110,20 @@ def make_content(url: str = "") -> Content:
         history.first_part()
         earlier = look()
         history.second_part()
-        return Content(b"0" * 32, earlier, look())
+        return Content(asyncio.run(_look_into_token(installation)), earlier, look())
     except Exception as error:
         error.add_note(installation.story()[-5000:])
         raise
     finally:
         installation.close()
         shutil.rmtree(parent)
+
+
+async def _look_into_token(installation: Installation) -> Token:
+    async with opened_parts(load(installation.config)) as parts:
+        anchor = await parts.anchors.newest()
+        assert anchor is not None
+        return Token(await parts.vault.derive("records", parts.installation), await parts.vault.public_key(), anchor)
 
 
 def shared(directory: Path, make: Callable[[], Content]) -> Content:

@@ -234,6 +234,14 @@ class History:
         oscar = self.client("oscar", tenant)
         oscar.approve(asked.value.approval, digest=oscar.get_approval(asked.value.approval).digest, comment="at last")
         assert list(operator.list_tenants())
+        for days in (5, 3):
+            now = datetime.now(UTC)
+            made = everything.generate_report(parent, "soc2", start=now - timedelta(days=days), end=now)
+            self._wait_for_report(everything, made.report.name)
+        everything.submit_report(made.report.name)
+
+    def _wait_for_report(self, client: Client, name: str) -> None:
+        wait_until(lambda: client.get_report(name).state == "completed", f"{name} to be there")
 
     def _watch(self, tenant: str) -> None:
         """Be conspicuous, so that security events are written, and answer one of them."""
