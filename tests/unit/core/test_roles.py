@@ -55,8 +55,21 @@ MANAGEMENT = (
         permission
         for permission in WRITTEN
         if permission.partition(".")[2]
-        not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values", "download"}
-        not in {"get", "list", "summarize", "explain", "verify", "read", "query", "report", "values", "export"}
+        not in {
+            *(
+                "get",
+                "list",
+                "summarize",
+                "explain",
+                "verify",
+                "read",
+                "query",
+                "report",
+                "values",
+                "download",
+                "export",
+            ),
+        }
     }
 ) - (USE | OWN | {"random.generate"})
 
