@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,16 +11,13 @@ from uuid import UUID
 
 import structlog
 
-from kms.core.archive_ports import ArchiveFiles
 from kms.core.audit_archives import ArchiveBody, ArchiveState, AuditArchive
 from kms.core.canonical import EPOCH
 from kms.core.errors import FailedPrecondition, KmsError, NotFound
 from kms.core.keyring import Tenant
 from kms.core.names import INSTALLATION_PARENT, INSTALLATION_UID, KekUid, Principal
 from kms.core.operations import Operation, OperationKind
-from kms.core.ports import Storage
 from kms.core.retention import Month
-from kms.services.archived import Archived
 from kms.services.archiving import ArchiveAudit
 from kms.services.operations import Operations
 
