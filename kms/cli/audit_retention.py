@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Final
 
 import typer
-from kms_client import AuditArchive, LegalHold
+from kms_client import AuditArchive, LegalHold, under
 
 from .choices import parse_day
 from .output import Output, Record, print_line, show, show_all
@@ -113,10 +113,9 @@ def release(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """End a hold; it stays in the list."""
-    with Session(profile, tenant) as session:
+    with Session(profile, tenant) as session, under(session.approval(approval)):
         parent = "" if "/" in hold else f"{session.events_parent(installation=installation)}/legalHolds/"
-        name = session.approval(approval)
-        released = session.client.release_legal_hold(f"{parent}{hold}", reason=reason, approval=name)
+        released = session.client.release_legal_hold(f"{parent}{hold}", reason=reason)
     show(of_hold(released), output)
 
 
@@ -159,6 +158,6 @@ def remove(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove the file of a month that need not be kept any more; what was signed of it stays."""
-    with Session(profile) as session:
+    with Session(profile) as session, under(approval):
         name = month if "/" in month else f"auditArchives/{month}"
-        show(of_archive(session.client.remove_archive(name, approval=approval)), output)
+        show(of_archive(session.client.remove_archive(name)), output)

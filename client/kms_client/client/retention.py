@@ -29,15 +29,13 @@ class RetentionCalls(Calls):
         request = retention.create_legal_hold(parent, hold_id, reason, resource, principal, start, end)
         return self._run(request, deadline)
 
-    def release_legal_hold(
-        self, name: str, *, reason: str = "", approval: str = "", deadline: float | None = None
-    ) -> LegalHold:
-        """Release a hold, under an approval where one is needed.
+    def release_legal_hold(self, name: str, *, reason: str = "", deadline: float | None = None) -> LegalHold:
+        """Release a hold, under an approval (kms_client.under) where one is needed.
 
         Raises:
             ApprovalRequired: others have to approve it first; the error names the approval.
         """
-        return self._run(retention.release_legal_hold(name, reason, approval), deadline)
+        return self._run(retention.release_legal_hold(name, reason), deadline)
 
     def list_legal_holds(
         self, parent: str, *, page_size: int = 0, deadline: float | None = None
@@ -53,10 +51,10 @@ class RetentionCalls(Calls):
         """Begin to archive what is old enough; for operators."""
         return self._run(retention.archive_audit(), deadline)
 
-    def remove_archive(self, name: str, *, approval: str = "", deadline: float | None = None) -> AuditArchive:
+    def remove_archive(self, name: str, *, deadline: float | None = None) -> AuditArchive:
         """Remove the file of a month that need not be kept any more; for operators.
 
         Raises:
             FailedPrecondition: it has to be kept: its time is not over, or a legal hold keeps it.
         """
-        return self._run(retention.remove_archive(name, approval), deadline)
+        return self._run(retention.remove_archive(name), deadline)

@@ -33,10 +33,10 @@ def create_legal_hold(
     return Request(f"{RETENTION}/CreateLegalHold", message, retention.hold)
 
 
-def release_legal_hold(name: str, reason: str, approval: str) -> Request[LegalHold]:
+def release_legal_hold(name: str, reason: str) -> Request[LegalHold]:
     """AuditRetentionService.ReleaseLegalHold."""
     message = build(retention_pb2.ReleaseLegalHoldRequest, name=name, reason=reason)
-    return Request(f"{RETENTION}/ReleaseLegalHold", message, retention.hold, approval)
+    return Request(f"{RETENTION}/ReleaseLegalHold", message, retention.hold)
 
 
 def list_legal_holds(parent: str, page_size: int) -> Listing:
@@ -64,7 +64,7 @@ def archive_audit() -> Request[AuditArchiving]:
     return Request(f"{RETENTION}/ArchiveAudit", build(retention_pb2.ArchiveAuditRequest), retention.archiving)
 
 
-def remove_archive(name: str, approval: str) -> Request[AuditArchive]:
+def remove_archive(name: str) -> Request[AuditArchive]:
     """AuditRetentionService.RemoveArchive."""
     message = build(retention_pb2.RemoveArchiveRequest, name=name)
-    return Request(f"{RETENTION}/RemoveArchive", message, retention.archive, approval)
+    return Request(f"{RETENTION}/RemoveArchive", message, retention.archive)
