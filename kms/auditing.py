@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
-from uuid import UUID
 
 from kms.clock import now
 from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.audit_contexts import canonical_json
-from kms.core.errors import AuditUnavailable
+from kms.core.audit_ports import Position
+from kms.core.errors import AuditUnavailable, KmsError
 from kms.crypto.audit_values import AuditValues
+from kms.crypto.signatures import verifier
 from kms.failpoints import reach
-from kms.rpc.trail import AuditedCalls, Seal, no_seal
+from kms.parts import Parts
+from kms.rpc.trail import AuditedCalls
 from kms.services.access import Accesses
 from kms.services.audit import AuditTrail, Origin, shown_details
 from kms.services.audit_changes import Changes
 from kms.services.audit_settling import Settling
+from kms.services.checkpoints import Checkpoints, Interval
 from kms.settings import PostgresqlStorage, Settings
 from storage.audit_writer import AuditStore, GroupCommit, open_audit_writer
 from storage.audit_writer_postgresql import PostgresqlAuditStore
@@ -35,15 +36,6 @@ from storage.sqlite import SqliteDatabase
 CLOSING: Final = 5.0  # seconds for what waits to be written when the daemon ends
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class AuditKeys:
-    """Of which installation events are, and the keys of what is not shown in them, 32 bytes each."""
-
-    installation: UUID
-    values: bytes  # derived for the label audit-values
-    context: bytes  # for audit-context
-
-
 @dataclass(frozen=True, slots=True)
 class Auditing:
     """What writes the trail of one process."""
@@ -51,50 +43,69 @@ class Auditing:
     writer: GroupCommit
     trail: AuditTrail
     settling: Settling
-    keys: AuditKeys
+    checkpoints: Checkpoints
+    context_key: bytes
 
-    def calls(self, accesses: Accesses, seal: Seal = no_seal) -> AuditedCalls:
-        """Return what makes events of calls; *seal* makes a checkpoint."""
-        return AuditedCalls(self.trail, accesses, self.keys.context, now, time.monotonic, seal)
-
-
-def node_name(data_directory: Path) -> str:
-    """Return the name of one daemon of the installation, the same at every start."""
-    digest = hashlib.sha256(str(data_directory.resolve()).encode()).hexdigest()
-    return f"{socket.gethostname()}:{digest[:8]}"
+    def calls(self, accesses: Accesses) -> AuditedCalls:
+        """Return what makes events of calls."""
+        return AuditedCalls(self.trail, accesses, self.context_key, now, time.monotonic, self.checkpoints.seal)
 
 
 @asynccontextmanager
-async def opened_auditing(
-    settings: Settings, storage: Database, keys: AuditKeys, release: str
-) -> AsyncIterator[Auditing]:
-    """Begin the stream of this process; its last event is written at the end.
+async def opened_auditing(settings: Settings, parts: Parts, release: str) -> AsyncIterator[Auditing]:
+    """Begin the stream of this process, under a checkpoint; its last event is written, and sealed, at the end.
 
     Raises:
         CannotOpen: the database's user may not write the trail.
         AuditUnavailable: the first event is not known to be durable.
+        HsmUnavailable, StorageUnavailable: the first checkpoint is not known to be made and anchored.
     """
-    node = node_name(settings.data_directory)
     writer = await open_audit_writer(
-        await _store(settings, storage),
-        installation=keys.installation,
-        node=node,
+        await _store(settings, parts.storage),
+        installation=parts.installation,
+        node=parts.node,
         now=now,
         release=release,
         details=_configuration(settings),
         reach=reach,
     )
     standard, extended = (timedelta(days=days) for days in (settings.audit.standard_days, settings.audit.extended_days))
-    origin = Origin(node, release, settings.audit.region, standard, extended)
-    trail = AuditTrail(writer, origin, Changes(AuditValues(keys.values, keys.installation)), now)
+    origin = Origin(parts.node, release, settings.audit.region, standard, extended)
+    trail = AuditTrail(writer, origin, Changes(AuditValues(parts.keys.values, parts.installation)), now)
+    checkpoints: Checkpoints | None = None
     failed = True
     try:
-        yield Auditing(writer, trail, Settling(storage, writer, trail, node, now), keys)
+        checkpoints = await _checkpoints(settings, parts, lambda: writer.head)
+        await checkpoints.seal()
+        settling = Settling(parts.storage, writer, trail, parts.node, now)
+        yield Auditing(writer, trail, settling, checkpoints, parts.keys.context)
         failed = False
     finally:
         with suppress(AuditUnavailable):
             await trail.note(_stopped(failed=failed))
+        if checkpoints is not None:
+            with suppress(KmsError):  # where the token or the database is away, the next start seals what is left
+                await checkpoints.seal()
         await writer.close(CLOSING)
+
+
+async def _checkpoints(settings: Settings, parts: Parts, head: Callable[[], Position]) -> Checkpoints:
+    async with parts.storage.exclusive("signing key"):
+        public_key = await parts.vault.public_key()
+    return Checkpoints(
+        parts.storage,
+        parts.vault,
+        verifier(public_key),
+        parts.storage,
+        parts.anchors.store,
+        head,
+        parts.installation,
+        parts.node,
+        now,
+        time.monotonic,
+        interval=Interval(settings.audit.checkpoint_interval, settings.audit.checkpoint_events),
+        witnesses=parts.anchors.witnesses,
+    )
 
 
 async def _store(settings: Settings, storage: Database) -> AuditStore:

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -16,12 +16,11 @@ from typing import Any, Protocol
 import structlog
 
 from kms.archives import make_retention, make_runner
-from kms.auditing import Auditing, AuditKeys, opened_auditing
+from kms.auditing import opened_auditing
 from kms.clock import boottime, boottime_ns, now
 from kms.core.audit import AuditEvent, Category, Outcome, StreamUid
 from kms.core.audit import Retention as Kept
 from kms.core.clock import ClockWatch
-from kms.core.errors import KmsError
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
 from kms.core.policy import SHORTEST_QUARANTINE
@@ -29,7 +28,6 @@ from kms.core.report_ports import NoEvidence
 from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
-from kms.crypto.signatures import verifier
 from kms.hardening import harden
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
@@ -65,7 +63,6 @@ from kms.services.approvals import Approvals
 from kms.services.audit import UNRECORDED, Acts, AuditTrail, shown_details
 from kms.services.audit_reader import AuditReader
 from kms.services.census import Census
-from kms.services.checkpoints import Checkpoints
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import DueKeys
@@ -153,7 +150,6 @@ class Services:
     approvals: Approvals
     audit_reader: AuditReader
     reports: Reports
-    receipts: Receipts
     security: Security
     retention: Retention
     legal_holds: LegalHolds
@@ -276,7 +272,6 @@ async def make_services(
         approvals=Approvals(storage, quorum_rules, now, may_approve=accesses.may_approve, notifier=security.notifier),
         audit_reader=AuditReader(storage, now, accesses.may),
         reports=Reports(storage, parts.report_seal, operations.wake, now),
-        receipts=receipts,
         security=security,
         retention=make_retention(settings, archiving, operations),
         legal_holds=LegalHolds(storage, now),
@@ -346,17 +341,10 @@ async def serve(settings: Settings) -> None:
 
         # From here on nothing is done, and nobody answered, without the audit trail.
         release = version("kmsd")
-        auditing = await stack.enter_async_context(
-            opened_auditing(
-                settings, parts.storage, AuditKeys(parts.installation, parts.keys.values, parts.keys.context), release
-            )
-        )
+        auditing = await stack.enter_async_context(opened_auditing(settings, parts, release))
         services = await make_services(settings, parts, auditing.trail, auditing.writer.head.stream)
-        checkpoints = await _checkpoints(parts, services, auditing)
-        await checkpoints.seal()
-        stack.push_async_callback(_last_checkpoint, checkpoints)
         settled_intents = await auditing.settling.settle()
-        calls_trail = auditing.calls(services.accesses, checkpoints.seal)
+        calls_trail = auditing.calls(services.accesses)
 
         # What operators see.
         metrics = _make_metrics(release, parts, services)
@@ -382,7 +370,7 @@ async def serve(settings: Settings) -> None:
                 "storage": parts.storage.health,
                 "token": parts.vault.health,
                 "audit": auditing.writer.health,
-                "anchor": checkpoints.health,
+                "anchor": auditing.checkpoints.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
             },
@@ -419,7 +407,8 @@ async def serve(settings: Settings) -> None:
                     *_work(settings, services, metrics),
                     health.run(),
                     auditing.settling.run(),
-                    checkpoints.run(),
+                    auditing.checkpoints.run(),
+                    *parts.anchors.running(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
                 )
@@ -431,28 +420,6 @@ async def serve(settings: Settings) -> None:
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
-
-
-async def _checkpoints(parts: Parts, services: Services, auditing: Auditing) -> Checkpoints:
-    public_key = await services.receipts.public_key()
-    return Checkpoints(
-        parts.storage,
-        parts.vault,
-        verifier(public_key),
-        parts.storage,
-        parts.anchors,
-        lambda: auditing.writer.head,
-        parts.installation,
-        parts.node,
-        now,
-        time.monotonic,
-    )
-
-
-async def _last_checkpoint(checkpoints: Checkpoints) -> None:
-    """Let nothing that was recorded be left without a checkpoint, where the token and the database allow that."""
-    with suppress(KmsError):
-        await checkpoints.seal()
 
 
 def _installation(settings: Settings) -> Installation:

@@ -62,9 +62,6 @@ FAILPOINTS: Final = frozenset(
         "approval.voted",
         "approval.consumed",
         "approval.settled",
-        "archive.exported",
-        "archive.verified",
-        "archive.detached",
         "report.gathered",
         "report.generated",
         "report.committed",
@@ -74,6 +71,9 @@ FAILPOINTS: Final = frozenset(
         "audit.settling",
         "audit.group_written",
         "audit.group_committed",
+        "archive.exported",
+        "archive.verified",
+        "archive.detached",
     }
 )
 

@@ -107,6 +107,19 @@ class SinkStatistics(Protocol):
     def failures(self) -> int: ...  # noqa: D102
 
 
+class CheckpointStatistics(Protocol):
+    """What the maker of checkpoints counts about itself; read at every scrape."""
+
+    made: int
+    failures: int
+
+    @property
+    def serial(self) -> int: ...  # noqa: D102
+
+    @property
+    def anchor_age(self) -> float: ...  # noqa: D102
+
+
 class Metrics:
     """All metrics of one daemon; the methods never raise for a strange label.
 
@@ -128,6 +141,7 @@ class Metrics:
         self._events: EventStatistics | None = None
         self._audit: AuditStatistics | None = None
         self._sinks: list[SinkStatistics] = []
+        self._checkpoints: CheckpointStatistics | None = None
         self._lease: Callable[[], float] = float
         self._epoch: Callable[[], int] = int
         registry = self.registry
@@ -211,6 +225,10 @@ class Metrics:
         """Read a sink's own counts at every scrape."""
         self._sinks.append(sink)
 
+    def watch_checkpoints(self, checkpoints: CheckpointStatistics) -> None:
+        """Read the counts of checkpoints at every scrape."""
+        self._checkpoints = checkpoints
+
     def watch_lease(self, remaining: Callable[[], float], epoch: Callable[[], int]) -> None:
         """Ask at every scrape how many seconds of this node's lease are left, and which revocation it acts on."""
         self._lease, self._epoch = remaining, epoch
@@ -248,6 +266,7 @@ class Metrics:
         yield from self._schedule_families()
         yield from self._lease_families()
         yield from self._event_families()
+        yield from self._checkpoint_families()
         yield from self._health_families()
 
     def _call_families(self) -> Iterator[Metric]:
@@ -330,6 +349,23 @@ class Metrics:
             failures.add_metric([sink.name], sink.failures)
         yield delivered
         yield failures
+
+    def _checkpoint_families(self) -> Iterator[Metric]:
+        seen = self._checkpoints
+        if seen is None:
+            return
+        yield CounterMetricFamily("kms_checkpoints", "Checkpoints that this node has anchored.", value=seen.made)
+        yield CounterMetricFamily(
+            "kms_checkpoint_failures", "Checkpoints that could not be made, stored or anchored.", value=seen.failures
+        )
+        yield GaugeMetricFamily(
+            "kms_checkpoint_serial", "The newest checkpoint that this node knows.", value=seen.serial
+        )
+        yield GaugeMetricFamily(
+            "kms_anchor_age_seconds",
+            "Time since this node last anchored; 0 while there is nothing new.",
+            value=seen.anchor_age,
+        )
 
     def _cache_families(self) -> Iterator[Metric]:
         counts = {

@@ -10,19 +10,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
 from kms.acting import acting, note_changes
-from kms.auditing import node_name
-from kms.core.anchors import first_anchor
-from kms.core.audit_ports import Anchor, AnchorStore
+from kms.anchoring import Anchors, make_anchoring, make_anchors, node_name
+from kms.core.refused import Refused
 from kms.crypto.record_macs import RecordMacs
 from kms.crypto.report_seal import ReportSeal
 from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
-from kms.services.anchor_stores import LOCK, TokenAnchors
+from kms.services.anchoring import Anchoring
 from kms.services.counting import UsageCounters
 from kms.services.wrapping import DekWrapping
 from kms.setting_values import Secret
@@ -54,7 +53,8 @@ class Parts:
     wrapping: DekWrapping
     installation: UUID
     node: str
-    anchors: AnchorStore
+    anchors: Anchors
+    anchoring: Anchoring
     keys: DerivedKeys
 
     @property
@@ -64,60 +64,51 @@ class Parts:
 
 
 @asynccontextmanager
-async def opened_parts(settings: Settings) -> AsyncIterator[Parts]:
+async def opened_parts(settings: Settings, *, compared: bool = True) -> AsyncIterator[Parts]:
     """Open the token and the database; closed in reverse. The first time of all, the installation gets its identity.
+
+    With *compared* the database is what was anchored, and what has no MACs yet has got them.
 
     Raises:
         CannotOpen: the database is missing, damaged or of another release.
+        SettingsError: there is nowhere to keep anchors.
+        RolledBack: the database is not what was anchored.
         HsmUnavailable, StorageUnavailable: the token or the database cannot be used.
     """
     async with AsyncExitStack() as stack:
         vault = _make_vault(settings.token)
         await vault.start()
         stack.push_async_callback(vault.stop)
-        macs = RecordMacs()
-        storage = await _open_storage(settings, macs)
+        macs, refused = RecordMacs(), Refused()
+        storage = await _open_storage(settings, macs, refused)
         stack.push_async_callback(storage.close)
         node = node_name(settings.data_directory)
-        anchors = TokenAnchors(vault, node)
-        anchor = await _anchored(storage, vault, anchors)
-        installation = anchor.installation
+        anchors = make_anchors(settings, vault, node)
+        anchoring = await make_anchoring(storage, vault, anchors)
+        installation = await anchoring.find()
         macs.use(await vault.derive("records", installation))
-        if anchor.serial == 0:
-            await storage.adopt()
-        usage = UsageCounters(storage, time.monotonic)
+        if compared:
+            await anchoring.compare(storage, refused, storage.adopt)
         keys = DerivedKeys(
             values=await vault.derive("audit-values", installation),
             context=await vault.derive("audit-context", installation),
             reports=await vault.derive("reports", installation),
         )
-        yield Parts(storage, vault, usage, DekWrapping(storage, vault, usage), installation, node, anchors, keys)
+        usage = UsageCounters(storage, time.monotonic)
+        wrapping = DekWrapping(storage, vault, usage)
+        yield Parts(storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys)
 
 
-async def _anchored(storage: Database, vault: Pkcs11Vault, anchors: AnchorStore) -> Anchor:
-    """Return the newest anchor; where there is none at all, the installation begins."""
-    found = await anchors.newest()
-    if found is not None:
-        return found
-    async with storage.exclusive(LOCK):
-        found = await anchors.newest()
-        if found is None:
-            if not await vault.record_key_exists():
-                await vault.make_record_key()
-            found = first_anchor(uuid4())
-            await anchors.put(found)
-    return found
-
-
-async def _open_storage(settings: Settings, macs: RecordMacs) -> Database:
+async def _open_storage(settings: Settings, macs: RecordMacs, refused: Refused) -> Database:
     storage = settings.storage
     if isinstance(storage, SqliteStorage):
-        return await open_sqlite(storage.path, sealer=macs, on_changes=note_changes)
+        return await open_sqlite(storage.path, sealer=macs, on_changes=note_changes, refused=refused)
     database = await open_postgresql(
         storage.url.read().get_secret_value(),
         storage.pool_size,
         sealer=macs,
         on_changes=note_changes,
+        refused=refused,
         acting=lambda: str(acting() or ""),
         organization=settings.trust_domain,
     )

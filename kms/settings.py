@@ -107,6 +107,7 @@ class PostgresqlStorage(Part):
     kind: Literal["postgresql"]
     url: Secret  # a libpq URI; it may hold a password
     migration_url: Secret | None = None  # for who owns the tables; `kmsd migrate` alone reads it
+    audit_url: Secret | None = None  # for who adds to the audit log; without it, the user of url does
     pool_size: Annotated[int, Field(ge=1, le=100)] = 8
 
 
@@ -212,26 +213,6 @@ class Events(Part):
     block_period: Seconds = timedelta(hours=1)  # of a principal that is blocked in answer to an event
 
 
-class Audit(Part):
-    """The audit trail."""
-
-    region: Annotated[str, Field(max_length=64)] = ""  # where this node stands, for those who read its events
-    # How long events are kept: those of readings and uses of keys, and those of changes.
-    standard_days: Annotated[int, Field(ge=1, le=36_530)] = 2_557
-    extended_days: Annotated[int, Field(ge=1, le=36_530)] = 3_653
-    # In the database; what is older leaves it by whole months, for files.
-    hot: Annotated[timedelta, Field(ge=SHORTEST_HOT, le=timedelta(days=3_660))] = DEFAULT_HOT
-    keep: Annotated[timedelta, Field(le=timedelta(days=36_600))] = DEFAULT_KEEP  # files, at least
-    # One for all nodes that share a database; without it `audit-archives` in the data directory.
-    archive_directory: ConfigPath | None = None
-
-    @model_validator(mode="after")
-    def _kept_for_longer(self) -> Audit:
-        if self.keep < self.hot:
-            raise ValueError("keep must be at least hot")
-        return self
-
-
 class _Sink(Part):
     name: Slug  # its position is kept under this name
     topics: tuple[Topic, ...] = ()  # all of them where none is named: everything that leaves
@@ -269,6 +250,49 @@ def _checked_sinks(sinks: Sinks) -> Sinks:
     if len(set(names)) < len(names):
         raise ValueError("each sink must have a name of its own")
     return sinks
+
+
+class AnchorWebhook(Part):
+    """A web server that is told of every anchor."""
+
+    url: Annotated[str, AfterValidator(_checked_url)]
+    secret: Secret
+    ca: ConfigPath | None = None
+    deadline: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(seconds=10))] = timedelta(seconds=10)
+
+
+class Anchor(Part):
+    """Where the newest checkpoint is remembered outside of the database."""
+
+    token: bool = True  # in data objects, where the token takes them
+    file: ConfigPath | None = None  # lines are appended and never changed: for storage that can be written once
+    webhook: AnchorWebhook | None = None
+
+
+class Audit(Part):
+    """The audit trail."""
+
+    region: Annotated[str, Field(max_length=64)] = ""  # where this node stands, for those who read its events
+    # How long events say that they are to be kept: those of readings and uses of keys, and those of changes.
+    standard_days: Annotated[int, Field(ge=1, le=36_530)] = 2_557
+    extended_days: Annotated[int, Field(ge=1, le=36_530)] = 3_653
+    # A checkpoint is made after so much time or so many events, whichever comes first, if there is something new.
+    checkpoint_interval: Annotated[timedelta, Field(ge=timedelta(seconds=1), le=timedelta(hours=1))] = timedelta(
+        seconds=10
+    )
+    checkpoint_events: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    anchor: Anchor = Anchor()
+    # In the database; what is older leaves it by whole months, for files.
+    hot: Annotated[timedelta, Field(ge=SHORTEST_HOT, le=timedelta(days=3_660))] = DEFAULT_HOT
+    keep: Annotated[timedelta, Field(le=timedelta(days=36_600))] = DEFAULT_KEEP  # files, at least
+    # One for all nodes that share a database; without it `audit-archives` in the data directory.
+    archive_directory: ConfigPath | None = None
+
+    @model_validator(mode="after")
+    def _kept_for_longer(self) -> Audit:
+        if self.keep < self.hot:
+            raise ValueError("keep must be at least hot")
+        return self
 
 
 class Log(Part):

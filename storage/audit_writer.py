@@ -159,6 +159,7 @@ class GroupCommit(AuditWriter):
         self._abort = asyncio.Event()
         self._seconds = 0.0  # that the last group took
         self.counts = AuditCounts()
+        self.excess = ""  # what the store's user can do beyond its roles, in words
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -187,12 +188,12 @@ class GroupCommit(AuditWriter):
         if len(self._pending) >= MOST_WAITING or self._pending_bytes >= MOST_WAITING_BYTES:
             self.counts.refused += 1
             raise AuditUnavailable("too many events wait for the audit storage")
-        waiting = self._stamped(event, self._loop.create_future())
+        waiter: asyncio.Future[Position] = self._loop.create_future()
+        waiting = self._stamped(event, waiter)
         self._pending.append(waiting)
         self._pending_bytes += len(waiting.body)
         self._awaken()
-        assert waiting.waiter is not None
-        return waiting.waiter
+        return waiter
 
     async def health(self) -> PartHealth:
         """Say whether events can be written, and how long the last group took."""
@@ -246,7 +247,7 @@ class GroupCommit(AuditWriter):
                     self._wake = None
         except _Aborted:
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, somebody who waits has to be told
             # A fork would deny what was acknowledged: better no service until somebody has looked.
             _log.critical("audit.stopped", reason=str(error), exc_info=not isinstance(error, _Contradiction))
             self._break(f"the audit trail is stopped: {error}")
@@ -309,7 +310,7 @@ class GroupCommit(AuditWriter):
             for pause in _pauses():
                 await self._pause(pause)
                 try:
-                    await _bounded(self._store, self._store.write(group.rows))
+                    await bounded(self._store, self._store.write(group.rows))
                 except Collided as error:
                     if await self._found(group):
                         break
@@ -344,7 +345,7 @@ class GroupCommit(AuditWriter):
         for pause in _pauses():
             await self._pause(pause)
             try:
-                found = await _bounded(self._store, self._store.last(self._head.stream))
+                found = await bounded(self._store, self._store.last(self._head.stream))
             except (NotWritten, OutcomeUnknown) as error:
                 _log.debug("audit.no_answer", reason=str(error))
                 continue
@@ -431,7 +432,8 @@ class GroupCommit(AuditWriter):
             raise _Aborted
 
 
-async def _bounded(store: AuditStore, call: Coroutine[Any, Any, T]) -> T:
+async def bounded(store: AuditStore, call: Coroutine[Any, Any, T]) -> T:
+    """Wait for a call of a store, which is cut off after BOUND."""
     # A library's call on a frozen server cannot be cancelled, but ends when its line is cut.
     watch = asyncio.get_running_loop().call_later(BOUND, store.cut)
     try:
@@ -463,7 +465,7 @@ async def open_audit_writer(
         AuditUnavailable: the log cannot be read, or the first event is not known to be durable.
     """
     try:
-        previous = await _bounded(store, store.newest(node))
+        previous = await bounded(store, store.newest(node))
     except (NotWritten, OutcomeUnknown) as error:
         await store.close()
         raise AuditUnavailable(str(error)) from error

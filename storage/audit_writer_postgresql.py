@@ -25,9 +25,10 @@ from psycopg.pq import Format
 from kms.core.audit import StreamUid
 from kms.core.audit_ports import Position
 from kms.core.canonical import microseconds
+from kms.core.errors import AuditUnavailable, StorageUnavailable
 
 from .audit_rows import COLUMNS, NUMBERS, OCTETS, WORDS, Row
-from .audit_writer import Collided, GroupCommit, NotWritten, OutcomeUnknown, open_audit_writer
+from .audit_writer import Collided, GroupCommit, NotWritten, OutcomeUnknown, bounded, open_audit_writer
 from .conninfo import parameters
 from .errors import translated
 from .postgresql import IDLE_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, shut_down
@@ -266,11 +267,19 @@ async def open_postgresql_audit(
     """Begin a new stream in the database *url*, whose user may take the role kms_audit; as open_audit_writer().
 
     Raises:
-        CannotOpen: the URL is none.
+        CannotOpen: the URL is none, or the user may not take the role.
         AuditUnavailable: the log cannot be read, or the first event is not known to be durable.
     """
-    return await open_audit_writer(
-        PostgresqlAuditStore(url, reach),
+    store = PostgresqlAuditStore(url, reach)
+    try:
+        excess = await bounded(store, store.excess())
+    except BaseException as error:
+        await store.close()
+        if isinstance(error, StorageUnavailable):
+            raise AuditUnavailable(str(error)) from error
+        raise
+    writer = await open_audit_writer(
+        store,
         installation=installation,
         node=node,
         now=now,
@@ -278,3 +287,5 @@ async def open_postgresql_audit(
         details=details,
         reach=reach,
     )
+    writer.excess = excess
+    return writer

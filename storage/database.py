@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -26,7 +26,7 @@ from kms.core.outbox import OutboxItem, Topic
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 from kms.core.tokens import TokenUid, TokenUse
 
-from . import adoption, due_work, epochs, integrity
+from . import adoption, audit_partitions, due_work, epochs, integrity
 from . import checkpoints as chain
 from . import counters as counting
 from . import outbox as outboxes
@@ -55,6 +55,7 @@ from .tokens import CertificatePins, Tokens
 from .tokens import add_uses as add_token_uses
 
 PLACE_WAIT: Final = 1.0  # seconds for a place among the running transactions, or for SQLite's turn to write
+COUNT_WAIT: Final = 3.0  # seconds for a tenant's turn to reserve
 EXCLUSIVE_WAIT: Final = 10.0  # seconds for a named lock
 CLOSE_WAIT: Final = 3.0  # seconds for running transactions when the storage closes
 
@@ -139,8 +140,11 @@ class Database(Storage):
 
     async def reserve(self, counter: Counter, amount: int, stop_at: int | None) -> int | None:
         """Add *amount* durably and return the sum; None, and nothing is added, where that would pass *stop_at*."""
-        async with self._session(counter.tenant, write=True) as session:
-            return await counting.reserve(session, counter, amount, stop_at)
+        async with AsyncExitStack() as turn:
+            # Those who wait for the tenant's root in the database occupy connections that others need.
+            await taken(self._named(f"counters/{counter.tenant}"), COUNT_WAIT, turn, "the turn to count")
+            async with self._session(counter.tenant, write=True) as session:
+                return await counting.reserve(session, counter, amount, stop_at)
 
     async def reserved(self, counters: list[Counter]) -> list[int]:
         """Return what has been reserved of each so far, 0 for one never reserved; at most 5,000 of them."""
@@ -280,6 +284,15 @@ class Database(Storage):
         async with self._session(None, write=True) as session:
             await chain.add(session, made, before, roots)
 
+    async def ensure_audit_month(self, month: date) -> None:
+        """Make sure that audit events of a month of UTC can be stored.
+
+        Raises:
+            CorruptRecord: the database makes none that is so far from its present time.
+        """
+        async with self._session(None, write=True) as session:
+            await audit_partitions.ensure_month(session, month)
+
     @abstractmethod
     def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:
         """Listen for changes of epochs; a signal is only a hint to look sooner."""
@@ -350,6 +363,8 @@ class Database(Storage):
 
     @asynccontextmanager
     async def _session(self, tenant: TenantUid | None, *, write: bool) -> AsyncIterator[Session]:
+        if tenant is not None:
+            self._line.seals.refused.check(tenant)
         async with AsyncExitStack() as waiting:
             self._line.breaker.look()
             await self._turn(waiting, write=write)

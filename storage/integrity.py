@@ -64,7 +64,7 @@ IDENTITIES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "quorum_rules": ((), ("permission",)),
     "counters": (("subject_uid",), ("version",)),
     "legal_holds": ((), ("hold_id",)),
-    "audit_archives": ((), ("month", "serial")),
+    "audit_archives": ((), ("month",)),
     "compliance_reports": (("id",), ()),
 }
 # Progress and notices: a MAC, and no place in a tree (docs/threat-model.md).

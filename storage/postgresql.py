@@ -23,6 +23,7 @@ from kms.core.audit_ports import RecordSealer
 from kms.core.errors import StorageUnavailable
 from kms.core.names import TenantUid
 from kms.core.ports import ChangeSignal
+from kms.core.refused import Refused
 
 from .breaker import Breaker
 from .conninfo import database_name, parameters
@@ -196,12 +197,14 @@ async def open_postgresql(
     *,
     sealer: RecordSealer,
     on_changes: Changes = ignore,
+    refused: Refused | None = None,
     acting: Callable[[], str] = str,
     organization: str = "",
 ) -> PostgresqlDatabase:
     """Open a database that `kmsd migrate` has made; *url* is a libpq connection string or URI.
 
-    *sealer* computes the MACs of records; *on_changes* is called, after a commit, with what it has changed.
+    *sealer* computes the MACs of records; *on_changes* is called, after a commit, with what it has changed;
+    *refused* are tenants whose records are not looked at.
     *acting* returns for whom the present task works, a resource name or nothing; *organization* is the trust domain.
     Both are told to the database in every transaction.
 
@@ -219,7 +222,7 @@ async def open_postgresql(
         max_overflow=EXCLUSIVE_LOCKS,
         pool_use_lifo=True,
     )
-    line = Line(engine, shut_down, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes))
+    line = Line(engine, shut_down, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes, refused or Refused()))
     database = PostgresqlDatabase(line, pool_size, connector, acting, organization)
     try:
         database.excess = await _verify(line)

@@ -11,6 +11,7 @@ from kms.core.audit_ports import RecordChange, RecordSealer
 from kms.core.canonical import Value
 from kms.core.integrity import Entry, Leaf, Place
 from kms.core.names import TenantUid
+from kms.core.refused import Refused
 
 # Records whose state before is remembered, and changes that are told, in one transaction; more are not.
 MOST_CHANGES: Final = 1_000
@@ -28,6 +29,7 @@ class Seals:
 
     sealer: RecordSealer
     on_changes: Changes = ignore
+    refused: Refused = field(default_factory=Refused)  # tenants that are not served
     epochs: dict[TenantUid, int] = field(default_factory=dict)
 
     def seen(self, tenant: TenantUid, epoch: int) -> None:

@@ -16,6 +16,7 @@ from kms.core.audit_ports import RecordSealer
 from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.core.names import TenantUid
 from kms.core.ports import ChangeSignal
+from kms.core.refused import Refused
 
 from .breaker import Breaker
 from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, running, taken
@@ -116,10 +117,13 @@ def _interrupt(driver: Any) -> None:
         driver._conn.interrupt()  # noqa: SLF001  aiosqlite's own interrupt() would have to be awaited
 
 
-async def open_sqlite(path: Path, *, sealer: RecordSealer, on_changes: Changes = ignore) -> SqliteDatabase:
+async def open_sqlite(
+    path: Path, *, sealer: RecordSealer, on_changes: Changes = ignore, refused: Refused | None = None
+) -> SqliteDatabase:
     """Open a database that `kmsd migrate` has made, and check the whole of it.
 
-    *sealer* computes the MACs of records; *on_changes* is called, after a commit, with what it has changed.
+    *sealer* computes the MACs of records; *on_changes* is called, after a commit, with what it has changed;
+    *refused* are tenants whose records are not looked at.
 
     Raises:
         CannotOpen: it is missing, damaged, unreadable, or not of this release.
@@ -135,7 +139,8 @@ async def open_sqlite(path: Path, *, sealer: RecordSealer, on_changes: Changes =
     )
     event.listen(engine.sync_engine, "connect", prepare)
     database = SqliteDatabase(
-        Line(engine, _interrupt, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes)), path
+        Line(engine, _interrupt, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes, refused or Refused())),
+        path,
     )
     try:
         await database.verify()

@@ -9,6 +9,7 @@ from typing import Any
 
 import storage.postgresql
 import storage.sqlite
+from storage.database import Database
 from storage.postgresql import PostgresqlDatabase
 from storage.sqlite import SqliteDatabase
 
@@ -41,3 +42,16 @@ async def open_postgresql(url: str, pool_size: int = 8, **options: Any) -> Postg
     opened = await storage.postgresql.open_postgresql(url, pool_size, **{"sealer": SEALER, **options})
     await opened.adopt()
     return opened
+
+
+async def reseal(storage: Database) -> None:
+    """Seal what is stored as it is: what whoever has the key of the MACs could do to a database."""
+    engine, seals = storage._line.engine, storage._line.seals
+    schema = "" if engine.dialect.name == "sqlite" else "security_internal."
+    async with storage._session(None, write=True) as session:
+        if schema:
+            await session.raw("RESET ROLE")
+        await session.raw(f"DELETE FROM {schema}tenant_roots")  # noqa: S608  no input
+        await session.raw(f"DELETE FROM {schema}tree_nodes")  # noqa: S608  no input
+    seals.epochs.clear()
+    await storage.adopt()

@@ -64,9 +64,9 @@ def complaints(statement: object, parameters: Rows, tenant: UUID | None) -> list
         return []
     if tenant is None:
         return [
-            f"{command} on {table.name} in a transaction over tenants"
+            f"{command} on {name} in a transaction over tenants"
             for command, table in touched(statement)
-            if command not in SWEEPER.get(table.name, set())
+            if command not in SWEEPER.get(name := getattr(table, "element", table).name, set())
         ]
     with warnings.catch_warnings(action="ignore"):  # about what no statement of ours should be
         return [

@@ -54,6 +54,7 @@ from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
 from .receipts import NotGenuine, verify_receipt, verify_report
 from .requests.rules import Rule
+from .statements import sign_statement
 from .tls import ConfigurationError, Tls
 from .values import (
     AccessExplanation,
@@ -269,6 +270,7 @@ __all__ = [
     "count_query",
     "from_text",
     "read_counts",
+    "sign_statement",
     "to_text",
     "under",
     "verify_receipt",

@@ -13,11 +13,13 @@ from . import (
     approvals,
     audit,
     audit_retention,
+    audit_verify,
     certificates,
     classes,
     doctor,
     events,
     grants,
+    integrity,
     kek,
     keys,
     lifecycle,
@@ -67,6 +69,8 @@ app.add_typer(reports.app, name="reports")
 audit.app.add_typer(audit_retention.holds, name="holds")
 audit.app.add_typer(audit_retention.archives, name="archives")
 app.add_typer(audit.app, name="audit")
+audit.app.command("verify")(audit_verify.verify)
+app.add_typer(integrity.app, name="integrity")
 app.command("doctor")(doctor.doctor)
 
 

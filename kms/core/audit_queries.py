@@ -190,7 +190,7 @@ def _of(principal: str) -> dict[str, tuple[Value, ...]]:
     return {"principal": (principal,)} if principal else {}
 
 
-_PRINCIPAL: Final = Parameter("principal", "Of this principal only, such as tenants/acme/principals/app.", "")
+_PRINCIPAL: Final = Parameter("principal", "Of this principal only, such as tenants/{tenant}/principals/app.", "")
 
 _QUERIES: Final = (
     NamedQuery(
@@ -198,7 +198,7 @@ _QUERIES: Final = (
         "What a principal has read, used, changed, and was refused",
         lambda given: AuditFilter(equal={"phase": _DONE} | _of(given.values["principal"])),
         ("at", "action", "resource", "outcome", "items", "bytes_in", "bytes_out", "address", "reason", "request_id"),
-        (Parameter("principal", "Whose, such as tenants/acme/principals/app or operators/bob."),),
+        (Parameter("principal", "Whose, such as tenants/{tenant}/principals/app or operators/bob."),),
     ),
     NamedQuery(
         "failures",
@@ -225,13 +225,13 @@ _QUERIES: Final = (
     ),
     NamedQuery(
         "data-volume",
-        "How much data each principal has moved, by day and key",
+        "How much data each principal has moved, by day",
         lambda given: AuditFilter(
             equal={"phase": _DONE} | _of(given.values["principal"]), begins={"action": (_CRYPTO,)}
         ),
-        ("day", "principal", "key", "events", "items", "failures", "bytes_in", "bytes_out"),
+        ("day", "principal", "events", "items", "failures", "bytes_in", "bytes_out"),
         (_PRINCIPAL,),
-        ("day", "principal", "key"),
+        ("day", "principal"),
     ),
     NamedQuery(
         "out-of-hours",
@@ -264,7 +264,7 @@ _QUERIES: Final = (
         "What became of a resource, and of what is below it",
         _changes,
         ("at", "principal", "action", "resource", "outcome", "approval", "reason", "request_id"),
-        (Parameter("resource", "Its name, such as tenants/acme/policies/gold."),),
+        (Parameter("resource", "Its name, such as tenants/{tenant}/policies/gold."),),
     ),
     NamedQuery(
         "records-and-size-by-month",

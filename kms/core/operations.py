@@ -27,8 +27,8 @@ class OperationKind(StrEnum):
     ROTATE_KEYS = "rotate_keys"  # rotates every key of a tenant that encrypts
     REPLAN = "replan"  # plans a tenant's keys anew after a change of a policy
     DESTROY_KEY = "destroy_key"  # erases the versions of a key whose waiting period is over
-    ARCHIVE_AUDIT = "archive_audit"  # brings months of the audit trail that are old to files
     GENERATE_REPORT = "generate_report"  # gathers what a compliance report says
+    ARCHIVE_AUDIT = "archive_audit"  # brings months of the audit trail that are old to files
 
 
 class OperationState(StrEnum):

@@ -288,9 +288,9 @@ def _retention(facts: Facts) -> Parts:
         [],
         [
             _listed(facts, "retention", "The audit trail", "What", "Value"),
-            _listed(facts, "holds", "Legal holds", "Hold", "Since", "By", "Reason"),
+            _listed(facts, "holds", "Legal holds that stand", "Hold", "Since", "By", "About", "Reason"),
         ],
-        [] if facts.counted("holds.known") else ["Legal holds are not known to the maker of this report."],
+        [],
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -77,16 +76,6 @@ class RecordCheck:
     corrupt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A legal hold that stands."""
-
-    name: str
-    since: datetime
-    by: str
-    reason: str
-
-
 class Evidence(Protocol):
     """What other parts of the daemon know; None: nothing is known, which is not the same as nothing wrong."""
 
@@ -96,10 +85,6 @@ class Evidence(Protocol):
 
     async def record_check(self, tenant: TenantUid) -> RecordCheck | None:
         """Return the last whole pass over the tenant's records."""
-        ...
-
-    async def holds(self, tenant: TenantUid) -> Sequence[Hold] | None:
-        """Return the tenant's legal holds."""
         ...
 
 
@@ -112,11 +97,6 @@ class NoEvidence:
         return None
 
     async def record_check(self, tenant: TenantUid) -> RecordCheck | None:
-        """Return None."""
-        del tenant
-        return None
-
-    async def holds(self, tenant: TenantUid) -> Sequence[Hold] | None:
         """Return None."""
         del tenant
         return None

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 refused, or `check` found an error; 2 wrong usage; 3 the c
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -142,6 +143,44 @@ def migrate(config: _Config) -> None:
 def serve(config: _Config) -> None:
     """Serve until SIGTERM or SIGINT, then finish running calls and stop."""
     run(load(config))
+
+
+integrity = typer.Typer(help="What to do about a database that is not what was anchored; the daemon is stopped.")
+app.add_typer(integrity, name="integrity")
+
+
+@integrity.command("explain")
+def integrity_explain(config: _Config) -> None:
+    """Say how the database stands to its anchor."""
+    from kms.kmsd.integrity import explain  # noqa: PLC0415
+
+    for line in asyncio.run(explain(load(config))):
+        typer.echo(line)
+
+
+@integrity.command("statement")
+def integrity_statement(
+    config: _Config,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why this state is to be accepted.")],
+) -> None:
+    """Print the statement that officers sign with `kms integrity sign`."""
+    from kms.kmsd.integrity import statement  # noqa: PLC0415
+
+    typer.echo(asyncio.run(statement(load(config), reason)))
+
+
+@integrity.command("accept")
+def integrity_accept(
+    config: _Config,
+    statement: Annotated[Path, typer.Option("--statement", metavar="FILE", help="The statement.")],
+    signature: Annotated[list[Path], typer.Option("--signature", metavar="FILE", help="An officer's; repeat it.")],
+) -> None:
+    """Go on from the state that the statement describes."""
+    from kms.kmsd.integrity import accept_statement  # noqa: PLC0415
+
+    text = statement.read_text(encoding="utf-8").rstrip("\n")
+    signatures = [path.read_text(encoding="utf-8") for path in signature]
+    typer.echo(asyncio.run(accept_statement(load(config), text, signatures)))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -200,7 +201,7 @@ class AuditTrail:
                 retention=Retention.EXTENDED,
             )
 
-        began = asyncio.get_running_loop().time()
+        began = time.perf_counter()
         intent = event(Phase.INTENT)
         intent.details = shown_details(details or {})
         position = await self.note(intent)
@@ -210,7 +211,7 @@ class AuditTrail:
             made = event(Phase.OUTCOME)
             made.intent_stream, made.intent_sequence = position.stream, position.sequence
             made.details = shown_details({**(details or {}), **told})
-            made.duration_us = int((asyncio.get_running_loop().time() - began) * 1_000_000)
+            made.duration_us = int((time.perf_counter() - began) * 1_000_000)
             set_outcome(made, error)
             self.put_changes(made, noted, f"{position.stream}/{position.sequence}")
             return made
@@ -269,7 +270,9 @@ def set_outcome(event: AuditEvent, error: BaseException | None) -> None:
         event.error, event.error_message = error.reason, clean(str(error))
     else:  # whose text is not written for anybody to read
         event.error = "CANCELLED" if isinstance(error, asyncio.CancelledError) else "INTERNAL"
-    severity = Severity.CRITICAL if isinstance(error, CorruptRecord) else Severity.MEDIUM
+    severity = Severity.LOW if event.outcome is Outcome.FAILURE else Severity.MEDIUM
+    if isinstance(error, CorruptRecord):
+        severity = Severity.CRITICAL
     if RISKS[severity] > event.risk:
         event.severity, event.risk = severity, RISKS[severity]
 

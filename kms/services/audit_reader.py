@@ -25,7 +25,7 @@ from kms.services.visibility import visible_tenant
 SLICE: Final = 20_000  # events that one transaction looks at
 MOST_SLICES: Final = 25  # for one page, which is short then
 MOST_SUMMED: Final = 2_000_000  # events that one sum looks at
-MOST_GROUPS: Final = 2_000
+MOST_GROUPS: Final = 5_000
 MOST_STREAMS: Final = 100
 
 REPORTED: Final = ("principal", "action", "resource", "key", "outcome")  # what a report on a subject sums up by

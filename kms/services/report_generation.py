@@ -43,6 +43,7 @@ STAGES: Final[dict[str, Stage]] = {
     "events": stages.events,
     "older_events": stages.older_events,
     "receipts": stages.receipts,
+    "holds": stages.holds,
     "trail": trail,
 }
 _ORDER: Final = tuple(STAGES)

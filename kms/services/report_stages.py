@@ -323,6 +323,20 @@ async def receipts(source: Source, facts: Facts) -> bool:
     return len(found) < ROWS_AT_ONCE
 
 
+async def holds(source: Source, facts: Facts) -> bool:
+    """Gather legal holds; the cursor is an id."""
+    after = facts.cursor[0] if facts.cursor else ""
+    tenant = source.tenant.uid
+    async with source.storage.transaction(tenant) as work:
+        found = await work.legal_holds.list_after(tenant, after, ROWS_AT_ONCE)
+    for hold in found:
+        if hold.released_at is None:
+            about = ", ".join(one for one in (hold.resource, hold.principal) if one)
+            facts.listing("holds").add(hold.hold_id, moment(hold.created_at), hold.created_by, about, hold.reason)
+    facts.cursor = [found[-1].hold_id] if found else []
+    return len(found) < ROWS_AT_ONCE
+
+
 def _position(cursor: list[str], start: datetime) -> tuple[datetime, UUID]:
     """Return the time and uid of a cursor; at first those that lie before everything stored at *start*."""
     return (EPOCH + int(cursor[0]) * _MICROSECOND, UUID(cursor[1])) if cursor else (start, _NONE)

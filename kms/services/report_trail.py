@@ -93,17 +93,12 @@ def _dangerous(source: Source, facts: Facts, event: AuditEvent) -> None:
 
 
 async def checks(source: Source, facts: Facts, evidence: Evidence) -> None:
-    """Gather what is known of the verification of the trail, of the records, and of legal holds."""
+    """Gather what is known of the verification of the trail and of the records, and how far the trail goes back."""
     tenant = source.report.tenant
     _trail_check(source, facts, await evidence.trail_check(tenant))
     _record_check(facts, await evidence.record_check(tenant))
     oldest = await _oldest(source)
     facts.listing("retention").add("Oldest event of the tenant that is here", oldest)
-    holds = await evidence.holds(tenant)
-    if holds is not None:
-        facts.count("holds.known")
-        for hold in holds:
-            facts.listing("holds").add(hold.name, moment(hold.since), hold.by, hold.reason)
 
 
 async def _oldest(source: Source) -> str:

@@ -63,10 +63,10 @@ OVER_TENANTS = {
     ("operations", "list_free"),
     ("operations", "remove_ended"),
     ("tokens", "by_prefix"),
+    ("audit", "heads"),
     ("audit_feed", "events_after"),
     ("audit_months", "events_after"),
     ("audit_months", "streams_after"),
-    ("audit", "heads"),
 }
 # The engine's own statements, about whole months of the audit log.
 IN_WORDS = {("audit_months", "drop"), ("audit_months", "partitions"), ("audit_months", "remove")}
@@ -109,11 +109,11 @@ SAMPLES: dict[Any, Any] = {
     SecurityEvent: keyrings.new_event(TENANT.uid),
     EventFilter: EventFilter(),
     OutboxItem: keyrings.new_item(TENANT.uid),
+    AuditFilter: AuditFilter(),
+    Span: Span(),
     Month: Month.of(NOW),
     LegalHold: keyrings.new_hold(TENANT.uid),
     AuditArchive: keyrings.new_archive(TENANT.uid),
-    AuditFilter: AuditFilter(),
-    Span: Span(),
 }
 # Parameters of which not every value of their type will do.
 NAMED = {"groups": ["principal"]}
@@ -308,6 +308,7 @@ def test_statements_in_words_are_made_where_no_tenants_row_is_read():
         ("audit_months.py", "raw"),  # months as a whole
         ("audit_tables.py", "text"),  # the rows of indexes
         ("database.py", "exec_driver_sql"),  # how a transaction begins
+        ("node_tables.py", "text"),  # a default
         ("migrate.py", "exec_driver_sql"),  # how a transaction begins
         ("migrate.py", "text"),
         ("postgresql.py", "raw"),  # the first look

@@ -5,22 +5,36 @@ The attacks come from the table definitions. Each has to be noticed, but for tho
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
 from storage.schemas import metadata
-from tests.tampering.attacks import Attack, Attacks
-from tests.tampering.detectors import Detector, Loading, found_by
+from tests.tampering.attacks import Attack, Attacks, Kind, Rows
+from tests.tampering.detectors import Detector, detectors_of, found_by
 from tests.tampering.filled import Filled
 from tests.tampering.permitted import PERMITTED, permit_of
-from tests.tampering.reading import reader_of
+from tests.tampering.surface import Row, Surface
 
 TABLES = sorted(table.name for table in metadata.tables.values())
 ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+
+MOST_OF_THEM = 1_400  # attacks that there are at least on each engine
+EXAMPLES = 15  # sequences of attacks
+FEW = {  # tables with fewer than two rows, and why
+    "claims": "claims are given back when their work is done",
+    "nodes": "no daemon runs",
+    "installation": "it has one row",
+    "outbox_head": "it has one row",
+    "sink_positions": "there is one sink",
+}
 
 pytestmark = [pytest.mark.softhsm, pytest.mark.timeout(300)]
 
@@ -65,13 +79,49 @@ class Run:
 async def running(filled: Filled) -> AsyncIterator[Run]:
     """Open the database as a daemon does; nothing is wrong before and after."""
     async with filled.opened() as storage:
-        reader = await reader_of(storage)
-        run = Run(filled, (Loading(reader),))
+        run = Run(filled, await detectors_of(storage, filled.content))
         for table in filled.surface.tables:
             assert await found_by(run.detectors, table) == ("", "")
         yield run
         for table in filled.surface.tables:
             assert await found_by(run.detectors, table) == ("", "")
+
+
+def test_the_attacks_are_about_every_column_of_every_table(attacked: Filled):
+    """From the declarations: what is there is edited, swapped, removed, copied, and put back."""
+    content, cases = attacked.content, 0
+    for name, table in attacked.surface.tables.items():
+        attacks = list(Attacks(table, attacked.engine, content.pristine, content.earlier))
+        cases += len(attacks)
+        assert any(attack.kind is Kind.INSERT for attack in attacks)
+        if not content.pristine[name]:
+            continue
+        edited = Counter(attack.column for attack in attacks if attack.kind is Kind.EDIT)
+        assert edited.keys() == set(table.columns.keys())
+        assert all(edited[column.name] > 1 or not column.nullable for column in table.columns)
+        varying = {column for column in set(table.columns.keys()) if _varies(column, content.pristine[name].values())}
+        swapped = {attack.column for attack in attacks if attack.kind is Kind.SWAP}
+        assert swapped >= varying - {column.name for column in table.primary_key.columns}
+        assert sum(attack.kind is Kind.DELETE for attack in attacks) >= 4
+        changed = content.earlier[name] != content.pristine[name]
+        assert changed == any(attack.kind is Kind.ROLLBACK for attack in attacks)
+    assert cases > MOST_OF_THEM
+
+
+def _varies(column: str, rows: Iterable[Row]) -> bool:
+    return len({repr(row[column]) for row in rows}) > 1
+
+
+def test_every_table_holds_something_to_attack(attacked: Filled):
+    rows = {name: len(found) for name, found in attacked.content.pristine.items()}
+    assert {name for name, count in rows.items() if count < 2} == set(FEW)
+
+
+def test_most_tables_have_changed_since_the_earlier_state(attacked: Filled):
+    content = attacked.content
+    changed = {name for name, rows in content.pristine.items() if rows and rows != content.earlier[name]}
+    assert {"tenants", "keks", "encryption_keys", "key_versions", "policies", "grants", "api_tokens"} < changed
+    assert len(changed) >= 20
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -89,3 +139,62 @@ async def test_every_change_of_a_table_is_noticed(attacked: Filled, table: str, 
             assert any(permit.covers(attack) for attack in run.unnoticed), f"{permit} is always noticed"
     record_property("cases", len(run.cases))
     record_property("noticed", dict(run.noticed))
+
+
+@given(data=strategies.data())
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_attacks_one_upon_the_other_do_not_hide_each_other(attacked: Filled, data: strategies.DataObject):
+    """Random sequences of those that are noticed alone, unless they come to nothing."""
+    content, surface = attacked.content, attacked.surface
+    chosen = data.draw(strategies.lists(strategies.sampled_from(_noticeable(attacked)), min_size=2, max_size=6))
+    try:
+        for attack in chosen:
+            _try(surface, attack)
+        changed = {name for name, rows in surface.snapshot().items() if rows != content.pristine[name]}
+        if changed:
+            assert asyncio.run(_look(attacked, changed)), f"{list(map(str, chosen))} were not noticed"
+    finally:
+        surface.restore(content.pristine)
+
+
+def _try(surface: Surface, attack: Attack) -> None:
+    """Make an attack; what it is about may have gone with another one."""
+    with suppress(AssertionError, sqlite3.IntegrityError, psycopg.IntegrityError), surface.changing():
+        attack.do(surface)
+
+
+def _noticeable(attacked: Filled) -> list[Attack]:
+    content = attacked.content
+    return [
+        attack
+        for table in attacked.surface.tables.values()
+        for attack in Attacks(table, attacked.engine, content.pristine, content.earlier)
+        if permit_of(attack) is None
+    ]
+
+
+async def _look(attacked: Filled, tables: set[str]) -> str:
+    async with attacked.opened() as storage:
+        detectors = await detectors_of(storage, attacked.content)
+        return next(filter(None, [(await found_by(detectors, table))[0] for table in sorted(tables)]), "")
+
+
+async def test_who_has_seen_a_tenant_later_notices_that_all_of_it_is_put_back(attacked: Filled):
+    """With its tree and its root, all of which is genuine."""
+    content, surface = attacked.content, attacked.surface
+    async with running(attacked) as run:
+        tenant = next(iter(content.earlier["encryption_keys"].values()))["tenant_id"]
+        tables = [name for name, table in surface.tables.items() if "tenant_id" in table.columns]
+        before = {name: _with_tenant_of(content.earlier[name], content.pristine[name], tenant) for name in tables}
+        try:
+            assert surface.restore(before, tables) > 50
+            for table in ("encryption_keys", "grants", "policies"):
+                _, found = await found_by(run.detectors, table)
+                assert "older than this node has seen" in found
+        finally:
+            surface.restore(content.pristine)
+
+
+def _with_tenant_of(earlier: Rows, now: Rows, tenant: object) -> Rows:
+    other = {which: row for which, row in now.items() if row["tenant_id"] != tenant}
+    return other | {which: row for which, row in earlier.items() if row["tenant_id"] == tenant}

@@ -26,6 +26,8 @@ from storage.migrate import upgrade
 from tests.audit_logs import NODE, AuditLog, full_event, new_event, told
 from tests.keyrings import NOW
 
+# ruff: noqa: S608  no input
+
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def log(request, tmp_path) -> AuditLog:

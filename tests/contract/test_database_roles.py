@@ -31,8 +31,8 @@ pytestmark = pytest.mark.postgresql
 PAGE = Path(__file__).parents[2] / "docs/storage.md"
 OWN, OTHER = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 ROLES = ("kms_app", "kms_sweeper", "kms_readonly", "kms_audit", "kms_auditor", "kms_analyst")
-TABLES = 35  # with those that have no tenant, and the one of the revision
-OF_TENANTS = 28
+TABLES = 37  # with those that have no tenant, and the one of the revision
+OF_TENANTS = 30
 _positions = itertools.count(1)
 READ, ADD, CHANGE, REMOVE = "SELECT", "INSERT", "UPDATE", "DELETE"
 
@@ -42,26 +42,28 @@ APP = {
     "keks": {READ, ADD, CHANGE},
     "encryption_keys": {READ, ADD, CHANGE},
     "key_versions": {READ, ADD, CHANGE},
-    "policies": {READ, ADD},
+    "policies": {READ, ADD, CHANGE},  # the MAC only, as of the others that are written once
     "places": {READ, ADD, CHANGE, REMOVE},
     "place_counts": {READ, ADD, CHANGE, REMOVE},
     "operations": {READ, ADD, CHANGE},
-    "receipts": {READ, ADD},
+    "receipts": {READ, ADD, CHANGE},
     "counters": {READ, ADD, CHANGE},
     "version_uses": {READ},
     "epochs": {READ, ADD, CHANGE},
     "installation": {READ, ADD, CHANGE},
     "principals": {READ, ADD, CHANGE},
-    "grants": {READ, ADD, REMOVE},
+    "grants": {READ, ADD, CHANGE, REMOVE},
     "api_tokens": {READ, ADD, CHANGE},
     "token_uses": {READ},
-    "certificate_pins": {READ, ADD, REMOVE},
+    "certificate_pins": {READ, ADD, CHANGE, REMOVE},
     "approvals": {READ, ADD, CHANGE},
-    "approval_votes": {READ, ADD},
+    "approval_votes": {READ, ADD, CHANGE},
     "quorum_rules": {READ, ADD, CHANGE},
     "security_events": {READ, ADD, CHANGE},
     "compliance_reports": {READ, ADD, CHANGE, REMOVE},
-    "outbox_items": {ADD},
+    "outbox_items": {READ, ADD, CHANGE},
+    "tree_nodes": {READ, ADD, CHANGE},
+    "tenant_roots": {READ, ADD, CHANGE},
     "outbox_head": {READ, ADD, CHANGE},
     "audit_log": {READ},
     "legal_holds": {READ, ADD, CHANGE},
@@ -85,6 +87,8 @@ SWEEPER = {
     "outbox_items": {READ, REMOVE},
     "outbox_head": {READ},
     "sink_positions": {READ, ADD, CHANGE, REMOVE},
+    "tree_nodes": {READ},
+    "tenant_roots": {READ},
     "audit_log": {READ},
     "checkpoints": {READ, ADD},
     "checkpoint_roots": {READ, ADD, CHANGE, REMOVE},

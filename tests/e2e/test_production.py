@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import psycopg
 import pytest
 from kms_client import ApprovalRequired, Client, Denied, Founder, Purpose, under
 
@@ -41,7 +42,7 @@ def approved(call: Callable[[], T], officers: tuple[Client, ...]) -> T:
         return call()
 
 
-def test_a_tenant_comes_to_life_in_production(installation: Installation, daemon_url: str) -> None:
+def test_a_tenant_comes_to_life_in_production(installation: Installation, daemon_url: str, postgresql_url: str) -> None:
     config = with_user(installation, daemon_url, "production")
     assert not checks.fails(checks.run(config, datetime.now(UTC)))
     daemon = installation.start()
@@ -72,8 +73,9 @@ def test_a_tenant_comes_to_life_in_production(installation: Installation, daemon
             olga.schedule_key_destruction(KEY, reason="contract ended", force=True)
         otto.approve(caught.value.approval, digest=otto.get_approval(caught.value.approval).digest)
         assert olga.get_approval(caught.value.approval).needed == 2
-        [event] = daemon.events("data.accessed")[:1]
-        assert event["classification"] == "confidential"
+        query = "SELECT DISTINCT classification, roles FROM audit.audit_log WHERE action LIKE '%Service/Decrypt'"
+        with psycopg.connect(postgresql_url) as trail:
+            assert trail.execute(query).fetchall() == [("confidential", "application")]
 
     profile = installation.directory.parent / "clients/tenants-acme-principals-app/kms.toml"
     process = command(profile, "doctor")

@@ -67,27 +67,33 @@ class Attacks:
         return self._random.choice(found) if found else None
 
     def _edits(self, column: Column[Any]) -> Iterator[Attack]:
-        name, values = column.name, []
+        for what, which, value in [*self._plausible(column), *self._empty(column)]:
+            if not self._taken(which, {column.name: value}):
+                do = _update(self._table.name, which, {column.name: value})
+                yield self._attack(Kind.EDIT, what, do, column.name)
+
+    def _plausible(self, column: Column[Any]) -> Iterator[tuple[str, Identity, Any]]:
+        name = column.name
         which = self._pick(lambda row: row[name] is not None) or self._pick()
         if which is None:
             return
         present = self._rows[which][name]
-        values.append(("to a little more", which, altered(column, self._engine, present, self._random)))
+        yield "to a little more", which, altered(column, self._engine, present, self._random)
         if (other := borrowed(name, present, self._rows.values())) is not None:
-            values.append(("to another row's value", which, other))
-        if column.nullable:
-            if present is not None:
-                values.append(("to NULL", which, None))
-            if (unset := self._pick(lambda row: row[name] is None)) is not None:
-                values.append(("from NULL", unset, invented(column, self._engine, self._random)))
-        default = default_of(column, self._engine)
-        if default is not None:
-            for state, suits in (("a value", _is_other(name, default)), ("NULL", lambda row: row[name] is None)):
-                if (found := self._pick(suits)) is not None:
-                    values.append((f"from {state} to the default", found, default))
-        for what, target, value in values:
-            if not self._taken(target, {name: value}):
-                yield self._attack(Kind.EDIT, what, _update(self._table.name, target, {name: value}), name)
+            yield "to another row's value", which, other
+
+    def _empty(self, column: Column[Any]) -> Iterator[tuple[str, Identity, Any]]:
+        """NULL and the declared default, which a MAC leaves out."""
+        name, default = column.name, default_of(column, self._engine)
+        full, null = self._pick(lambda row: row[name] is not None), self._pick(lambda row: row[name] is None)
+        if column.nullable and full is not None:
+            yield "to NULL", full, None
+        if null is not None:
+            yield "from NULL", null, invented(column, self._engine, self._random)
+        if default is not None and (other := self._pick(_is_other(name, default))) is not None:
+            yield "from a value to the default", other, default
+        if default is not None and null is not None:
+            yield "from NULL to the default", null, default
 
     def _swaps(self, column: Column[Any]) -> Iterator[Attack]:
         name = column.name

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kms.core.errors import CorruptRecord
-from tests.tampering.reading import Reader
+from storage.database import Database
+from tests.tampering.filled import Content
+from tests.tampering.reading import Reader, reader_of
 
 
 class Detector(Protocol):
@@ -33,6 +35,11 @@ class Loading:
         except CorruptRecord as error:
             return str(error)
         return ""
+
+
+async def detectors_of(storage: Database, content: Content) -> tuple[Detector, ...]:
+    """Return all of them, over one database whose names are those that it had."""
+    return (Loading(reader_of(storage, content.pristine)),)
 
 
 async def found_by(detectors: Sequence[Detector], table: str) -> tuple[str, str]:

@@ -5,17 +5,19 @@ What has been removed is asked for by its name, as somebody who used it before w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any, Final
+from uuid import UUID
 
 from kms.core.names import INSTALLATION_UID, KeyUid, Principal, TenantUid
 from kms.core.outbox import Topic
 from kms.core.ports import Counter
 from kms.core.repositories import EventFilter
 from storage.database import Database, Work
+from tests.tampering.surface import Row, Snapshot
 
 MOST: Final = 1_000
 LATE: Final = datetime(9000, 1, 1, tzinfo=UTC)
@@ -24,22 +26,22 @@ ALWAYS: Final = (date(2020, 1, 1), date(2100, 1, 1))
 Answers = dict[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Known:
     """The names of what there is in one tenant."""
 
     uid: TenantUid
     slug: str
-    keys: dict[str, KeyUid] = field(default_factory=dict)
-    versions: list[tuple[Any, int]] = field(default_factory=list)  # of keys and KEKs, as they are counted
-    policies: list[str] = field(default_factory=list)
-    principals: list[str] = field(default_factory=list)
-    grants: list[Any] = field(default_factory=list)
-    tokens: dict[str, Any] = field(default_factory=dict)
-    approvals: list[Any] = field(default_factory=list)
-    operations: list[Any] = field(default_factory=list)
-    events: list[Any] = field(default_factory=list)
-    rules: list[str] = field(default_factory=list)
+    keys: dict[str, KeyUid]
+    versions: list[tuple[Any, int]]  # of keys and KEKs, as they are counted
+    policies: list[str]
+    principals: list[str]
+    grants: list[Any]
+    tokens: dict[str, Any]
+    approvals: list[Any]
+    operations: list[Any]
+    events: list[Any]
+    rules: list[str]
 
 
 async def _tenant(work: Work, known: Known) -> AsyncIterator[Any]:
@@ -231,29 +233,35 @@ class Reader:
         return answers
 
 
-async def reader_of(storage: Database) -> Reader:
-    """Return a reader of what there is now."""
-    known = [Known(INSTALLATION_UID, "")]
-    known += [Known(tenant.uid, tenant.slug) for tenant in await _tenants_over(storage)]
-    for each in known:
-        async with storage.transaction(each.uid) as work:
-            await _learn(work, each)
-    return Reader(storage, tuple(known))
+def reader_of(storage: Database, rows: Snapshot) -> Reader:
+    """Return a reader by the names that these rows have."""
+    tenants = {uid_of(row["tenant_id"]): row["slug"] for row in rows["tenants"].values()}
+    return Reader(storage, tuple(_known(TenantUid(uid), slug, rows) for uid, slug in tenants.items()))
 
 
-async def _learn(work: Work, known: Known) -> None:
-    uid = known.uid
-    known.versions += [(kek.uid, kek.version) for kek in await work.keks.list_by_version(uid, 0, MOST)]
-    for key in await work.keys.list_by_slug(uid, "", MOST):
-        known.keys[key.slug] = key.uid
-        versions = await work.key_versions.list_by_version(uid, key.uid, 0, MOST)
-        known.versions += [(key.uid, version.version) for version in versions]
-    known.policies += [policy.slug for policy in await work.policies.list_by_slug(uid, "", MOST)]
-    for principal in await work.principals.list_by_slug(uid, "", MOST):
-        known.principals.append(principal.slug)
-        known.grants += [each.uid for each in await work.grants.list_of_principal(uid, principal.slug, None, MOST)]
-    known.tokens |= {token.prefix: token.uid for token in await work.tokens.list_by_prefix(uid, "", MOST)}
-    known.approvals += [each.uid for each in await work.approvals.list_newest(uid, None, MOST)]
-    known.operations += [each.uid for each in await work.operations.list_newest(uid, None, MOST)]
-    known.events += [each.uid for each in await work.security_events.list_newest(uid, EventFilter(), None, MOST)]
-    known.rules += [rule.permission for rule in await work.quorum_rules.list_all(uid)]
+def uid_of(stored: object) -> UUID:
+    """Return what either driver gives for a UUID."""
+    return UUID(str(stored))
+
+
+def _known(tenant: TenantUid, slug: str, rows: Snapshot) -> Known:
+    def of(table: str) -> Iterator[Row]:
+        return (row for row in rows[table].values() if uid_of(row["tenant_id"]) == tenant)
+
+    return Known(
+        uid=tenant,
+        slug="" if tenant == INSTALLATION_UID else slug,
+        keys={row["key_id"]: KeyUid(uid_of(row["id"])) for row in of("encryption_keys")},
+        versions=[
+            *((uid_of(row["kek_uid"]), row["version"]) for row in of("keks")),
+            *((uid_of(row["key_uid"]), row["version"]) for row in of("key_versions")),
+        ],
+        policies=sorted({row["policy_id"] for row in of("policies")}),
+        principals=[row["principal_id"] for row in of("principals")],
+        grants=[uid_of(row["id"]) for row in of("grants")],
+        tokens={row["key_prefix"]: uid_of(row["id"]) for row in of("api_tokens")},
+        approvals=[uid_of(row["id"]) for row in of("approvals")],
+        operations=[uid_of(row["id"]) for row in of("operations")],
+        events=[uid_of(row["id"]) for row in of("security_events")],
+        rules=[row["permission"] for row in of("quorum_rules")],
+    )

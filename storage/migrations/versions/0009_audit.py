@@ -148,8 +148,8 @@ def _make_table(postgresql: bool) -> None:
         return sa.Column(name, type_, nullable=nullable)
 
     def index(name: str, *columns: str, where: str | None = None) -> None:
-        rows = {} if where is None else {"postgresql_where": sa.text(where), "sqlite_where": sa.text(where)}
-        op.create_index(name, "audit_log", list(columns), schema=schema, **rows)
+        rows = None if where is None else sa.text(where)
+        op.create_index(name, "audit_log", list(columns), schema=schema, postgresql_where=rows, sqlite_where=rows)
 
     op.create_table(
         "audit_log",
@@ -211,6 +211,7 @@ def _make_table(postgresql: bool) -> None:
     index("ix_audit_log_at", "tenant_id", "at")
     index("ix_audit_log_principal", "tenant_id", "principal", "at")
     index("ix_audit_log_key", "tenant_id", "key_uid", "at")
+    index("ix_audit_log_time", "at")
     index("ix_audit_log_request", "request_id")
     index("ix_audit_log_streams", "node", "at", where="sequence = 1")
     index("ix_audit_log_intents", "stream_id", "sequence", where="phase = 'intent'")

@@ -1,17 +1,18 @@
-"""What the class of a key demands of each use: the context, that data never moves down, and a line of the log."""
+"""What the class of a key demands of each use: the context, that data never moves down, and what the trail is told."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import pytest
-import structlog
 
+from kms.acting import Noted, noting
 from kms.core.classification import Classification
-from kms.core.errors import CannotDecrypt, ClassViolation, InvalidRequest, WrongKeyState
+from kms.core.errors import CannotDecrypt, ClassViolation, InvalidRequest, KmsError
 from kms.core.names import KeyName, Principal, TenantName
-from kms.core.policy import Policy
+from kms.core.policy import AuditContext, Policy
 from kms.core.suites import Purpose
 from kms.services.contexts import Varying
 from tests.node import RESCUER, Node, new_key
@@ -46,14 +47,6 @@ async def key(
 ) -> KeyName:
     await node.keys.create(caller, ACME, replace(new_key(slug, purpose), policy=policy))
     return KeyName("acme", slug)
-
-
-def accesses(log: list[Any]) -> list[tuple[Any, ...]]:
-    return [
-        (line["name"], line["access"], line["count"], line["classification"], line["caller"])
-        for line in log
-        if line["event"] == "data.accessed"
-    ]
 
 
 # The context.
@@ -178,56 +171,57 @@ async def test_a_value_that_moves_has_the_context_that_its_old_key_requires_too(
     assert (moved.failures, moved.changed) == ({}, 1)
 
 
-# The log.
+# The trail.
 
 
-async def test_each_use_of_a_confidential_key_is_a_line_of_the_log_without_any_value(node, acme, k1):
+async def noted_of(act: Awaitable[object]) -> Noted:
+    with noting() as noted, suppress(KmsError):
+        await act
+    return noted
+
+
+async def test_a_use_of_a_key_tells_the_trail_which_key_version_context_and_ciphertexts(node, acme, k1):
     data, other = await key(node, acme, "data", purpose=Purpose.DATA_KEY), await key(node, acme, "k2")
-    with structlog.testing.capture_logs() as log:
-        text = (await node.fields.encrypt(acme, k1, b"a value", PLACE)).ciphertext
-        await node.fields.decrypt(acme, k1, text, PLACE)
-        await node.fields.reencrypt(acme, k1, text, PLACE)
-        await node.fields.encrypt_batch(acme, k1, [b"a", b"b", b"c"], (TABLE,), Varying("column", [b"x", b"", b"y"]))
-        await node.fields.decrypt_batch(acme, k1, [text, text[:-1]], PLACE, None)
-        await node.fields.reencrypt_batch(acme, k1, [text, text], PLACE, None, other)
-        handed = await node.data_keys.generate(acme, data, 0, PLACE)
-        await node.data_keys.decrypt(acme, data, handed.ciphertext, PLACE)
-    who = ("confidential", "tenants/acme/principals/app")
-    assert accesses(log) == [
-        (str(k1), "encrypt", 1, *who),
-        (str(k1), "decrypt", 1, *who),
-        (str(k1), "re-encrypt", 1, *who),
-        (str(k1), "encrypt", 2, *who),
-        (str(k1), "decrypt", 1, *who),
-        (str(k1), "re-encrypt", 2, *who),
-        (str(other), "re-encrypt", 2, *who),
-        (str(data), "generate-data-key", 1, *who),
-        (str(data), "decrypt-data-key", 1, *who),
-    ]
-    assert "a value" not in str(log)
-    assert "users" not in str(log)
+    plain = await key(node, acme, "k3", "")
+    text = (await node.fields.encrypt(acme, k1, b"a value", PLACE)).ciphertext
+    handed = await node.data_keys.generate(acme, data, 0, PLACE)
+    varying = Varying("column", [b"x", b"", b"y"])
+    for act, names, items, failed in (
+        (node.fields.encrypt(acme, k1, b"a value", PLACE), [k1], 1, []),
+        (node.fields.decrypt(acme, k1, text, PLACE), [k1], [text], []),
+        (node.fields.decrypt(acme, k1, text, (TABLE, ("column", b"other"))), [k1], [text], []),
+        (node.fields.reencrypt(acme, k1, text, PLACE), [k1], [text], []),
+        (node.fields.encrypt_batch(acme, k1, [b"a", b"b", b"c"], (TABLE,), varying), [k1], 3, [1]),
+        (node.fields.decrypt_batch(acme, k1, [text, text[:-1]], PLACE, None), [k1], [text, text[:-1]], [1]),
+        (node.fields.reencrypt_batch(acme, k1, [text, text], PLACE, None, other), [k1, other], [text, text], []),
+        (node.data_keys.generate(acme, data, 0, PLACE), [data], 1, []),
+        (node.data_keys.decrypt(acme, data, handed.ciphertext, PLACE), [data], [handed.ciphertext], []),
+        (node.fields.encrypt(acme, plain, b"x", PLACE), [plain], 1, []),
+    ):
+        noted = await noted_of(act)
+        assert [used.name for used in noted.keys] == [str(name) for name in names]
+        assert {used.classification for used in noted.keys} == {"internal" if names == [plain] else "confidential"}
+        assert all(used.each_item == (names != [plain]) for used in noted.keys)
+        assert {number for _, number in noted.versions} == {1}
+        assert noted.context is not None
+        assert noted.varying == ("column" if len(noted.items) == 3 else "")
+        assert len(noted.items) == items if isinstance(items, int) else list(noted.items) == items
+        assert sorted(noted.failures) == failed
+        assert b"a value" not in noted.items
+        assert "a value" not in repr(noted)
 
 
-async def test_what_is_refused_or_asks_for_no_line_has_none(node, acme, k1):
-    plain = await key(node, acme, "k2", "")
+async def test_a_refused_use_tells_the_trail_which_key_it_was(node, acme, k1):
     text = (await node.fields.encrypt(acme, k1, b"x", PLACE)).ciphertext
-    with structlog.testing.capture_logs() as log:
-        await node.fields.encrypt(acme, plain, b"x", ())
-        await node.fields.encrypt_batch(acme, plain, [b"x"], (), None)
-        with pytest.raises(InvalidRequest):
-            await node.fields.encrypt(acme, k1, b"x", ())
-        with pytest.raises(CannotDecrypt):
-            await node.fields.decrypt(acme, k1, text, (TABLE, ("column", b"other")))
-    assert accesses(log) == []
+    noted = await noted_of(node.fields.encrypt(acme, k1, b"x", ()))
+    assert ([used.name for used in noted.keys], noted.items) == ([str(k1)], ())
     await node.lifecycle.suspend(acme, k1, "", "why", wait=False)
-    with structlog.testing.capture_logs() as log, pytest.raises(WrongKeyState):
-        await node.fields.decrypt(acme, k1, text, PLACE)
-    assert accesses(log) == []
+    noted = await noted_of(node.fields.decrypt(acme, k1, text, PLACE))
+    assert [used.name for used in noted.keys] == [str(k1)]
 
 
-async def test_a_policy_may_ask_for_a_line_where_its_class_does_not(node, acme):
-    await node.policies.create(acme, ACME, "watched", Policy(log_data_access=True))
+async def test_a_policy_says_how_contexts_are_shown_and_whether_items_have_events(node, acme):
+    await node.policies.create(acme, ACME, "watched", Policy(log_data_access=True, audit_context=AuditContext.PLAIN))
     name = await key(node, acme, "k2", "watched")
-    with structlog.testing.capture_logs() as log:
-        await node.fields.encrypt(acme, name, b"x", ())
-    assert accesses(log) == [(str(name), "encrypt", 1, "internal", "tenants/acme/principals/app")]
+    [used] = (await noted_of(node.fields.encrypt(acme, name, b"x", ()))).keys
+    assert (used.each_item, used.context, used.classification) == (True, AuditContext.PLAIN, "internal")

@@ -11,8 +11,9 @@ import structlog
 from kms.core.errors import AlreadyExists, Conflict, HsmUnavailable, NotFound, VersionExhausted
 from kms.core.keyring import Tenant
 from kms.core.names import Principal, TenantName
+from kms.core.ports import Counter
 from kms.core.suites import WRAP_STOP
-from tests.node import OPERATOR, Hostile, Node, SlowVault, keks_in_token, new_key, until
+from tests.node import OPERATOR, Node, SlowVault, keks_in_token, new_key, until
 from tests.softhsm_token import Token
 
 pytestmark = pytest.mark.softhsm
@@ -189,13 +190,13 @@ async def test_a_caller_that_goes_away_leaves_the_lock_to_the_work_in_the_token(
     assert keks_in_token(shared_token, (await node.tenants.get(OPERATOR, ACME)).kek) == Tally({1: 1, 2: 1})
 
 
-async def test_a_kek_at_its_limit_of_wraps_is_named_and_a_rotation_helps(node, hostile: Hostile):
+async def test_a_kek_at_its_limit_of_wraps_is_named_and_a_rotation_helps(node):
     acme = await node.tenant("acme")
     key = await node.key(acme, "k1")
-    kek = (await node.tenants.get(OPERATOR, ACME)).kek
-    left = 2
-    change = "UPDATE counters SET reserved = :reserved WHERE subject_uid = :kek"
-    assert hostile.change(change, reserved=WRAP_STOP - left, kek=str(kek)) == 1
+    tenant = await node.tenants.get(OPERATOR, ACME)
+    left, counter = 2, Counter(tenant.uid, tenant.kek, 1)
+    [before] = await node.storage.reserved([counter])
+    assert await node.storage.reserve(counter, WRAP_STOP - left - before, None) == WRAP_STOP - left
     fresh = Node(node.storage, node.vault)
     await fresh.key(acme, "k2")
     await fresh.keys.rotate(acme, key, "")

@@ -13,6 +13,7 @@ from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal, TenantName
 from kms.core.suites import Purpose
 from tests.node import DEK_LIFETIME, KEY_LIFETIME, OPERATOR, Hostile, Node, RecordingStorage, new_key, until
+from tests.sealing import reseal
 
 pytestmark = pytest.mark.softhsm
 
@@ -189,6 +190,9 @@ async def test_wrapped_deks_that_change_places_do_not_unwrap(node, acme, name, h
     other = await node.key(acme, "other")
     taken = "(SELECT wrapped FROM key_versions WHERE key_uid <> :uid)"
     assert hostile.change(f"UPDATE key_versions SET wrapped = {taken} WHERE key_uid = :uid", uid=uid) == 1  # noqa: S608
+    with pytest.raises(CorruptRecord):  # before it is unwrapped
+        await another(node).fields.encrypt(acme, name, b"x", ())
+    await reseal(node.storage)
     await check_corrupt(node, acme, name, made.ciphertext)
     assert (await another(node).fields.encrypt(acme, other, b"x", ())).version == 1
 
@@ -202,6 +206,7 @@ async def test_wrapped_deks_of_two_versions_that_change_places_do_not_unwrap(nod
     for version in stored:
         change = "UPDATE key_versions SET wrapped = :wrapped WHERE version = 3 - :version"
         assert hostile.change(change, wrapped=version.wrapped, version=version.version) == 1
+    await reseal(node.storage)
     await check_corrupt(node, acme, name, made.ciphertext)
 
 
@@ -212,6 +217,7 @@ async def test_a_wrapped_dek_of_another_tenant_does_not_unwrap(node, acme, name,
     tenant = str((await node.ring(acme, name)).tenant.uid)
     taken = "(SELECT wrapped FROM key_versions WHERE tenant_id <> :tenant)"
     assert hostile.change(f"UPDATE key_versions SET wrapped = {taken} WHERE tenant_id = :tenant", tenant=tenant) == 1  # noqa: S608
+    await reseal(node.storage)
     await check_corrupt(node, acme, name, made.ciphertext)
 
 
@@ -219,6 +225,7 @@ async def test_a_version_that_names_another_kek_version_does_not_unwrap(node, ac
     made = await node.fields.encrypt(acme, name, b"x", PAIRS)
     await node.keks.rotate(OPERATOR, TenantName("acme"), 0)
     assert hostile.change("UPDATE key_versions SET kek_version = 2") == 1
+    await reseal(node.storage)
     await check_corrupt(node, acme, name, made.ciphertext)
 
 
@@ -231,6 +238,7 @@ async def test_a_blob_that_is_rewritten_to_another_kek_version_does_not_unwrap(n
     assert stored is not None
     wrapped = stored.wrapped[:18] + (2).to_bytes(4, "big") + stored.wrapped[22:]
     assert hostile.change("UPDATE key_versions SET kek_version = 2, wrapped = :wrapped", wrapped=wrapped) == 1
+    await reseal(node.storage)
     await check_corrupt(node, acme, name, made.ciphertext)
 
 
@@ -241,6 +249,7 @@ async def test_a_kek_record_that_names_another_tenants_kek_neither_wraps_nor_unw
     theirs = "(SELECT kek_uid, canary, hsm_key_id FROM keks WHERE tenant_id <> :tenant)"
     change = f"UPDATE keks SET (kek_uid, canary, hsm_key_id) = {theirs} WHERE tenant_id = :tenant"  # noqa: S608
     assert hostile.change(change, tenant=tenant) == 1
+    await reseal(node.storage)
     await check_corrupt(node, acme, name, made.ciphertext)
     with pytest.raises(CorruptRecord):
         await node.key(acme, "new")
@@ -254,6 +263,7 @@ async def test_a_cached_dek_is_not_used_for_another_place_either(node, acme, nam
     """The record changes under a DEK that is still cached; both kinds of key ask for the version."""
     await node.fields.encrypt(acme, name, b"x", PAIRS)
     assert hostile.change(f"UPDATE encryption_keys SET {change}") == 1  # noqa: S608
+    await reseal(node.storage)
     node.clock.now += KEY_LIFETIME
     ring = await node.keyrings.find(acme, name, frozenset(Purpose), Use.ENCRYPT)
     with pytest.raises(CorruptRecord):
@@ -274,6 +284,7 @@ async def test_a_cached_dek_is_not_used_for_a_tenant_whose_key_claims_the_same_u
         tenant=str(stolen.tenant),
         ours=str(ours.uid),
     )
+    await reseal(node.storage)
     with pytest.raises(CorruptRecord):
         await node.fields.encrypt(globex, theirs, b"x", PAIRS)
 
@@ -285,11 +296,15 @@ async def test_a_version_that_is_gone_does_not_decrypt_and_a_primary_one_that_is
     await node.keys.rotate(acme, name, "")
     second = (await node.fields.encrypt(acme, name, b"x", PAIRS)).ciphertext
     assert hostile.change("DELETE FROM key_versions WHERE version = 1") == 1
+    with pytest.raises(CorruptRecord, match="missing"):
+        await another(node).fields.decrypt(acme, name, first, PAIRS)
+    await reseal(node.storage)
     cold = another(node)
     with pytest.raises(CannotDecrypt):
         await cold.fields.decrypt(acme, name, first, PAIRS)
     assert (await cold.fields.decrypt(acme, name, second, PAIRS)).plaintext == b"x"
     assert hostile.change("DELETE FROM key_versions") == 1
+    await reseal(node.storage)
     cold = another(node)
     with pytest.raises(CorruptRecord):
         await cold.fields.encrypt(acme, name, b"x", PAIRS)

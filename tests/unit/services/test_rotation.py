@@ -33,6 +33,7 @@ from tests.schedule import (
     rotation_of,
     stored,
 )
+from tests.sealing import reseal
 from tests.softhsm_token import Token
 
 pytestmark = pytest.mark.softhsm
@@ -396,6 +397,7 @@ async def test_a_request_waits_for_the_token(database, fresh_token: Token, wall)
 async def test_a_key_that_cannot_be_rotated_holds_up_no_other(node, rotation, wall, acme, hostile: Hostile):
     names = [await node.key(acme, f"k{index}") for index in range(4)]
     assert hostile.change("UPDATE encryption_keys SET primary_version = 9 WHERE key_id = 'k1'") == 1
+    await reseal(node.storage)
     wall.wait(DAY)
     with structlog.testing.capture_logs() as log:
         assert await carry_out(rotation) == 1

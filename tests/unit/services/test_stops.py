@@ -20,6 +20,7 @@ from kms.core.suites import Purpose
 from kms.services.fields import TURN
 from kms.services.keyrings import Grant
 from tests.node import KEY_LIFETIME, Node, RecordingStorage, now
+from tests.sealing import reseal
 
 pytestmark = pytest.mark.softhsm
 
@@ -153,6 +154,7 @@ async def test_a_key_that_was_made_anew_under_its_name_is_not_the_same(node, acm
     async with slow.under_way(CALLS["encrypt"](acme, name, b"")) as task:
         ring = await node.ring(acme, name)
         hostile.change("UPDATE encryption_keys SET key_id = 'gone' WHERE key_id = 'payroll'")
+        await reseal(node.storage)
         await node.key(acme, "payroll")
         slow.node.membership.drop(ring.tenant.uid)
     with pytest.raises(NotFound):
