@@ -15,9 +15,11 @@ from typing import Any, Protocol
 
 import structlog
 
+from kms.archives import make_retention, make_runner
 from kms.auditing import opened_auditing
 from kms.clock import boottime, boottime_ns, now
-from kms.core.audit import AuditEvent, Category, Outcome, Retention
+from kms.core.audit import AuditEvent, Category, Outcome, StreamUid
+from kms.core.audit import Retention as Kept
 from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
@@ -51,6 +53,7 @@ from kms.rpc.operations import OperationServicer
 from kms.rpc.policies import PolicyServicer
 from kms.rpc.quorum import Quorums
 from kms.rpc.reports import ReportServicer
+from kms.rpc.retention import AuditRetentionServicer
 from kms.rpc.server import RpcServer
 from kms.rpc.tenants import TenantServicer
 from kms.rpc.tokens import TokenServicer
@@ -69,6 +72,7 @@ from kms.services.health import HealthMonitor
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings, ReadyVersion
 from kms.services.keys import Keys
+from kms.services.legal_holds import LegalHolds
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import LONGEST_WAIT, Operations, Runner
@@ -81,6 +85,7 @@ from kms.services.replan import Replan
 from kms.services.report_generation import ReportGeneration
 from kms.services.report_stages import Installation
 from kms.services.reports import Reports
+from kms.services.retention import Retention
 from kms.services.rewrap import Rewrap
 from kms.services.rings import Ring
 from kms.services.rotate_keys import RotateKeys
@@ -146,10 +151,14 @@ class Services:
     audit_reader: AuditReader
     reports: Reports
     security: Security
+    retention: Retention
+    legal_holds: LegalHolds
 
 
-async def make_services(settings: Settings, parts: Parts, trail: Acts = UNRECORDED) -> Services:
-    """Put the use cases together; *trail* records what they do by themselves.
+async def make_services(
+    settings: Settings, parts: Parts, trail: Acts = UNRECORDED, stream: StreamUid | None = None
+) -> Services:
+    """Put the use cases together; *trail* records what they do by themselves, and *stream* is where it does so.
 
     The clock is compared with what nodes stored before this one is seen itself.
     """
@@ -188,6 +197,9 @@ async def make_services(settings: Settings, parts: Parts, trail: Acts = UNRECORD
             storage, parts.report_seal, parts.vault, receipts, _installation(settings), NoEvidence(), now
         ),
     }
+    archiving = runners[OperationKind.ARCHIVE_AUDIT] = make_runner(
+        settings, storage, parts.vault, receipts, parts.installation
+    )
     longest_wait = min(LONGEST_WAIT, settings.limits.call_deadline * WAIT_SHARE)
     operations = Operations(storage, runners, membership.uid, now, longest_wait=longest_wait, trail=trail)
 
@@ -229,7 +241,7 @@ async def make_services(settings: Settings, parts: Parts, trail: Acts = UNRECORD
 
     lifecycle = Lifecycle(storage, keys, rotator, membership.drop, membership.propagation, now)
     security = make_security(
-        settings, storage, sightings, membership.uid, suspending(lifecycle, trail), blocking(principals, trail)
+        settings, storage, sightings, membership.uid, suspending(lifecycle, trail), blocking(principals, trail), stream
     )
     return Services(
         rings=rings,
@@ -261,6 +273,8 @@ async def make_services(settings: Settings, parts: Parts, trail: Acts = UNRECORD
         audit_reader=AuditReader(storage, now, accesses.may),
         reports=Reports(storage, parts.report_seal, operations.wake, now),
         security=security,
+        retention=make_retention(settings, archiving, operations),
+        legal_holds=LegalHolds(storage, now),
     )
 
 
@@ -299,6 +313,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         SecurityEventServicer(services.security.events, now),
         AuditServicer(services.audit_reader),
         ReportServicer(services.reports),
+        AuditRetentionServicer(services.legal_holds, services.retention),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -327,7 +342,7 @@ async def serve(settings: Settings) -> None:
         # From here on nothing is done, and nobody answered, without the audit trail.
         release = version("kmsd")
         auditing = await stack.enter_async_context(opened_auditing(settings, parts, release))
-        services = await make_services(settings, parts, auditing.trail)
+        services = await make_services(settings, parts, auditing.trail, auditing.writer.head.stream)
         settled_intents = await auditing.settling.settle()
         calls_trail = auditing.calls(services.accesses)
 
@@ -429,7 +444,7 @@ def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coro
         *services.security.running(),
     ]
     if settings.rotation.enabled:
-        work += [services.rotation.run(), services.operations.run()]
+        work += [services.rotation.run(), services.operations.run(), services.retention.run()]
     return work
 
 
@@ -448,7 +463,7 @@ def _revocations(settings: Settings, trail: AuditTrail) -> Revocations | None:
             action="crl.read",
             category=Category.SECURITY,
             outcome=outcome,
-            retention=Retention.EXTENDED,
+            retention=Kept.EXTENDED,
             details=shown_details(change),
         )
         await trail.note(event)

@@ -13,7 +13,7 @@ from kms.core.errors import Conflict, KmsError
 from kms.core.names import TenantUid
 from kms.core.retention import Month
 
-from .integrity import page
+from .integrity import Identity
 from .records import find, find_one, store
 from .retention_tables import audit_archives as a
 from .session import Session
@@ -63,7 +63,11 @@ class AuditArchives:
     async def list_after(self, tenant: TenantUid, month: str, limit: int) -> list[AuditArchive]:
         """Return at most *limit* archives beyond a month (text, empty: from the first), in their order."""
         query = select(a).where(a.c.tenant_id == tenant, a.c.month > month).order_by(a.c.month).limit(limit)
-        return await find(self._session, a, query, _archive, groups=[()], wanted=page(month, limit))
+
+        def wanted(there: list[Identity]) -> list[Identity]:
+            return [one for one in sorted(there, key=lambda one: str(one[0])) if str(one[0]) > month][:limit]
+
+        return await find(self._session, a, query, _archive, groups=[()], wanted=wanted)
 
     async def add(self, archive: AuditArchive) -> AuditArchive:
         """Store a new archive with revision 1 and return it so.

@@ -50,6 +50,7 @@ from kms_client.v1 import (
     operations_pb2,
     policies_pb2,
     reports_pb2,
+    retention_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -65,6 +66,8 @@ OPERATION = "tenants/acme/operations/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 APPROVAL = "tenants/acme/approvals/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 RULE = "tenants/acme/quorumRules/keys.destroy"
 DIGEST = "ab" * 32
+HOLD = "tenants/acme/legalHolds/matter-7"
+ARCHIVE = "auditArchives/2024-07"
 REPORT = "tenants/acme/reports/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 EVENT = "tenants/acme/securityEvents/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 UUID_TEXT = "7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
@@ -116,6 +119,52 @@ def stamp(moment=MOMENT):
     message = Timestamp()
     message.FromDatetime(moment)
     return message
+
+
+def hold_of(*_):
+    return retention_pb2.LegalHold(name=HOLD, reason="a matter", start_time=stamp(), create_time=stamp(), creator=APP)
+
+
+def is_hold(value):
+    return (value.name, value.reason, value.start_time, value.end_time, value.release_time, value.creator) == (
+        HOLD,
+        "a matter",
+        MOMENT,
+        None,
+        None,
+        APP,
+    )
+
+
+def archive_of(*_):
+    return retention_pb2.AuditArchive(
+        name=ARCHIVE,
+        state="detached",
+        events=5,
+        streams=2,
+        first_time=stamp(),
+        last_time=stamp(),
+        file_name="f",
+        file_size=2**40,
+        file_sha256=DIGEST,
+        body="{}",
+        signature=b"<s>",
+        create_time=stamp(),
+        detach_time=stamp(),
+        old=True,
+    )
+
+
+def is_archive(value):
+    return (value.name, value.state, value.events, value.file_size, value.signature, value.detach_time, value.old) == (
+        ARCHIVE,
+        "detached",
+        5,
+        2**40,
+        b"<s>",
+        MOMENT,
+        True,
+    ) and value.delete_time is None
 
 
 def report_of(request, context):
@@ -1221,6 +1270,52 @@ METHODS = {
             lambda c: c.list_pinned_certificates(APP),
             lambda v: [pin.fingerprint for pin in v] == [FINGERPRINT],
             tokens_pb2.ListPinnedCertificatesRequest(principal=APP),
+        ),
+        "create_legal_hold": (
+            "CreateLegalHold",
+            hold_of,
+            lambda c: c.create_legal_hold(TENANT, "matter-7", reason="a matter", start=MOMENT),
+            is_hold,
+            retention_pb2.CreateLegalHoldRequest(
+                parent=TENANT,
+                legal_hold_id="matter-7",
+                legal_hold=retention_pb2.LegalHold(reason="a matter", start_time=stamp()),
+            ),
+        ),
+        "release_legal_hold": (
+            "ReleaseLegalHold",
+            hold_of,
+            lambda c: c.release_legal_hold(HOLD, reason="settled"),
+            is_hold,
+            retention_pb2.ReleaseLegalHoldRequest(name=HOLD, reason="settled"),
+        ),
+        "list_legal_holds": (
+            "ListLegalHolds",
+            lambda *_: retention_pb2.ListLegalHoldsResponse(legal_holds=[hold_of()]),
+            lambda c: c.list_legal_holds("installation", page_size=7),
+            lambda v: all(map(is_hold, v)) and len(v) == 1,
+            retention_pb2.ListLegalHoldsRequest(parent="installation", page_size=7),
+        ),
+        "list_audit_archives": (
+            "ListAuditArchives",
+            lambda *_: retention_pb2.ListAuditArchivesResponse(audit_archives=[archive_of()]),
+            lambda c: c.list_audit_archives(page_size=7),
+            lambda v: all(map(is_archive, v)) and len(v) == 1,
+            retention_pb2.ListAuditArchivesRequest(page_size=7),
+        ),
+        "archive_audit": (
+            "ArchiveAudit",
+            lambda *_: retention_pb2.ArchiveAuditResponse(operation=OPERATION, months=3),
+            lambda c: c.archive_audit(),
+            lambda v: (v.operation, v.months) == (OPERATION, 3),
+            retention_pb2.ArchiveAuditRequest(),
+        ),
+        "remove_archive": (
+            "RemoveArchive",
+            archive_of,
+            lambda c: c.remove_archive(ARCHIVE),
+            is_archive,
+            retention_pb2.RemoveArchiveRequest(name=ARCHIVE),
         ),
         "generate_report": (
             "GenerateReport",

@@ -31,6 +31,7 @@ from kms_client.v1 import (
     operations_pb2,
     policies_pb2,
     reports_pb2,
+    retention_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -50,6 +51,7 @@ SERVICES = {
         events_pb2,
         audit_pb2,
         reports_pb2,
+        retention_pb2,
         tokens_pb2,
     )
     for service in module.DESCRIPTOR.services_by_name.values()

@@ -20,6 +20,7 @@ from .v1 import (
     operations_pb2_grpc,
     policies_pb2_grpc,
     reports_pb2_grpc,
+    retention_pb2_grpc,
     tenants_pb2_grpc,
     tokens_pb2_grpc,
 )
@@ -37,6 +38,7 @@ APPROVALS: Final = "kms.v1.ApprovalService"
 EVENTS: Final = "kms.v1.SecurityEventService"
 REPORTS: Final = "kms.v1.ReportService"
 AUDIT: Final = "kms.v1.AuditService"
+RETENTION: Final = "kms.v1.AuditRetentionService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -62,6 +64,7 @@ SAFE: Final = MappingProxyType(
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
+        RETENTION: ("ListLegalHolds", "ListAuditArchives"),
         EVENTS: ("ListSecurityEvents", "GetSecurityEvent", "SummarizeSecurityEvents"),
         REPORTS: ("GetReport", "ListReports"),
         AUDIT: (
@@ -110,6 +113,7 @@ NEVER_RETRIED: Final = MappingProxyType(
         ),
         TOKENS: ("CreateToken", "RotateToken", "RevokeToken", "PinCertificate", "UnpinCertificate"),
         APPROVALS: ("ApproveApproval", "RejectApproval", "WithdrawApproval", "UpdateQuorumRule"),
+        RETENTION: ("CreateLegalHold", "ReleaseLegalHold", "ArchiveAudit", "RemoveArchive"),
         EVENTS: ("UpdateSecurityEvent",),
         REPORTS: (
             "GenerateReport",
@@ -155,6 +159,7 @@ def bind(channel: Any) -> dict[str, Any]:
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
         APPROVALS: approvals_pb2_grpc.ApprovalServiceStub(channel),  # type: ignore[no-untyped-call]
         AUDIT: audit_pb2_grpc.AuditServiceStub(channel),  # type: ignore[no-untyped-call]
+        RETENTION: retention_pb2_grpc.AuditRetentionServiceStub(channel),  # type: ignore[no-untyped-call]
         EVENTS: events_pb2_grpc.SecurityEventServiceStub(channel),  # type: ignore[no-untyped-call]
         REPORTS: reports_pb2_grpc.ReportServiceStub(channel),  # type: ignore[no-untyped-call]
     }

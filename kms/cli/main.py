@@ -12,6 +12,7 @@ from . import (
     access,
     approvals,
     audit,
+    audit_retention,
     audit_verify,
     certificates,
     classes,
@@ -65,6 +66,8 @@ app.add_typer(quorum.app, name="quorum")
 app.add_typer(events.app, name="events")
 app.command("report")(reports.report)
 app.add_typer(reports.app, name="reports")
+audit.app.add_typer(audit_retention.holds, name="holds")
+audit.app.add_typer(audit_retention.archives, name="archives")
 app.add_typer(audit.app, name="audit")
 audit.app.command("verify")(audit_verify.verify)
 app.add_typer(integrity.app, name="integrity")

@@ -66,6 +66,8 @@ _CREDENTIALS: Final = frozenset(
 _EVENTS: Final = frozenset(
     {"securityEvents.list", "securityEvents.get", "securityEvents.update", "securityEvents.summarize"}
 )
+_HOLDS: Final = frozenset({"legalHolds.create", "legalHolds.release", "legalHolds.list"})
+_ARCHIVES: Final = frozenset({"auditArchives.list", "auditArchives.archive", "auditArchives.remove"})
 _AUDIT: Final = frozenset({"audit.read", "audit.query", "audit.report"})
 _KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
 _REPORTS: Final = frozenset({"reports.get", "reports.list", "reports.download", "reports.review"})
@@ -79,6 +81,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _OPERATIONS
         | _EVENTS
         | _REPORTS
+        | _HOLDS
         | {
             "reports.approve",
             "reports.archive",
@@ -118,6 +121,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _KEY_METADATA
         | _AUDIT
         | _REPORTS
+        | {"legalHolds.list"}
         | {
             "reports.generate",
             "reports.submit",
@@ -161,6 +165,8 @@ PERMISSIONS: Final = MappingProxyType(
         | _EVENTS
         | _OPERATIONS
         | _AUDIT
+        | _HOLDS
+        | _ARCHIVES
         | {
             "audit.export",
             "tenants.create",
@@ -183,6 +189,8 @@ OVER_TENANTS: Final = (
     _EVENTS
     | _OPERATIONS
     | _AUDIT
+    | _HOLDS
+    | _ARCHIVES
     | frozenset(
         {
             "audit.export",

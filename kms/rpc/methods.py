@@ -15,10 +15,12 @@ from google.protobuf.descriptor import ServiceDescriptor
 from kms.core.callers import Scope
 from kms.core.names import (
     ApprovalName,
+    AuditArchiveName,
     AuditEventName,
     GrantName,
     KeyName,
     KeyVersionName,
+    LegalHoldName,
     OperationName,
     PlaceName,
     PolicyName,
@@ -43,6 +45,7 @@ from kms.v1 import (
     operations_pb2,
     policies_pb2,
     reports_pb2,
+    retention_pb2,
     tenants_pb2,
     tokens_pb2,
 )
@@ -127,6 +130,7 @@ _APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
 _EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
 _AUDIT = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
 _REPORTS = reports_pb2.DESCRIPTOR.services_by_name["ReportService"]
+_RETENTION = retention_pb2.DESCRIPTOR.services_by_name["AuditRetentionService"]
 
 SERVICES: Final = (
     _TENANTS,
@@ -142,6 +146,7 @@ SERVICES: Final = (
     _EVENTS,
     _AUDIT,
     _REPORTS,
+    _RETENTION,
 )
 
 _PARENT: Final = Named(TenantName.parse, "parent")
@@ -455,6 +460,37 @@ METHODS: Final = (
     Method(_REPORTS, "ReviewReport", "reports.review", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
     Method(_REPORTS, "ApproveReport", "reports.approve", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
     Method(_REPORTS, "ArchiveReport", "reports.archive", Callers.TENANT, AuditKind.ADMIN, (_REPORT,)),
+    Method(
+        _RETENTION,
+        "CreateLegalHold",
+        "legalHolds.create",
+        Callers.ANYONE,
+        AuditKind.ADMIN,
+        (Named(SecurityEventsParent.parse, "parent", "legalHolds", "legal_hold_id"),),
+        anchored=True,
+    ),
+    Method(
+        _RETENTION,
+        "ReleaseLegalHold",
+        "legalHolds.release",
+        Callers.ANYONE,
+        AuditKind.ADMIN,
+        (Named(LegalHoldName.parse, "name"),),
+        Quorum.ALWAYS,
+    ),
+    Method(_RETENTION, "ListLegalHolds", "legalHolds.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
+    Method(_RETENTION, "ListAuditArchives", "auditArchives.list", Callers.OPERATOR, AuditKind.READ),
+    Method(_RETENTION, "ArchiveAudit", "auditArchives.archive", Callers.OPERATOR, AuditKind.ADMIN),
+    Method(
+        _RETENTION,
+        "RemoveArchive",
+        "auditArchives.remove",
+        Callers.OPERATOR,
+        AuditKind.ADMIN,
+        (Named(AuditArchiveName.parse, "name"),),
+        Quorum.ALWAYS,
+        anchored=True,
+    ),
 )
 
 

@@ -35,12 +35,15 @@ FORMS = (
     f"/securityEvents/{UID}",
     f"/auditEvents/{UID}-1",
     f"/reports/{UID}",
+    "/legalHolds/matter-7",
 )
 # What belongs to the installation.
 INSTALLATION_FORMS = (
     "installation",
     f"installation/securityEvents/{UID}",
     f"installation/auditEvents/{UID}-1",
+    "installation/legalHolds/matter-7",
+    "auditArchives/2024-07",
     "operators/root",
 )
 

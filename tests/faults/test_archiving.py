@@ -26,6 +26,10 @@ OUT = months("2024-01", "2024-09")  # over by more than 90 days on 2025-01-15
 DAY = timedelta(days=1)
 
 
+class Died(BaseException):
+    """The process ends here."""
+
+
 async def held(storage, hold):
     async with storage.transaction(hold.tenant, write=True) as work:
         return await work.legal_holds.add(hold)
@@ -104,11 +108,11 @@ async def test_a_file_that_is_damaged_or_lost_before_its_month_has_left_is_made_
                 node.file("2024-01").unlink()
             else:
                 node.file("2024-01").write_bytes(damaged[0][:-100] + b"x" + damaged[0][-99:])
-                raise KeyboardInterrupt  # the process dies here
+                raise Died
 
     monkeypatch.setattr("kms.services.archive_export.reach", damage)
     if at == "verified":
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Died):
             await node.run()
         node.wall.advance(DAY)
         node = archiving()
@@ -121,9 +125,6 @@ async def test_a_file_that_is_damaged_or_lost_before_its_month_has_left_is_made_
 @pytest.mark.parametrize("name", ["archive.exported", "archive.verified", "archive.detached"])
 async def test_after_a_crash_between_two_steps_another_node_goes_on(archiving, trail, name, monkeypatch):
     streams = year(trail, YEAR, 3)
-
-    class Died(BaseException):
-        pass
 
     reached = []
 
@@ -234,7 +235,7 @@ async def test_a_missing_archive_is_found(archiving, trail):
     node = archiving()
     await node.run()
     trail.execute("DELETE FROM audit_archives WHERE month = '2024-04'")
-    with pytest.raises(CorruptRecord, match="2024-05 does not follow"):
+    with pytest.raises(CorruptRecord, match="2024-05 does not follow|missing from the database"):
         await node.archives()
 
 

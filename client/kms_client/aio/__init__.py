@@ -14,6 +14,7 @@ from .operations import OperationCalls
 from .places import PlaceCalls
 from .policies import PolicyCalls
 from .reports import ReportCalls
+from .retention import RetentionCalls
 from .tenants import TenantCalls
 from .tokens import TokenCalls
 
@@ -31,6 +32,7 @@ class AsyncClient(
     ApprovalCalls,
     EventCalls,
     ReportCalls,
+    RetentionCalls,
     AuditCalls,
     CryptoCalls,
 ):

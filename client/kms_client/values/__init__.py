@@ -43,6 +43,7 @@ from .policies import AuditContext, Classification, ClassRules, EffectivePolicy,
 from .propagation import NodeStop, Propagation, StoppedKey, StoppedKeyVersion, StopState
 from .receipts import DestructionReceipt, SigningKey
 from .reports import NewReport, Report, ReportContent, ReportForm, ReportRecipient, ReportStep
+from .retention import AuditArchive, AuditArchiving, LegalHold
 from .tenants import Tenant
 from .tokens import Caller, NewToken, PinnedCertificate, Token, TokenLimits, TokenScope, TokenState
 
@@ -54,6 +55,8 @@ __all__ = [
     "ApprovalState",
     "ApprovalVote",
     "AuditAnswer",
+    "AuditArchive",
+    "AuditArchiving",
     "AuditContext",
     "AuditEvent",
     "AuditFilter",
@@ -85,6 +88,7 @@ __all__ = [
     "Key",
     "KeyState",
     "KeyVersion",
+    "LegalHold",
     "NewReport",
     "NewToken",
     "Node",

@@ -16,6 +16,8 @@ COMMANDS = {
     "CreateGrant": "grants create",
     "CreateToken": "tokens create",
     "RotateToken": "tokens rotate",
+    "ReleaseLegalHold": "audit holds release",
+    "RemoveArchive": "audit archives remove",
 }
 
 

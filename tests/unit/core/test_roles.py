@@ -40,6 +40,8 @@ quorumRules.get srt    quorumRules.list srt   quorumRules.update t
 reports.generate r     reports.get sr         reports.list sr        reports.download sr    reports.submit r
 reports.review sr      reports.approve s      reports.archive s
 securityEvents.list sro  securityEvents.get sro  securityEvents.update so  securityEvents.summarize sro
+legalHolds.create so    legalHolds.release so   legalHolds.list sro
+auditArchives.list o    auditArchives.archive o auditArchives.remove o
 audit.read sro         audit.query ro         audit.report ro        audit.values sr
 audit.export o
 """
