@@ -235,7 +235,7 @@ async def test_a_missing_archive_is_found(archiving, trail):
     node = archiving()
     await node.run()
     trail.execute("DELETE FROM audit_archives WHERE month = '2024-04'")
-    with pytest.raises(CorruptRecord, match="2024-05 does not follow|missing from the database"):
+    with pytest.raises(CorruptRecord, match=r"2024-05 does not follow|missing from the database"):
         await node.archives()
 
 
