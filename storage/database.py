@@ -19,7 +19,7 @@ from kms.core.audit_ports import TenantRoot
 from kms.core.census import Uses
 from kms.core.checkpoint_ports import StreamEnd
 from kms.core.checkpoints import SignedCheckpoint
-from kms.core.errors import StorageUnavailable
+from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.core.integrity import Page, ScrubCursor
 from kms.core.keyring import Key, Tenant
 from kms.core.names import KeyUid, TenantUid
@@ -335,8 +335,11 @@ class Database(Storage):
 
     async def scrub(self, tenant: TenantUid, cursor: ScrubCursor) -> Page:
         """Look at some of a tenant's records, first each row and then each place in its tree; says what is wrong."""
-        async with self._session(tenant, write=False) as session:
-            return await scrubbing.page(session, tenant, RECORDS, cursor)
+        try:
+            async with self._session(tenant, write=False) as session:
+                return await scrubbing.page(session, tenant, RECORDS, cursor)
+        except CorruptRecord as error:
+            return scrubbing.broken(RECORDS, cursor, error)
 
     def watch_lies(self, watch: Watch) -> None:
         """Tell *watch* of every lie that ends a transaction, or is left out of a sweep; it must not wait."""

@@ -50,16 +50,21 @@ async def tenants_after(session: Session, after: TenantUid | None, limit: int) -
 
 
 async def page(session: Session, tenant: TenantUid, tables: Sequence[Table], cursor: ScrubCursor) -> Page:
-    """Look at the next records, or the next leaves, of a tenant."""
-    try:
-        if cursor.table < len(tables):
-            return await _rows(session, tenant, tables, cursor)
-        return await _leaves(session, tenant, {table.name: table for table in tables}, cursor.leaf)
-    except CorruptRecord as error:
-        # The root, or a value that is none of its column's type: nothing more can be said of the rest of that table.
-        lies = (found_of(tables[cursor.table].name if cursor.table < len(tables) else "", error),)
-        after = ScrubCursor(cursor.table + 1) if cursor.table < len(tables) else None
-        return Page(after, 0, lies)
+    """Look at the next records, or the next leaves, of a tenant.
+
+    Raises:
+        CorruptRecord: broken() says what that means.
+    """
+    if cursor.table < len(tables):
+        return await _rows(session, tenant, tables, cursor)
+    return await _leaves(session, tenant, {table.name: table for table in tables}, cursor.leaf)
+
+
+def broken(tables: Sequence[Table], cursor: ScrubCursor, error: CorruptRecord) -> Page:
+    """Return the page that could not be read: nothing more can be said of that table, or, without a root, of the tenant."""
+    table = tables[cursor.table].name if cursor.table < len(tables) else ""
+    found = found_of(table, error)
+    return Page(ScrubCursor(cursor.table + 1) if found.table else None, 0, (found,))
 
 
 async def _rows(session: Session, tenant: TenantUid, tables: Sequence[Table], cursor: ScrubCursor) -> Page:

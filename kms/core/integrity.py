@@ -48,6 +48,7 @@ class Lie(StrEnum):
 
 
 ROLLED_BACK: Final = frozenset({Lie.OLDER, Lie.ROOT_OLDER})
+OF_THE_ROOT: Final = frozenset({Lie.ROOT_MAC, Lie.ROOT_MISSING, Lie.ROOT_OLDER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,7 @@ class Found:
 
     table: str
     what: str
-
-    @property
-    def rolled_back(self) -> bool:
-        """Whether it shows an older state than was stored before."""
-        return self.what in ROLLED_BACK
+    rolled_back: bool = False  # whether it shows an older state than was stored before
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,8 @@ class Page:
 
 def found_of(table: str, error: CorruptRecord) -> Found:
     """Return what an error says of a table."""
-    return Found(table, next((what for what in Lie if str(error).endswith(what)), str(error)))
+    what = next((what for what in Lie if str(error).endswith(what)), str(error))
+    return Found("" if what in OF_THE_ROOT else table, what, error.rolled_back)
 
 
 def lie(what: Lie, table: str = "") -> CorruptRecord:

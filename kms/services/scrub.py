@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 import structlog
 
-from kms.core.errors import CorruptRecord, KmsError
+from kms.core.errors import CorruptRecord, Unavailable
 from kms.core.events import KINDS, EventType, EventUid, SecurityEvent, risk_of
 from kms.core.integrity import Found, Page, ScrubCursor, found_of
 from kms.core.names import INSTALLATION_UID, TenantUid
@@ -36,6 +37,8 @@ MOST_QUIET: Final = 1_000  # tenants and kinds of which that is known
 
 
 T = TypeVar("T")
+
+_looking: ContextVar[bool] = ContextVar("looking", default=False)
 
 
 class RecordScrub(Protocol):
@@ -121,6 +124,8 @@ class Scrub:
 
     def met(self, tenant: TenantUid | None, error: CorruptRecord) -> None:
         """Take a lie that some other work has met; one that a call has met has its event already."""
+        if _looking.get():  # it finds that itself
+            return
         self._met += 1
         if not self._calling():
             found = found_of("", error)
@@ -150,10 +155,13 @@ class Scrub:
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         while True:
+            token = _looking.set(True)
             try:
                 return await work()
-            except KmsError as error:
+            except Unavailable as error:
                 _log.warning("integrity.interrupted", reason=str(error))
+            finally:
+                _looking.reset(token)
             await self._sleep(REST)
 
     def _loud(self, tenant: TenantUid | None, kind: EventType) -> bool:
