@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from kms.acting import acting
 from kms.archives import make_retention, make_runner
 from kms.auditing import opened_auditing
 from kms.clock import boottime, boottime_ns, now
@@ -91,6 +92,7 @@ from kms.services.rings import Ring
 from kms.services.rotate_keys import RotateKeys
 from kms.services.rotating import Rotator
 from kms.services.rotation import Rotation
+from kms.services.scrub import Scrub
 from kms.services.sightings import KeySightings
 from kms.services.tenants import Tenants
 from kms.services.token_gate import TokenGate
@@ -153,6 +155,7 @@ class Services:
     security: Security
     retention: Retention
     legal_holds: LegalHolds
+    scrub: Scrub
 
 
 async def make_services(
@@ -182,7 +185,17 @@ async def make_services(
         storage, open_tenants=settings.access.open_tenants, lifetime=lifetime, clock=time.monotonic, now=now
     )
     listeners = (token_gate.forget, pin_gate.forget, accesses.changed)
-    membership = Membership(storage, keyrings, cache.revocation_deadline, node, now, boottime, listeners, trail)
+    membership = Membership(
+        storage,
+        keyrings,
+        cache.revocation_deadline,
+        node,
+        now,
+        boottime,
+        listeners,
+        trail,
+        set_back=lambda tenant: scrub.went_back(tenant),  # noqa: PLW0108  made below
+    )
     principals = Principals(storage, membership.drop, now)
     receipts = Receipts(storage, parts.vault, now)
     rotator = Rotator(storage, parts.wrapping, now)
@@ -243,6 +256,14 @@ async def make_services(
     security = make_security(
         settings, storage, sightings, membership.uid, suspending(lifecycle, trail), blocking(principals, trail), stream
     )
+    scrub = Scrub(
+        storage,
+        security.recorder.offer,
+        settings.integrity.scrub_interval,
+        now,
+        calling=lambda: acting() is not None,
+    )
+    storage.watch_lies(scrub.met)
     return Services(
         rings=rings,
         versions=versions,
@@ -275,6 +296,7 @@ async def make_services(
         security=security,
         retention=make_retention(settings, archiving, operations),
         legal_holds=LegalHolds(storage, now),
+        scrub=scrub,
     )
 
 
@@ -371,6 +393,7 @@ async def serve(settings: Settings) -> None:
                 "token": parts.vault.health,
                 "audit": auditing.writer.health,
                 "anchor": auditing.checkpoints.health,
+                "integrity": services.scrub.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
             },
@@ -439,6 +462,7 @@ def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coro
         services.membership.run(),
         services.uses.run(),
         services.token_uses.run(),
+        services.scrub.run(),
         metrics.watch_event_loop(),
         _sweep(*caches),
         *services.security.running(),
@@ -493,6 +517,7 @@ def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     metrics.watch_lease(services.membership.remaining, lambda: services.membership.epoch)
     metrics.watch_schedule(services.rotation.counts)
     services.security.show(metrics)
+    metrics.watch_scrub(services.scrub)
     return metrics
 
 

@@ -10,6 +10,7 @@ import asyncio
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import accumulate
 from typing import Final, Protocol
 
@@ -107,6 +108,15 @@ class SinkStatistics(Protocol):
     def failures(self) -> int: ...  # noqa: D102
 
 
+class ScrubStatistics(Protocol):
+    """What the look at all records counts about itself; read at every scrape."""
+
+    records: int
+    lies: int
+    passes: int
+    ended_at: datetime | None
+
+
 class CheckpointStatistics(Protocol):
     """What the maker of checkpoints counts about itself; read at every scrape."""
 
@@ -142,6 +152,7 @@ class Metrics:
         self._audit: AuditStatistics | None = None
         self._sinks: list[SinkStatistics] = []
         self._checkpoints: CheckpointStatistics | None = None
+        self._scrub: ScrubStatistics | None = None
         self._lease: Callable[[], float] = float
         self._epoch: Callable[[], int] = int
         registry = self.registry
@@ -225,6 +236,10 @@ class Metrics:
         """Read a sink's own counts at every scrape."""
         self._sinks.append(sink)
 
+    def watch_scrub(self, scrub: ScrubStatistics) -> None:
+        """Read how far the look at all records is at every scrape."""
+        self._scrub = scrub
+
     def watch_checkpoints(self, checkpoints: CheckpointStatistics) -> None:
         """Read the counts of checkpoints at every scrape."""
         self._checkpoints = checkpoints
@@ -267,6 +282,7 @@ class Metrics:
         yield from self._lease_families()
         yield from self._event_families()
         yield from self._checkpoint_families()
+        yield from self._scrub_families()
         yield from self._health_families()
 
     def _call_families(self) -> Iterator[Metric]:
@@ -365,6 +381,25 @@ class Metrics:
             "kms_anchor_age_seconds",
             "Time since this node last anchored; 0 while there is nothing new.",
             value=seen.anchor_age,
+        )
+
+    def _scrub_families(self) -> Iterator[Metric]:
+        seen = self._scrub
+        if seen is None:
+            return
+        yield CounterMetricFamily(
+            "kms_integrity_passes", "Looks at all stored records that have ended.", value=seen.passes
+        )
+        yield GaugeMetricFamily(
+            "kms_integrity_records", "Records that the present look, or the last one, has verified.", value=seen.records
+        )
+        yield GaugeMetricFamily(
+            "kms_integrity_lies", "Records that the last look found not to be what was written.", value=seen.lies
+        )
+        yield GaugeMetricFamily(
+            "kms_integrity_ended_timestamp_seconds",
+            "When the last look at all stored records ended; 0 for never.",
+            value=0 if seen.ended_at is None else seen.ended_at.timestamp(),
         )
 
     def _cache_families(self) -> Iterator[Metric]:

@@ -133,6 +133,12 @@ class Rotation(Part):
     identity: Slug = "rotation"  # the principal of each tenant that may rescue
 
 
+class Integrity(Part):
+    """How often stored records are looked at that nobody reads."""
+
+    scrub_interval: Seconds = timedelta(hours=24)  # from the end of one look at all records to the next
+
+
 class Backup(Part):
     """What the daemon must know of backups that others make."""
 
@@ -326,6 +332,7 @@ class Settings(Part):
     storage: Annotated[SqliteStorage | PostgresqlStorage, Field(discriminator="kind")]
     cache: Cache = Cache()
     rotation: Rotation = Rotation()
+    integrity: Integrity = Integrity()
     backup: Backup = Backup()
     quorum: Quorum = Quorum()
     limits: Limits = Limits()

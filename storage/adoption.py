@@ -15,11 +15,12 @@ from kms.core.errors import CorruptRecord
 from kms.core.integrity import Entry, Place, paths_of, root_of, with_changes
 from kms.core.names import TenantUid
 
-from .integrity import IDENTITIES, columns_of, mac_of, place_of, write_nodes, write_root
+from .integrity import IDENTITIES, columns_of, mac_of, place_of
 from .integrity_tables import tenant_roots as r
 from .integrity_tables import tree_nodes as n
 from .session import Session
 from .tables import tenants
+from .tree_writing import write_nodes, write_root
 
 AT_ONCE: Final = 500  # records in one transaction
 MOST_TENANTS: Final = 1_000  # in one look

@@ -19,14 +19,15 @@ from kms.core.audit_ports import TenantRoot
 from kms.core.census import Uses
 from kms.core.checkpoint_ports import StreamEnd
 from kms.core.checkpoints import SignedCheckpoint
-from kms.core.errors import StorageUnavailable
+from kms.core.errors import CorruptRecord, StorageUnavailable
+from kms.core.integrity import Page, ScrubCursor
 from kms.core.keyring import Key, Tenant
 from kms.core.names import KeyUid, TenantUid
 from kms.core.outbox import OutboxItem, Topic
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 from kms.core.tokens import TokenUid, TokenUse
 
-from . import adoption, audit_partitions, due_work, epochs, integrity
+from . import adoption, audit_partitions, due_work, epochs, integrity, scrubbing
 from . import checkpoints as chain
 from . import counters as counting
 from . import outbox as outboxes
@@ -48,6 +49,8 @@ from .policies import Policies
 from .principals import Principals
 from .receipts import Receipts
 from .reports import Reports
+from .running import running
+from .seals import Watch
 from .session import Line, Session
 from .tables import RECORDS, tenants
 from .tenants import Tenants
@@ -325,6 +328,23 @@ class Database(Storage):
         async with self._session(tenant, write=True) as session:
             await adoption.finish(session, tenant)
 
+    async def scrub_tenants(self, after: TenantUid | None, limit: int) -> list[TenantUid]:
+        """Return at most *limit* tenants beyond *after*, ordered, that have a record of themselves or a root."""
+        async with self._session(None, write=False) as session:
+            return await scrubbing.tenants_after(session, after, limit)
+
+    async def scrub(self, tenant: TenantUid, cursor: ScrubCursor) -> Page:
+        """Look at some of a tenant's records, first each row and then each place in its tree; says what is wrong."""
+        try:
+            async with self._session(tenant, write=False) as session:
+                return await scrubbing.page(session, tenant, RECORDS, cursor)
+        except CorruptRecord as error:
+            return scrubbing.broken(RECORDS, cursor, error)
+
+    def watch_lies(self, watch: Watch) -> None:
+        """Tell *watch* of every lie that ends a transaction, or is left out of a sweep; it must not wait."""
+        self._line.seals.on_lie = watch
+
     async def roots(self) -> list[TenantRoot]:
         """Return the roots of all tenants in one snapshot, ordered by tenant.
 
@@ -386,23 +406,6 @@ def _common(counters: Sequence[Counter]) -> TenantUid | None:
     """Return the tenant of all these counters, None where they are of several."""
     owners = {counter.tenant for counter in counters}
     return owners.pop() if len(owners) == 1 else None
-
-
-@asynccontextmanager
-async def running(session: Session) -> AsyncIterator[Session]:
-    """Open a session, commit it at the end of the block, roll it back after an error."""
-    try:
-        await session.open()
-        yield session
-        await integrity.settle(session)
-    except Exception:
-        await session.end(commit=False)
-        raise
-    except BaseException:  # the caller was cancelled: it does not wait
-        session.leave()
-        raise
-    await session.end(commit=True)
-    integrity.committed(session)
 
 
 def _begin(connection: Connection) -> None:

@@ -8,40 +8,39 @@ verified against its own tenant's tree.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, Table, TextClause, and_, select, update
+from sqlalchemy import Row, Table, TextClause, and_, select
 
-from kms.core.audit_ports import RecordChange, TenantRoot
+from kms.core.audit_ports import TenantRoot
 from kms.core.canonical import EPOCH, Value, decode, encode
-from kms.core.errors import Conflict
+from kms.core.errors import CorruptRecord
 from kms.core.integrity import (
     NONE,
     Entry,
+    Found,
     Leaf,
     Lie,
     Place,
     child_hash,
+    found_of,
     leaf_of,
     lie,
     parse_leaf,
     paths_of,
     record_message,
     root_message,
-    root_of,
     verify_entry,
     verify_node,
-    with_changes,
 )
 from kms.core.names import TenantUid
 
 from .integrity_tables import tenant_roots as r
 from .integrity_tables import tree_nodes as n
 from .schemas import INTERNAL
-from .seals import MOST_CHANGES, Tree, Written
-from .session import Session, insertion
+from .seals import MOST_CHANGES, Tree
+from .session import Session
 from .types import LongAgo
 
 # What stands in the trees: the columns that make the group, whose records share a leaf, and the rest of the identity.
@@ -76,9 +75,7 @@ MAC_ONLY: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 _ALL: Final = {**IDENTITIES, **MAC_ONLY}
 # Columns too large to be read with every list; what is in them is verified by its own means wherever it is used.
 APART: Final[Mapping[str, frozenset[str]]] = {"compliance_reports": frozenset({"body"})}
-UNTOLD: Final = frozenset({"counters", "outbox_items"})  # what only counts, or tells of another change
 NODES_AT_ONCE: Final = 5_000  # in one query
-_WRITTEN_AT_ONCE: Final = 1_000  # nodes in one statement
 _defaults: dict[str, dict[str, Value]] = {}
 
 Identity = tuple[Value, ...]
@@ -189,7 +186,7 @@ async def verify(
     leaves = {place.leaf for place in found} | {leaf_of(table.name, key) for key in keys}
     if not leaves:
         return
-    tree = await _loaded(session, session.tenant, leaves)
+    tree = await loaded(session, session.tenant, leaves)
     if tree.epoch == 0 and not tree.written:
         await _require_no_tenant(session, table, found=bool(found))
         return
@@ -200,7 +197,7 @@ async def verify(
 
 
 def _require_whole(tree: Tree, table: str, group: bytes, found: Mapping[Place, Entry], wanted: Wanted | None) -> None:
-    there = {place for place in _leaf(tree, leaf_of(table, group)) if place[:2] == (table, group)}
+    there = {place for place in leaf_in(tree, leaf_of(table, group)) if place[:2] == (table, group)}
     for place, written in tree.written.items():
         if place[:2] == (table, group):
             (there.discard if written.now is None else there.add)(place)
@@ -215,7 +212,7 @@ def _require_whole(tree: Tree, table: str, group: bytes, found: Mapping[Place, E
 
 
 async def _known(session: Session, tenant: TenantUid, places: Sequence[Place]) -> list[Entry | None]:
-    tree = await _loaded(session, tenant, {place.leaf for place in places})
+    tree = await loaded(session, tenant, {place.leaf for place in places})
     if tree.epoch == 0 and not tree.written:
         raise lie(Lie.ROOT_MISSING)
     return [_entry(tree, place) for place in places]
@@ -223,10 +220,15 @@ async def _known(session: Session, tenant: TenantUid, places: Sequence[Place]) -
 
 def _entry(tree: Tree, place: Place) -> Entry | None:
     written = tree.written.get(place)
-    return _leaf(tree, place.leaf).get(place) if written is None else written.now
+    return leaf_in(tree, place.leaf).get(place) if written is None else written.now
 
 
-def _leaf(tree: Tree, prefix: str) -> Leaf:
+def leaf_in(tree: Tree, prefix: str) -> Leaf:
+    """Return what the tree knows in a leaf that has been loaded.
+
+    Raises:
+        CorruptRecord: it cannot be read.
+    """
     leaf = tree.leaves.get(prefix)
     if leaf is None:
         leaf = tree.leaves[prefix] = parse_leaf(tree.nodes.get(prefix, b""))
@@ -241,6 +243,38 @@ async def _require_no_tenant(session: Session, table: Table, *, found: bool) -> 
         found = bool(await session.rows(query))
     if found:
         raise lie(Lie.ROOT_MISSING)
+
+
+async def entries_of(session: Session, tenant: TenantUid, found: Mapping[Place, Entry]) -> list[Found]:
+    """Say which of these records are not as the tenant's tree knows them.
+
+    Raises:
+        CorruptRecord: the tenant's root is wrong or missing.
+    """
+    try:  # all at once; where a node among them is broken, one by one
+        await loaded(session, tenant, {place.leaf for place in found})
+    except CorruptRecord:
+        await _tree(session, tenant)
+    lies = []
+    for place, entry in found.items():
+        try:
+            [known] = await _known(session, tenant, [place])
+            verify_entry(place, known, entry)
+        except CorruptRecord as error:
+            lies.append(found_of(place.table, error))
+    return lies
+
+
+async def root_hash(session: Session, tenant: TenantUid) -> bytes:
+    """Return the hash of a tenant's root node, 32 bytes.
+
+    Raises:
+        CorruptRecord: the tenant's root is wrong or missing.
+    """
+    tree = await _tree(session, tenant)
+    if tree.epoch == 0:
+        raise lie(Lie.ROOT_MISSING)
+    return tree.root
 
 
 async def lock(session: Session, table: Table) -> None:
@@ -281,7 +315,7 @@ def verify_root(session: Session, tenant: TenantUid, row: Row[Any]) -> None:
         raise lie(Lie.ROOT_MAC)
 
 
-async def _loaded(session: Session, tenant: TenantUid, leaves: Iterable[str]) -> Tree:
+async def loaded(session: Session, tenant: TenantUid, leaves: Iterable[str]) -> Tree:
     """Return the tenant's tree with the nodes on the paths of these leaves, verified."""
     wanted = sorted(paths_of(leaves))  # parents before children
     tree = session.touched.trees.get(tenant)
@@ -309,116 +343,6 @@ async def _loaded(session: Session, tenant: TenantUid, leaves: Iterable[str]) ->
         verify_node(prefix, body, expected)
         tree.nodes[prefix] = body
     return tree
-
-
-def note(session: Session, table: Table, values: Mapping[str, Value], before: int, now: Entry | None) -> None:
-    """Remember that a record was written over revision *before*, 0 for a new one; *now* is None for one removed.
-
-    The root of its tenant must be locked where it stands in a tree.
-    """
-    touched, place = session.touched, place_of(table, values)
-    tenant = values["tenant_id"]
-    if table.name in IDENTITIES:
-        if tenant != session.tenant or session.tenant is None:
-            raise RuntimeError("records in a tree are written in transactions of their tenant")
-        tree = touched.trees[session.tenant]
-        earlier = tree.written.get(place)
-        tree.written[place] = Written(before if earlier is None else earlier.before, now)
-    if table.name not in UNTOLD and len(touched.changes) < MOST_CHANGES:
-        old = touched.loaded.pop((tenant, place), None)  # type: ignore[arg-type]  # a UUID, by its column
-        touched.changes.append(_change(table, values, old, now))
-
-
-def _change(
-    table: Table, values: Mapping[str, Value], old: Mapping[str, Value] | None, now: Entry | None
-) -> RecordChange:
-    keys = [column.name for column in table.primary_key.columns if column.name != "tenant_id"]
-    before = {} if old is None else {name: value for name, value in old.items() if name not in {"mac", "tenant_id"}}
-    after = {} if now is None else {name: value for name, value in values.items() if name not in {"mac", "tenant_id"}}
-    if old is not None and now is not None:
-        same = {name for name in after if after[name] == before.get(name)}
-        before = {name: value for name, value in before.items() if name not in same and name in after}
-        after = {name: value for name, value in after.items() if name not in same}
-    tenant = values["tenant_id"]
-    return RecordChange(
-        table.name,
-        tenant,  # type: ignore[arg-type]  # a UUID, by its column
-        {name: _shown(values[name]) for name in keys},
-        {name: _shown(value) for name, value in before.items()},
-        {name: _shown(value) for name, value in after.items()},
-    )
-
-
-def _shown(value: Value) -> Value:
-    return hashlib.sha256(value).digest() if isinstance(value, bytes) else value
-
-
-async def settle(session: Session) -> None:
-    """Carry what was written into the tree of its tenant, before the commit.
-
-    Raises:
-        CorruptRecord: the tree and what was written over do not agree.
-        Conflict: somebody else has made the tree at the same moment.
-    """
-    for tenant, tree in session.touched.trees.items():
-        changes = {place: written.now for place, written in tree.written.items()}
-        if not changes:
-            continue
-        if tree.epoch == 0 and Place("tenants", b"", b"") not in changes:
-            raise lie(Lie.ROOT_MISSING)
-        await _loaded(session, tenant, {place.leaf for place in changes})
-        for place, written in tree.written.items():
-            _require_before(place, _leaf(tree, place.leaf).get(place), written.before)
-        nodes = with_changes(tree.nodes, changes)
-        await write_nodes(session, tenant, nodes)
-        await write_root(session, tenant, tree.epoch, root_of(nodes))
-        tree.epoch += 1
-
-
-def _require_before(place: Place, known: Entry | None, before: int) -> None:
-    if known is None and before:
-        raise lie(Lie.UNKNOWN, place.table)
-    if known is not None and known.revision != before:
-        raise lie(Lie.MISSING if not before else Lie.OLDER if before < known.revision else Lie.OTHER, place.table)
-
-
-async def write_nodes(session: Session, tenant: TenantUid, nodes: Mapping[str, bytes]) -> None:
-    """Store nodes over what is there."""
-    first = insertion(session, n)
-    statement = first.on_conflict_do_update(
-        index_elements=[n.c.tenant_id, n.c.prefix], set_={"body": first.excluded.body}
-    )
-    rows = [{"tenant_id": tenant, "prefix": prefix, "body": body} for prefix, body in sorted(nodes.items())]
-    for start in range(0, len(rows), _WRITTEN_AT_ONCE):
-        await session.change(statement, rows[start : start + _WRITTEN_AT_ONCE])
-
-
-async def write_root(session: Session, tenant: TenantUid, epoch: int, root: bytes) -> None:
-    """Store a root over that of *epoch*, 0 for none.
-
-    Raises:
-        Conflict: somebody else has made the tree at the same moment.
-    """
-    values = {
-        "epoch": epoch + 1,
-        "root": root,
-        "mac": session.touched.seals.sealer.mac(root_message(tenant, epoch + 1, root)),
-    }
-    if epoch:
-        written = await session.change(update(r).where(r.c.tenant_id == tenant, r.c.epoch == epoch).values(**values))
-    else:
-        written = await session.change(r.insert().values(tenant_id=tenant, **values))
-    if written != 1:
-        raise Conflict("the tenant's tree was changed in between")
-
-
-def committed(session: Session) -> None:
-    """Remember the epochs of what has been committed, and tell of the changes."""
-    touched = session.touched
-    for tenant, tree in touched.trees.items():
-        touched.seals.seen(tenant, tree.epoch)
-    if touched.changes:
-        touched.seals.on_changes(touched.changes)
 
 
 async def all_roots(session: Session) -> list[TenantRoot]:

@@ -27,11 +27,12 @@ from kms.core.refused import Refused
 
 from .breaker import Breaker
 from .conninfo import database_name, parameters
-from .database import EXCLUSIVE_WAIT, Database, running, taken
+from .database import EXCLUSIVE_WAIT, Database, taken
 from .epochs import CHANNEL
 from .errors import CannotOpen, explained
 from .migrate import require_found
 from .roles import APP, REVISION, SWEEPER, TAKE_READER, USER, cannot_take, excess_of
+from .running import running
 from .seals import Changes, Seals, ignore
 from .session import BOUND, Line, Session, Tasks
 

@@ -12,8 +12,9 @@ from kms.core.canonical import Value
 from kms.core.errors import CorruptRecord, KmsError, invalid
 from kms.core.integrity import Entry
 
-from .integrity import IDENTITIES, Identity, Wanted, lock, mac_of, note, verify, verify_mac
+from .integrity import IDENTITIES, Identity, Wanted, lock, mac_of, verify, verify_mac
 from .session import Session, insertion
+from .tree_writing import note
 
 _INT64: Final = range(-(2**63), 2**63)
 
@@ -235,6 +236,7 @@ def readable(session: Session, table: Table, rows: Sequence[Row[Any]], make: Cal
             made += read([row], make)
         except CorruptRecord as error:
             damage = error
+            session.touched.seals.on_lie(row.tenant_id, error)
     if damage is not None and not made:
         raise damage
     return made

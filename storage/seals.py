@@ -9,6 +9,7 @@ from uuid import UUID
 
 from kms.core.audit_ports import RecordChange, RecordSealer
 from kms.core.canonical import Value
+from kms.core.errors import CorruptRecord
 from kms.core.integrity import Entry, Leaf, Place
 from kms.core.names import TenantUid
 from kms.core.refused import Refused
@@ -17,20 +18,26 @@ from kms.core.refused import Refused
 MOST_CHANGES: Final = 1_000
 
 Changes = Callable[[Sequence[RecordChange]], None]
+Watch = Callable[[TenantUid | None, CorruptRecord], None]
 
 
 def ignore(changes: Sequence[RecordChange]) -> None:
     """Tell nobody."""
 
 
+def overlook(tenant: TenantUid | None, error: CorruptRecord) -> None:
+    """Tell nobody."""
+
+
 @dataclass(slots=True)
 class Seals:
-    """The key of all MACs, who is told of changes, and the highest epoch that this process has seen of each tenant."""
+    """The key of all MACs, who is told of changes and of lies, and the highest epoch that this process has seen of each tenant."""
 
     sealer: RecordSealer
     on_changes: Changes = ignore
     refused: Refused = field(default_factory=Refused)  # tenants that are not served
     epochs: dict[TenantUid, int] = field(default_factory=dict)
+    on_lie: Watch = overlook
 
     def seen(self, tenant: TenantUid, epoch: int) -> None:
         """Remember an epoch."""

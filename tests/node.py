@@ -294,6 +294,22 @@ class Hostile:
         finally:
             connection.close()
 
+    def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
+        """The rows of a table with these values."""
+        connection = sqlite3.connect(self.path, timeout=10)
+        connection.row_factory = sqlite3.Row
+        asked = " AND ".join(f"{name} = :{name}" for name in where)
+        try:
+            return [dict(row) for row in connection.execute(f"SELECT * FROM {table} WHERE {asked}", where)]  # noqa: S608
+        finally:
+            connection.close()
+
+    def put(self, table: str, rows: list[dict[str, Any]]) -> None:
+        """Write rows over what is there."""
+        for row in rows:
+            names = ", ".join(row)
+            self.change(f"INSERT OR REPLACE INTO {table} ({names}) VALUES (:{', :'.join(row)})", **row)  # noqa: S608
+
 
 def keks_in_token(token: Token, uid: KekUid) -> Tally[int]:
     """How many keys the token holds for each version of a KEK."""

@@ -251,3 +251,4 @@ class RolledBack(CorruptRecord):
     """The database is not what was anchored outside of it: older, another one, or forged; a quorum has to look."""
 
     reason = "ROLLED_BACK"
+    rolled_back = True

@@ -60,6 +60,7 @@ class EventType(StrEnum):
     REVOKED_KEY_USED = "revoked_key_used"
     CANARY_TOUCHED = "canary_touched"
     TAMPERED_RECORD = "tampered_record"
+    ROLLED_BACK_RECORD = "rolled_back_record"
 
 
 class Answer(StrEnum):
@@ -134,6 +135,9 @@ KINDS: Final[Mapping[EventType, Kind]] = MappingProxyType(
         ),
         EventType.TAMPERED_RECORD: Kind(
             Severity.CRITICAL, Category.INCIDENT, 90, True, "a stored record contradicts itself or does not unwrap"
+        ),
+        EventType.ROLLED_BACK_RECORD: Kind(
+            Severity.CRITICAL, Category.INCIDENT, 100, True, "the database shows an older state than was stored before"
         ),
     }
 )

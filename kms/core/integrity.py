@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .canonical import Value, decode, encode
 from .errors import CorruptRecord
@@ -47,6 +48,40 @@ class Lie(StrEnum):
 
 
 ROLLED_BACK: Final = frozenset({Lie.OLDER, Lie.ROOT_OLDER})
+OF_THE_ROOT: Final = frozenset({Lie.ROOT_MAC, Lie.ROOT_MISSING, Lie.ROOT_OLDER})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A lie that a look at all records has found; the table is empty for one about the tree itself."""
+
+    table: str
+    what: str
+    rolled_back: bool = False  # whether it shows an older state than was stored before
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubCursor:
+    """How far a look at all records of a tenant is: the table and the last identity in it, then the last leaf."""
+
+    table: int = 0
+    last: tuple[Any, ...] = ()
+    leaf: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a part of such a look has found, and where to go on; None at the end."""
+
+    after: ScrubCursor | None
+    records: int
+    lies: tuple[Found, ...]
+
+
+def found_of(table: str, error: CorruptRecord) -> Found:
+    """Return what an error says of a table."""
+    what = next((what for what in Lie if str(error).endswith(what)), str(error))
+    return Found("" if what in OF_THE_ROOT else table, what, error.rolled_back)
 
 
 def lie(what: Lie, table: str = "") -> CorruptRecord:

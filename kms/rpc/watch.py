@@ -166,7 +166,8 @@ class SecurityWatch:
                 self._count(EventType.DECRYPT_FAILURES, (_who(call), name), call, name)
             case CorruptRecord():
                 resource = _first(call)
-                self._count(EventType.TAMPERED_RECORD, resource or call.method.full_name, call, resource)
+                kind = EventType.ROLLED_BACK_RECORD if error.rolled_back else EventType.TAMPERED_RECORD
+                self._count(kind, resource or call.method.full_name, call, resource)
             case _:
                 pass
 

@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from kms.core.detection import Grown
-from kms.core.errors import Conflict, KmsError, StorageUnavailable
+from kms.core.errors import Conflict, CorruptRecord, KmsError, StorageUnavailable
 from kms.core.events import KINDS, Answer, EventType, EventUid, Outcome, SecurityEvent, event_body, risk_of
 from kms.core.names import INSTALLATION_UID, KeyName, Principal, TenantUid
 from kms.core.outbox import OutboxItem, OutboxUid, Topic
@@ -246,8 +246,11 @@ class EventRecorder:
         known = self._tenants.get(slug)
         if known is not None:
             return known
-        async with self._storage.transaction() as work:
-            tenant = await work.tenants.get(slug)
+        try:
+            async with self._storage.transaction() as work:
+                tenant = await work.tenants.get(slug)
+        except CorruptRecord:  # which is what the event may be about
+            return INSTALLATION_UID
         if tenant is None:
             return INSTALLATION_UID
         self._tenants[slug] = tenant.uid

@@ -63,6 +63,10 @@ class _Sight:
     since: float
 
 
+def _overlook(tenant: TenantUid) -> None:
+    """Tell nobody."""
+
+
 class Membership:
     """Keeps this node's lease.
 
@@ -82,8 +86,13 @@ class Membership:
         boottime: Callable[[], float],
         listeners: Sequence[Callable[[AbstractSet[TenantUid]], None]] = (),
         trail: Acts = UNRECORDED,
+        set_back: Callable[[TenantUid], None] = _overlook,
     ) -> None:
-        """*listeners* are called with the tenants whose records have changed, before the lease is renewed: step 3."""
+        """*listeners* are called with the tenants whose records have changed, before the lease is renewed: step 3.
+
+        *set_back* is told of a tenant whose epochs have gone back, which only whoever writes past the daemons can do.
+        """
+        self._set_back = set_back
         self._trail = trail
         self.uid = uuid4()
         self.name = name
@@ -231,14 +240,19 @@ class Membership:
         known = self._applied
         changed = {tenant for tenant, epoch in epochs.items() if epoch != known.get(tenant, _NEVER)}
         stopped = {tenant for tenant in changed if epochs[tenant].revoked != known.get(tenant, _NEVER).revoked}
-        gone = known.keys() - epochs.keys()
-        if stopped or gone:
-            self._holdings.stop(stopped | gone)
-        if changed - stopped:
-            self._holdings.reread(changed - stopped)
-        if changed or gone:
-            self._tell(changed | gone)
+        # Numbers only grow, and a row once made stays: whoever changes that hides a stop, and so all of it is dropped.
+        back = known.keys() - epochs.keys() | {
+            tenant for tenant in changed if _is_older(epochs[tenant], known.get(tenant))
+        }
+        if stopped | back:
+            self._holdings.stop(stopped | back)
+        if reread := changed - stopped - back:
+            self._holdings.reread(reread)
+        if changed | back:
+            self._tell(changed | back)
         self._applied = epochs
+        for tenant in back:
+            self._set_back(tenant)
 
     def _tell(self, tenants: AbstractSet[TenantUid]) -> None:
         for listener in self._listeners:
@@ -298,6 +312,10 @@ class Membership:
 
 _NEVER: Final = TenantEpoch(0, 0)
 _UNHEARD: Final = NodeStop("", StopState.WAITING)
+
+
+def _is_older(epoch: TenantEpoch, known: TenantEpoch | None) -> bool:
+    return known is not None and (epoch.changes < known.changes or epoch.revoked < known.revoked)
 
 
 def _waiting(stops: Mapping[UUID, NodeStop]) -> list[UUID]:

@@ -22,7 +22,7 @@ from kms.core.errors import Denied, FailedPrecondition, RolledBack, Unauthentica
 from kms.core.refused import Refused as RefusedTenants
 from kms.crypto.signatures import verifier
 from kms.kmsd.installation import Refused, initialise, issue_certificate, revoke_certificate
-from kms.kmsd.integrity import NoRoots, _opened, accept_statement, explain, statement
+from kms.kmsd.integrity import _opened, accept_statement, explain, statement
 from kms.services.checkpoints import Checkpoints
 from kms.setting_values import SettingsError
 from kms.settings import load
@@ -41,13 +41,13 @@ async def start_and_seal(settings, count: int) -> list[int]:
     """What a start and a run of the daemon do for anchors."""
     async with _opened(settings) as opened:
         installation = await opened.anchoring.find()
-        await opened.anchoring.compare(NoRoots(), RefusedTenants(), nothing)
+        await opened.anchoring.compare(opened.storage, RefusedTenants(), opened.storage.adopt)
         stream = Stream(installation, opened.node)
         head = Position(stream.uid, 0, bytes(32))
-        vault, storage = opened.parts.vault, opened.parts.storage
+        vault, storage = opened.vault, opened.storage
         public = verifier(await vault.public_key())
         checkpoints = Checkpoints(
-            storage, vault, public, NoRoots(), opened.anchors.store, lambda: head, installation, opened.node, now, float
+            storage, vault, public, storage, opened.anchors.store, lambda: head, installation, opened.node, now, float
         )
         first, serials = 1, []
         for _ in range(count):
@@ -171,7 +171,7 @@ async def test_two_officers_let_it_go_on_from_an_older_state(restored, place, ca
     assert said.startswith("checkpoint 5 is anchored, accepted by operators/alice, operators/bob")
     assert (await explain(restored))[-1] == "nothing is wrong (equal)"
     async with _opened(restored) as opened:
-        newest = await opened.parts.storage.newest_checkpoint()
+        newest = await opened.storage.newest_checkpoint()
     gap = gap_in(newest.checkpoint.note)
     assert gap is not None
     assert (gap.anchored_serial, gap.found_serial, gap.approvers) == (4, 2, OFFICERS)
@@ -184,7 +184,7 @@ async def test_two_officers_let_it_go_on_from_an_older_state(restored, place, ca
 async def test_production_does_not_start_without_a_place_outside_of_the_database(settings, place):
     lacking = settings.audit.model_copy(update={"anchor": settings.audit.anchor.model_copy(update={"token": False})})
     async with _opened(settings) as opened:
-        vault, node = opened.parts.vault, node_name(settings.data_directory)
+        vault, node = opened.vault, node_name(settings.data_directory)
         production = settings.model_copy(update={"audit": lacking, "profile": "production"})
         with pytest.raises(SettingsError, match=r"audit\.anchor\.file"):
             make_anchors(production, vault, node)

@@ -38,7 +38,7 @@ from kms.services.audit_changes import Changes
 from kms.v1 import crypto_pb2 as pb
 from kms.v1 import keys_pb2
 from tests.attacks.method_requests import request_for
-from tests.audit_logs import INSTALLATION, VALUES_KEY, MemoryWriter, make_trail
+from tests.audit import INSTALLATION, VALUES_KEY, MemoryWriter, make_trail
 from tests.node import Clock, Node, stored_tenant
 from tests.rpc_server import CALLER, Claims, Edge, info_of, refused
 

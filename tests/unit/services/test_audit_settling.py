@@ -18,7 +18,8 @@ from kms.services import audit_settling
 from kms.services.audit import AuditTrail, Origin
 from kms.services.audit_changes import Changes
 from kms.services.audit_settling import ENDED, UNSETTLED_FOR, UNWRITTEN, Settling
-from storage.audit_writer import GroupCommit, open_audit_writer
+from storage.audit_opening import open_audit_writer
+from storage.audit_writer import GroupCommit
 from storage.audit_writer_postgresql import PostgresqlAuditStore
 from storage.audit_writer_sqlite import SqliteAuditStore
 from storage.database import Database
