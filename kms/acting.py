@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -19,6 +19,8 @@ from kms.core.policy import AuditContext, Policy, logs_data_access
 
 MOST_CHANGES: Final = 1_000  # of one act that are kept to be recorded; the rest is counted
 MOST_VERSIONS: Final = 1_000  # the same of versions used
+
+Confirm = Callable[[], Awaitable[None]]
 
 _NONE: Final[Mapping[int, KmsError]] = MappingProxyType({})
 
@@ -57,6 +59,7 @@ class Noted:
     failures: Mapping[int, KmsError] = field(default_factory=lambda: _NONE)  # of items, by their index
     changes: list[RecordChange] = field(default_factory=list)
     left_out: int = 0  # changes beyond MOST_CHANGES
+    confirm: Confirm | None = None  # looks once more whether what it gives out may leave
 
 
 _caller: Final[ContextVar[Caller | None]] = ContextVar("caller", default=None)
@@ -141,6 +144,13 @@ def note_items(items: Sequence[bytes], failures: Mapping[int, KmsError] = _NONE)
     noted = _noted.get()
     if noted is not None:
         noted.items, noted.failures = items, failures
+
+
+def note_confirmation(confirm: Confirm) -> None:
+    """What the present act gives out may leave only if *confirm* raises nothing just before."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.confirm = confirm
 
 
 def note_changes(changes: Sequence[RecordChange]) -> None:

@@ -15,14 +15,12 @@ from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.audit_contexts import canonical_json
 from kms.core.audit_ports import Position
 from kms.core.errors import AuditUnavailable, KmsError
-from kms.crypto.audit_values import AuditValues
 from kms.crypto.signatures import verifier
 from kms.failpoints import reach
 from kms.parts import Parts
 from kms.rpc.trail import AuditedCalls
 from kms.services.access import Accesses
 from kms.services.audit import AuditTrail, Origin, shown_details
-from kms.services.audit_changes import Changes
 from kms.services.audit_settling import Settling
 from kms.services.checkpoints import Checkpoints, Interval
 from kms.settings import PostgresqlStorage, Settings
@@ -73,7 +71,7 @@ async def opened_auditing(settings: Settings, parts: Parts, release: str) -> Asy
     )
     standard, extended = (timedelta(days=days) for days in (settings.audit.standard_days, settings.audit.extended_days))
     origin = Origin(parts.node, release, settings.audit.region, standard, extended)
-    trail = AuditTrail(writer, origin, Changes(AuditValues(parts.keys.values, parts.installation)), now)
+    trail = AuditTrail(writer, origin, parts.changes, now)
     checkpoints: Checkpoints | None = None
     failed = True
     try:
@@ -112,7 +110,9 @@ async def _checkpoints(settings: Settings, parts: Parts, head: Callable[[], Posi
 
 async def _store(settings: Settings, storage: Database) -> AuditStore:
     if isinstance(settings.storage, PostgresqlStorage):
-        store = PostgresqlAuditStore(settings.storage.url.read().get_secret_value(), reach)
+        store = PostgresqlAuditStore(
+            (settings.storage.audit_url or settings.storage.url).read().get_secret_value(), reach
+        )
         await (
             store.excess()
         )  # which refuses a user who may not write the trail; the rest is told of the main connection

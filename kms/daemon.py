@@ -21,6 +21,7 @@ from kms.auditing import opened_auditing
 from kms.clock import boottime, boottime_ns, now
 from kms.core.audit import AuditEvent, Category, Outcome, StreamUid
 from kms.core.audit import Retention as Kept
+from kms.core.audit_contexts import canonical_json, hashed_value
 from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
@@ -77,6 +78,7 @@ from kms.services.legal_holds import LegalHolds
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import LONGEST_WAIT, Operations, Runner
+from kms.services.partitions import AuditPartitions
 from kms.services.pins import PinGate, Pins
 from kms.services.policies import Policies
 from kms.services.principals import Principals
@@ -291,7 +293,13 @@ async def make_services(
         pin_gate=pin_gate,
         quorum_rules=quorum_rules,
         approvals=Approvals(storage, quorum_rules, now, may_approve=accesses.may_approve, notifier=security.notifier),
-        audit_reader=AuditReader(storage, now, accesses.may),
+        audit_reader=AuditReader(
+            storage,
+            now,
+            accesses.may,
+            hashed=lambda tenant, name, value: hashed_value(parts.keys.context, tenant, name, value.encode()),
+            values=lambda event: canonical_json(parts.changes.of(event)),
+        ),
         reports=Reports(storage, parts.report_seal, operations.wake, now),
         security=security,
         retention=make_retention(settings, archiving, operations),
@@ -358,11 +366,11 @@ async def serve(settings: Settings) -> None:
         _log.info(
             "token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name
         )
-        if settings.access.open_tenants:
-            _log.warning("access.open", detail="every principal of a tenant holds every role without a grant")
 
         # From here on nothing is done, and nobody answered, without the audit trail.
         release = version("kmsd")
+        partitions = AuditPartitions(parts.storage, now)
+        await partitions.look()
         auditing = await stack.enter_async_context(opened_auditing(settings, parts, release))
         services = await make_services(settings, parts, auditing.trail, auditing.writer.head.stream)
         settled_intents = await auditing.settling.settle()
@@ -371,14 +379,11 @@ async def serve(settings: Settings) -> None:
         # What operators see.
         metrics = _make_metrics(release, parts, services)
         metrics.watch_audit(auditing.writer.counts)
+        metrics.watch_checkpoints(auditing.checkpoints)
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
-        if services.quorum_rules.default == 0:
-            _log.warning(
-                "quorum.off",
-                detail="nobody has to approve dangerous requests; set quorum.approvals, or rules with `kms quorum set`",
-            )
+        _warn(settings, services)
 
         # The edge.
         revocations = _revocations(settings, auditing.trail)
@@ -392,6 +397,7 @@ async def serve(settings: Settings) -> None:
                 "storage": parts.storage.health,
                 "token": parts.vault.health,
                 "audit": auditing.writer.health,
+                "audit_months": partitions.health,
                 "anchor": auditing.checkpoints.health,
                 "integrity": services.scrub.health,
                 "lease": services.membership.health,
@@ -431,6 +437,7 @@ async def serve(settings: Settings) -> None:
                     health.run(),
                     auditing.settling.run(),
                     auditing.checkpoints.run(),
+                    partitions.run(),
                     *parts.anchors.running(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
@@ -470,6 +477,17 @@ def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coro
     if settings.rotation.enabled:
         work += [services.rotation.run(), services.operations.run(), services.retention.run()]
     return work
+
+
+def _warn(settings: Settings, services: Services) -> None:
+    """Say loudly what is open."""
+    if settings.access.open_tenants:
+        _log.warning("access.open", detail="every principal of a tenant holds every role without a grant")
+    if services.quorum_rules.default == 0:
+        _log.warning(
+            "quorum.off",
+            detail="nobody has to approve dangerous requests; set quorum.approvals, or rules with `kms quorum set`",
+        )
 
 
 def _harden() -> None:

@@ -17,11 +17,13 @@ import structlog
 from kms.acting import acting, note_changes
 from kms.anchoring import Anchors, make_anchoring, make_anchors, node_name
 from kms.core.refused import Refused
+from kms.crypto.audit_values import AuditValues
 from kms.crypto.record_macs import RecordMacs
 from kms.crypto.report_seal import ReportSeal
 from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.anchoring import Anchoring
+from kms.services.audit_changes import Changes
 from kms.services.counting import UsageCounters
 from kms.services.wrapping import DekWrapping
 from kms.setting_values import Secret
@@ -56,6 +58,11 @@ class Parts:
     anchors: Anchors
     anchoring: Anchoring
     keys: DerivedKeys
+
+    @property
+    def changes(self) -> Changes:
+        """What encrypts values before and after a change in the audit trail."""
+        return Changes(AuditValues(self.keys.values, self.installation))
 
     @property
     def report_seal(self) -> ReportSeal:

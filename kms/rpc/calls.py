@@ -150,7 +150,10 @@ class Calls:
             return error
         try:
             await trail.ended(ended)
-        except AuditUnavailable as unrecorded:
+            if error is None and ended.noted.confirm is not None:
+                # Writing took its time, in which the node's lease may have ended, or a key been stopped.
+                await ended.noted.confirm()
+        except KmsError as unrecorded:
             return unrecorded
         return error
 

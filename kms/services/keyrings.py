@@ -14,12 +14,13 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NoReturn
 from weakref import WeakValueDictionary
 
 import structlog
 
-from kms.acting import note_key, note_version
+from kms.acting import note_confirmation, note_key, note_version
 from kms.core.ciphertext import HEADER_LENGTH, Header
 from kms.core.classification import Classification
 from kms.core.errors import (
@@ -219,6 +220,7 @@ class Keyrings:
             Conflict: a version that encrypted may not do so any more, while the key has a newer one.
             StorageUnavailable: this node's lease is over, or a stop came in between once more.
         """
+        note_confirmation(partial(self.confirm, grants))  # until it leaves, it waits for the audit trail
         if self._all_stand(grants):
             return
         for grant in grants:
