@@ -139,6 +139,29 @@ def _parts(client: Client) -> Iterator[Finding]:
             yield _serving(f"health of {part}", status, status.name)
 
 
+# What is said of each type of event about records that were not what was written, and how to go on.
+_LIES: Final = (
+    ("tampered_record", "stored records were altered past the daemon, removed, or made up"),
+    ("rolled_back_record", "the database shows an older state than was stored before"),
+)
+
+
+def _integrity(client: Client) -> Iterator[Finding]:
+    """Tell an operator of lies that nobody has investigated; whoever may not list them hears nothing."""
+    for kind, meaning in _LIES:
+        try:
+            events = client.list_security_events("installation", type=kind, unresolved=True, deadline=_DEADLINE)
+            newest = next(iter(events), None)
+        except KmsError:
+            return
+        if newest is not None:
+            message = (
+                f"{newest.name}: {meaning}. They are refused, and the others served. Do not write over them: restore them"
+                " from a backup, or accept another state under a quorum (docs/operations.md, Records that lie)"
+            )
+            yield Finding("records", Outcome.FAILED, message, ExitCode.UNAVAILABLE)
+
+
 def examine(path: Path | None, tenant: str | None, now: datetime) -> Iterator[Finding]:
     """Check profile, certificate, connection, identity and health in turn; ends where nothing further can be known."""
     try:
@@ -163,6 +186,7 @@ def examine(path: Path | None, tenant: str | None, now: datetime) -> Iterator[Fi
         yield _serving("connection", status, f"{profile.target}: the daemon answers {status.name}")
         yield from _identity(client, tenant)
         yield from _parts(client)
+        yield from _integrity(client)
 
 
 def doctor(profile: ProfileOption = None, tenant: TenantOption = None, output: OutputOption = Output.TABLE) -> None:
