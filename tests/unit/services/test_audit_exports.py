@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import random
 import uuid
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from sqlalchemy import text
 
 from kms.core.audit_check import check_export
 from kms.core.audit_findings import Fault
-from kms.core.errors import FailedPrecondition, InvalidRequest, LimitExceeded
+from kms.core.errors import FailedPrecondition, InvalidRequest, LimitExceeded, StorageUnavailable
 from kms.crypto.signatures import verifier
 from kms.services.audit_exports import IDLE, MOST_EXPORTS, AuditExports
 from storage.audit_log import COLUMNS
@@ -70,15 +71,9 @@ class Trail:
             self.two.extend(number)
             await self.seal()
 
-    def exports(self, **options):
+    def exports(self, storage=None, page=2_000, rows=2):
         return AuditExports(
-            self.storage,
-            self.key,
-            INSTALLATION,
-            self.seal,
-            lambda: NOW,
-            self.clock,
-            **{"page": 2_000, "rows": 2} | options,
+            storage or self.storage, self.key, INSTALLATION, self.seal, lambda: NOW, self.clock, page=page, rows=rows
         )
 
     def check(self, data):
@@ -157,6 +152,38 @@ async def test_a_page_that_its_caller_leaves_has_not_been_made(trail):
         data, token = await exports.page(token)
         pieces.append(data)
     assert left > 3
+    assert trail.check(b"".join(pieces)).findings == ()
+
+
+class Failing:
+    """The real storage, which does not answer many a question for a checkpoint."""
+
+    def __init__(self, storage):
+        self._storage = storage
+        self._random = random.Random(4)
+
+    def __getattr__(self, name):
+        return getattr(self._storage, name)
+
+    async def checkpoints_after(self, serial, limit):
+        if self._random.random() < 0.4:
+            raise StorageUnavailable("the database did not answer in time")
+        return await self._storage.checkpoints_after(serial, limit)
+
+
+async def test_a_page_that_fails_in_the_middle_has_not_been_made(trail):
+    exports = trail.exports(page=3_000, storage=Failing(trail.storage))
+    data, token = await exports.page("")
+    pieces, failures = [data], 0
+    while token:
+        try:
+            data, token = await exports.page(token)
+        except StorageUnavailable:
+            failures += 1
+            assert failures < 100
+        else:
+            pieces.append(data)
+    assert failures > 2
     assert trail.check(b"".join(pieces)).findings == ()
 
 
