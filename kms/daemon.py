@@ -63,6 +63,7 @@ from kms.security import Security, blocking, make_security, suspending
 from kms.services.access import Accesses
 from kms.services.approvals import Approvals
 from kms.services.audit import UNRECORDED, Acts, AuditTrail, shown_details
+from kms.services.audit_exports import AuditExports
 from kms.services.audit_reader import AuditReader
 from kms.services.census import Census
 from kms.services.data_keys import DataKeys
@@ -327,7 +328,7 @@ def make_gates(
     )
 
 
-def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
+def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> Mapping[str, Any]:
     """Return what serves each service, in the order of SERVICES, by its full name."""
     servicers = (
         TenantServicer(services.tenants),
@@ -341,7 +342,7 @@ def _servicers(services: Services, metrics: Metrics) -> Mapping[str, Any]:
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
         SecurityEventServicer(services.security.events, now),
-        AuditServicer(services.audit_reader),
+        AuditServicer(services.audit_reader, exports),
         ReportServicer(services.reports),
         AuditRetentionServicer(services.legal_holds, services.retention),
     )
@@ -391,7 +392,8 @@ async def serve(settings: Settings) -> None:
         metrics.watch_admission(admission)
         gates = make_gates(settings, parts, services, admission, calls_trail, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
-        server = RpcServer(calls.handlers(METHODS, _servicers(services, metrics)), settings.listen, limits)
+        exports = AuditExports(parts.storage, parts.vault, parts.installation, auditing.checkpoints.seal, now, boottime)
+        server = RpcServer(calls.handlers(METHODS, _servicers(services, exports, metrics)), settings.listen, limits)
         health = HealthMonitor(
             {
                 "storage": parts.storage.health,
