@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from kms.clock import now
 from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.audit_contexts import canonical_json
 from kms.core.audit_ports import Position
 from kms.core.errors import AuditUnavailable, KmsError
+from kms.core.ports import PartHealth
 from kms.crypto.signatures import verifier
 from kms.failpoints import reach
+from kms.metrics import Metrics
 from kms.parts import Parts
 from kms.rpc.trail import AuditedCalls
 from kms.services.access import Accesses
 from kms.services.audit import AuditTrail, Origin, shown_details
 from kms.services.audit_settling import Settling
 from kms.services.checkpoints import Checkpoints, Interval
+from kms.services.partitions import AuditPartitions
 from kms.settings import PostgresqlStorage, Settings
 from storage.audit_opening import open_audit_writer
 from storage.audit_store import AuditStore
@@ -44,7 +47,26 @@ class Auditing:
     trail: AuditTrail
     settling: Settling
     checkpoints: Checkpoints
+    partitions: AuditPartitions
     context_key: bytes
+
+    @property
+    def health(self) -> Mapping[str, Callable[[], Awaitable[PartHealth]]]:
+        """What to ask for the health of its parts."""
+        return {
+            "audit": self.writer.health,
+            "audit_months": self.partitions.health,
+            "anchor": self.checkpoints.health,
+        }
+
+    def running(self) -> list[Coroutine[Any, Any, None]]:
+        """Return what has to run."""
+        return [self.settling.run(), self.checkpoints.run(), self.partitions.run()]
+
+    def show(self, metrics: Metrics) -> None:
+        """Let metrics read the counts."""
+        metrics.watch_audit(self.writer.counts)
+        metrics.watch_checkpoints(self.checkpoints)
 
     def calls(self, accesses: Accesses) -> AuditedCalls:
         """Return what makes events of calls."""
@@ -60,6 +82,8 @@ async def opened_auditing(settings: Settings, parts: Parts, release: str) -> Asy
         AuditUnavailable: the first event is not known to be durable.
         HsmUnavailable, StorageUnavailable: the first checkpoint is not known to be made and anchored.
     """
+    partitions = AuditPartitions(parts.storage, now)
+    await partitions.look()
     writer = await open_audit_writer(
         await _store(settings, parts.storage),
         installation=parts.installation,
@@ -78,7 +102,7 @@ async def opened_auditing(settings: Settings, parts: Parts, release: str) -> Asy
         checkpoints = await _checkpoints(settings, parts, lambda: writer.head)
         await checkpoints.seal()
         settling = Settling(parts.storage, writer, trail, parts.node, now)
-        yield Auditing(writer, trail, settling, checkpoints, parts.keys.context)
+        yield Auditing(writer, trail, settling, checkpoints, partitions, parts.keys.context)
         failed = False
     finally:
         with suppress(AuditUnavailable):

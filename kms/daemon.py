@@ -79,7 +79,6 @@ from kms.services.legal_holds import LegalHolds
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import LONGEST_WAIT, Operations, Runner
-from kms.services.partitions import AuditPartitions
 from kms.services.pins import PinGate, Pins
 from kms.services.policies import Policies
 from kms.services.principals import Principals
@@ -370,8 +369,6 @@ async def serve(settings: Settings) -> None:
 
         # From here on nothing is done, and nobody answered, without the audit trail.
         release = version("kmsd")
-        partitions = AuditPartitions(parts.storage, now)
-        await partitions.look()
         auditing = await stack.enter_async_context(opened_auditing(settings, parts, release))
         services = await make_services(settings, parts, auditing.trail, auditing.writer.head.stream)
         settled_intents = await auditing.settling.settle()
@@ -379,8 +376,7 @@ async def serve(settings: Settings) -> None:
 
         # What operators see.
         metrics = _make_metrics(release, parts, services)
-        metrics.watch_audit(auditing.writer.counts)
-        metrics.watch_checkpoints(auditing.checkpoints)
+        auditing.show(metrics)
         tracing = Tracing(settings.tracing.endpoint, release)
         stack.callback(tracing.close)
 
@@ -398,9 +394,7 @@ async def serve(settings: Settings) -> None:
             {
                 "storage": parts.storage.health,
                 "token": parts.vault.health,
-                "audit": auditing.writer.health,
-                "audit_months": partitions.health,
-                "anchor": auditing.checkpoints.health,
+                **auditing.health,
                 "integrity": services.scrub.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
@@ -437,9 +431,7 @@ async def serve(settings: Settings) -> None:
                 for work in (
                     *_work(settings, services, metrics),
                     health.run(),
-                    auditing.settling.run(),
-                    auditing.checkpoints.run(),
-                    partitions.run(),
+                    *auditing.running(),
                     *parts.anchors.running(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
