@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 
@@ -90,7 +90,7 @@ async def opened_auditing(settings: Settings, parts: Parts, release: str) -> Asy
         node=parts.node,
         now=now,
         release=release,
-        details=_configuration(settings),
+        details={**_configuration(settings), **_accepted(parts)},
         reach=reach,
     )
     standard, extended = (timedelta(days=days) for days in (settings.audit.standard_days, settings.audit.extended_days))
@@ -150,6 +150,11 @@ def _configuration(settings: Settings) -> Mapping[str, object]:
     """Return what the first event says of the configuration; secrets are not in it, only where they are read from."""
     whole = canonical_json(settings.model_dump(mode="json"))
     return {"profile": settings.profile, "settings_sha256": hashlib.sha256(whole.encode()).hexdigest()}
+
+
+def _accepted(parts: Parts) -> Mapping[str, object]:
+    gap = parts.accepted
+    return {} if gap is None else {"accepted_gap": asdict(gap)}
 
 
 def _stopped(*, failed: bool) -> AuditEvent:
