@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from kms.clock import now
 from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.audit_contexts import canonical_json
@@ -24,13 +26,16 @@ from kms.services.access import Accesses
 from kms.services.audit import AuditTrail, Origin, shown_details
 from kms.services.audit_changes import Changes
 from kms.services.audit_settling import Settling
+from kms.services.partitions import AuditPartitions
 from kms.settings import PostgresqlStorage, Settings
-from storage.audit_writer import AuditStore, GroupCommit, open_audit_writer
-from storage.audit_writer_postgresql import PostgresqlAuditStore
-from storage.audit_writer_sqlite import SqliteAuditStore
+from storage.audit_writer import GroupCommit
+from storage.audit_writer_postgresql import open_postgresql_audit
+from storage.audit_writer_sqlite import open_sqlite_audit
 from storage.database import Database
-from storage.errors import CannotOpen
+from storage.errors import CannotOpen, UserRefused
 from storage.sqlite import SqliteDatabase
+
+_log = structlog.get_logger(__name__)
 
 CLOSING: Final = 5.0  # seconds for what waits to be written when the daemon ends
 
@@ -51,6 +56,7 @@ class Auditing:
     writer: GroupCommit
     trail: AuditTrail
     settling: Settling
+    partitions: AuditPartitions
     keys: AuditKeys
 
     def calls(self, accesses: Accesses, seal: Seal = no_seal) -> AuditedCalls:
@@ -75,21 +81,17 @@ async def opened_auditing(
         AuditUnavailable: the first event is not known to be durable.
     """
     node = node_name(settings.data_directory)
-    writer = await open_audit_writer(
-        await _store(settings, storage),
-        installation=keys.installation,
-        node=node,
-        now=now,
-        release=release,
-        details=_configuration(settings),
-        reach=reach,
-    )
+    partitions = AuditPartitions(storage, now)
+    await partitions.look()
+    writer = await _opened(settings, storage, keys.installation, node, release)
+    if writer.excess:
+        _log.warning("audit.user_can_do_too_much", reason=writer.excess)
     standard, extended = (timedelta(days=days) for days in (settings.audit.standard_days, settings.audit.extended_days))
     origin = Origin(node, release, settings.audit.region, standard, extended)
     trail = AuditTrail(writer, origin, Changes(AuditValues(keys.values, keys.installation)), now)
     failed = True
     try:
-        yield Auditing(writer, trail, Settling(storage, writer, trail, node, now), keys)
+        yield Auditing(writer, trail, Settling(storage, writer, trail, node, now), partitions, keys)
         failed = False
     finally:
         with suppress(AuditUnavailable):
@@ -97,16 +99,22 @@ async def opened_auditing(
         await writer.close(CLOSING)
 
 
-async def _store(settings: Settings, storage: Database) -> AuditStore:
+async def _opened(settings: Settings, storage: Database, installation: UUID, node: str, release: str) -> GroupCommit:
+    details = _configuration(settings)
     if isinstance(settings.storage, PostgresqlStorage):
-        store = PostgresqlAuditStore(settings.storage.url.read().get_secret_value(), reach)
-        await (
-            store.excess()
-        )  # which refuses a user who may not write the trail; the rest is told of the main connection
-        return store
+        url = (settings.storage.audit_url or settings.storage.url).read().get_secret_value()
+        writer = await open_postgresql_audit(
+            url, installation=installation, node=node, now=now, release=release, details=details, reach=reach
+        )
+        if writer.excess and settings.profile == "production":
+            await writer.close(0)
+            raise UserRefused(f"{writer.excess}; production needs a user as docs/storage.md has it")
+        return writer
     if not isinstance(storage, SqliteDatabase):
         raise CannotOpen("the settings name another database than the one that is open")
-    return SqliteAuditStore(storage, reach)
+    return await open_sqlite_audit(
+        storage, installation=installation, node=node, now=now, release=release, details=details, reach=reach
+    )
 
 
 def _configuration(settings: Settings) -> Mapping[str, object]:

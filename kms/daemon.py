@@ -376,6 +376,7 @@ async def serve(settings: Settings) -> None:
                 "storage": parts.storage.health,
                 "token": parts.vault.health,
                 "audit": auditing.writer.health,
+                "audit-partitions": auditing.partitions.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
             },
@@ -412,6 +413,7 @@ async def serve(settings: Settings) -> None:
                     *_work(settings, services, metrics),
                     health.run(),
                     auditing.settling.run(),
+                    auditing.partitions.run(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
                 )

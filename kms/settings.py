@@ -106,6 +106,7 @@ class PostgresqlStorage(Part):
     kind: Literal["postgresql"]
     url: Secret  # a libpq URI; it may hold a password
     migration_url: Secret | None = None  # for who owns the tables; `kmsd migrate` alone reads it
+    audit_url: Secret | None = None  # for who adds to the audit log; without it, the user of url does
     pool_size: Annotated[int, Field(ge=1, le=100)] = 8
 
 

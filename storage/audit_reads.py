@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, exists, func, select
+from sqlalchemy import BindParameter, Row, bindparam, exists, func, select
 
 from kms.core.audit import AuditEvent, Phase, StreamUid, parse
 
@@ -17,9 +17,9 @@ from .session import Session
 _intent: Final = audit_log.alias("intent")
 _outcome: Final = audit_log.alias("outcome")
 # Written out, since no index on a part of the rows serves a parameter.
-_INTENT: Final = bindparam("intents", Phase.INTENT.value, literal_execute=True)
-_SETTLED: Final = bindparam("settled", "audit.settled", literal_execute=True)
-_FIRST: Final = bindparam("first", 1, literal_execute=True)
+_INTENT: Final[BindParameter[str]] = bindparam("intents", Phase.INTENT.value, literal_execute=True)
+_SETTLED: Final[BindParameter[str]] = bindparam("settled", "audit.settled", literal_execute=True)
+_FIRST: Final[BindParameter[int]] = bindparam("first", 1, literal_execute=True)
 
 
 class AuditReads:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from kms.core.audit import FIELDS, AuditEvent
+from kms.core.audit import FIELDS, AuditEvent, StreamUid
 
 from .audit_tables import audit_log
 from .types import Bytes, Int64, Words
@@ -60,7 +60,7 @@ class Row(NamedTuple):
     key: UUID | None
     intent_stream: UUID | None
     kept_until: datetime | None
-    stream: UUID
+    stream: StreamUid
     sequence: int
     at: datetime
     canonical: bytes

@@ -19,12 +19,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, repeat
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
-from uuid import UUID, uuid4
+from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import structlog
 
@@ -45,10 +45,10 @@ from kms.core.errors import AuditUnavailable
 from kms.core.ports import HealthStatus, PartHealth
 
 from .audit_rows import Row, plain_values, require_storable
+from .audit_store import BOUND, AuditStore, Collided, NotWritten, OutcomeUnknown, bounded
 
 _log = structlog.get_logger(__name__)
 
-BOUND: Final = 2.0  # seconds from append() until its answer, whatever the store does
 PATIENCE: Final = 1.0  # seconds that an event waits for its group to begin, so that as much is left for the commit
 MOST_WAITING: Final = 4_096  # events
 MOST_WAITING_BYTES: Final = 16 << 20
@@ -57,40 +57,6 @@ LARGEST_GROUP_BYTES: Final = 4 << 20
 # Seconds after a group of several: who was told just now comes back, and one larger commit costs less than two.
 GATHER: Final = 0.002
 CLOSE_GRACE: Final = 3.0  # seconds for a store that has been cut off to notice, more than a new connection takes
-
-T = TypeVar("T")
-
-
-class NotWritten(Exception):
-    """The store has refused: nothing was written, and nothing will be."""
-
-
-class OutcomeUnknown(Exception):
-    """The store did not say what became of it."""
-
-
-class AuditStore(Protocol):
-    """Where the rows go; its calls raise NotWritten or OutcomeUnknown, and come one after the other."""
-
-    async def write(self, rows: Sequence[Row]) -> None:
-        """Return once all rows are durable, in one commit."""
-        ...
-
-    async def last(self, stream: StreamUid) -> tuple[int, bytes] | None:
-        """Return the number and hash of a stream's last event; None where it has none."""
-        ...
-
-    async def newest(self, node: str) -> Position | None:
-        """Return the last event of the stream that a node began last; None where it began none."""
-        ...
-
-    def cut(self) -> None:
-        """Let a call that hangs end soon, with OutcomeUnknown."""
-        ...
-
-    async def close(self) -> None:
-        """Give everything back."""
-        ...
 
 
 @dataclass(slots=True)
@@ -148,13 +114,14 @@ class GroupCommit(AuditWriter):
         self._pending: deque[_Waiting] = deque()
         self._pending_bytes = 0
         self._wake: asyncio.Future[None] | None = None
-        self._group: _Group | None = None
+        self._group: _Group | None = None  # that is being written, or whose outcome nobody knows
         self._refusal = ""  # why no event is taken
         self._refused_before = 0
         self._closing = False
         self._abort = asyncio.Event()
         self._seconds = 0.0  # that the last group took
         self.counts = AuditCounts()
+        self.excess = ""  # what the store's user can do beyond its roles, in words
         self._task = asyncio.create_task(self._run())
 
     @property
@@ -183,12 +150,12 @@ class GroupCommit(AuditWriter):
         if len(self._pending) >= MOST_WAITING or self._pending_bytes >= MOST_WAITING_BYTES:
             self.counts.refused += 1
             raise AuditUnavailable("too many events wait for the audit storage")
-        waiting = self._stamped(event, self._loop.create_future())
+        waiter: asyncio.Future[Position] = self._loop.create_future()
+        waiting = self._stamped(event, waiter)
         self._pending.append(waiting)
         self._pending_bytes += len(waiting.body)
         self._awaken()
-        assert waiting.waiter is not None
-        return waiting.waiter
+        return waiter
 
     async def health(self) -> PartHealth:
         """Say whether events can be written, and how long the last group took."""
@@ -242,7 +209,7 @@ class GroupCommit(AuditWriter):
                     self._wake = None
         except _Aborted:
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, somebody who waits has to be told
             # A fork would deny what was acknowledged: better no service until somebody has looked.
             _log.critical("audit.stopped", reason=str(error), exc_info=not isinstance(error, _Contradiction))
             self._break(f"the audit trail is stopped: {error}")
@@ -305,32 +272,42 @@ class GroupCommit(AuditWriter):
             for pause in _pauses():
                 await self._pause(pause)
                 try:
-                    await _bounded(self._store, self._store.write(group.rows))
+                    await bounded(self._store, self._store.write(group.rows))
+                except Collided as error:
+                    if await self._found(group):
+                        break
+                    if self._refused(error, doubted=doubted):
+                        return False
                 except NotWritten as error:
-                    # This attempt is over, but one before may still come through.
-                    self._break(str(error))
-                    if not doubted:
+                    if self._refused(error, doubted=doubted):
                         return False
                 except OutcomeUnknown as error:
                     doubted = True
                     _log.warning("audit.outcome_unknown", reason=str(error), events=len(group.rows))
+                    if await self._found(group):
+                        break
                 else:
-                    break
-                if await self._found(group):
                     break
         finally:
             late.cancel()
-            self._group = None
+        self._group = None
         self._seconds = self._loop.time() - started
         self._confirm(group)
         return True
+
+    def _refused(self, error: NotWritten, *, doubted: bool) -> bool:
+        """Whether the group is over: the attempt is, but one before it may still come through."""
+        self._break(str(error))
+        if not doubted:
+            self._group = None
+        return not doubted
 
     async def _found(self, group: _Group) -> bool:
         """Whether the log ends with the group, or where the group begins; asks until there is an answer."""
         for pause in _pauses():
             await self._pause(pause)
             try:
-                found = await _bounded(self._store, self._store.last(self._head.stream))
+                found = await bounded(self._store, self._store.last(self._head.stream))
             except (NotWritten, OutcomeUnknown) as error:
                 _log.debug("audit.no_answer", reason=str(error))
                 continue
@@ -417,53 +394,6 @@ class GroupCommit(AuditWriter):
             raise _Aborted
 
 
-async def _bounded(store: AuditStore, call: Coroutine[Any, Any, T]) -> T:
-    # A library's call on a frozen server cannot be cancelled, but ends when its line is cut.
-    watch = asyncio.get_running_loop().call_later(BOUND, store.cut)
-    try:
-        return await call
-    finally:
-        watch.cancel()
-
-
 def _pauses() -> Iterator[float]:
     """Seconds before each attempt: the second one comes soon, for a connection that had died unnoticed."""
     return chain((0.0, 0.02, 0.1, 0.3), repeat(1.0))
-
-
-async def open_audit_writer(
-    store: AuditStore,
-    *,
-    installation: UUID,
-    node: str,
-    now: Callable[[], datetime],
-    release: str = "",
-    details: Mapping[str, object] | None = None,
-    reach: Callable[[str], None] = lambda _: None,
-) -> GroupCommit:
-    """Begin a new stream of this node, whose first event, with *details*, names the end of the stream before.
-
-    *now* is the wall clock, *reach* is called at places where tests end the process.
-
-    Raises:
-        AuditUnavailable: the log cannot be read, or the first event is not known to be durable.
-    """
-    try:
-        previous = await _bounded(store, store.newest(node))
-    except (NotWritten, OutcomeUnknown) as error:
-        await store.close()
-        raise AuditUnavailable(str(error)) from error
-    stream = StreamUid(uuid4())
-    writer = GroupCommit(store, installation, stream, now, {"node": node, "release": release}, reach)
-    first = {
-        "node": node,
-        "previous_stream": None if previous is None else str(previous.stream),
-        "previous_sequence": 0 if previous is None else previous.sequence,
-        "previous_hash": "" if previous is None else previous.hash.hex(),
-    }
-    try:
-        await writer.begin(first | dict(details or {}))
-    except BaseException:
-        await writer.close(0)
-        raise
-    return writer

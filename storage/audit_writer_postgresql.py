@@ -3,8 +3,8 @@
 Like everything on PostgreSQL here it works through a transaction pooler: role, limits and durability are set for each
 transaction, nothing is prepared in the server, and no lock outlives a transaction.
 
-The columns of a group go as one array each, in the server's binary form, which is made here: the driver's own way takes
-several times as long.
+The columns of a group go as one array each, in the server's binary form, and are sent through libpq's own interface: the
+driver's ways take several times as long, and a call waits for it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import psycopg
-from psycopg.abc import Buffer
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
+from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq.abc import PGconn
+from psycopg.waiting import Ready, Wait
 
 from kms.core.audit import StreamUid
 from kms.core.audit_ports import Position
 from kms.core.canonical import microseconds
+from kms.core.errors import AuditUnavailable, StorageUnavailable
 
+from .audit_opening import open_audit_writer
 from .audit_rows import COLUMNS, NUMBERS, OCTETS, WORDS, Row
-from .audit_writer import GroupCommit, NotWritten, OutcomeUnknown, open_audit_writer
+from .audit_store import Collided, NotWritten, OutcomeUnknown, bounded
+from .audit_writer import GroupCommit
 from .conninfo import parameters
 from .errors import translated
 from .postgresql import IDLE_TIMEOUT, LOCK_TIMEOUT, STATEMENT_TIMEOUT, shut_down
@@ -51,109 +56,113 @@ _NULL: Final = _LENGTH(-1)
 _SINCE_2000: Final = microseconds(datetime(2000, 1, 1, tzinfo=UTC))  # where PostgreSQL's own time begins
 
 
-class _Array(bytes):
-    """An array in binary form."""
+class _Kind(NamedTuple):
+    """A type of the server and the type of its arrays, by number."""
 
-    oid: int
-    of: int
-
-
-class _Texts(_Array):
-    oid, of = 1009, 25
+    array: int
+    element: int
 
 
-class _Numbers(_Array):
-    oid, of = 1016, 20
+_TEXT: Final = _Kind(1009, 25)
+_BIGINT: Final = _Kind(1016, 20)
+_BYTEA: Final = _Kind(1001, 17)
+_UUID: Final = _Kind(2951, 2950)
+_TIMESTAMPTZ: Final = _Kind(1185, 1184)
 
 
-class _Octets(_Array):
-    oid, of = 1001, 17
-
-
-class _Uids(_Array):
-    oid, of = 2951, 2950
-
-
-class _Times(_Array):
-    oid, of = 1185, 1184
-
-
-_KINDS: Final = (_Texts, _Numbers, _Octets, _Uids, _Times)
-
-
-def _dumper(kind: type[_Array]) -> type[Dumper]:
-    class AsItIs(Dumper):
-        format = Format.BINARY
-        oid = kind.oid
-
-        def dump(self, obj: Buffer) -> Buffer:
-            return obj
-
-    return AsItIs
-
-
-def _array(kind: type[_Array], count: int, elements: bytes, *, nulls: bool = False) -> _Array:
-    return kind(_HEADER(1, nulls, kind.of, count, 1) + elements)
+def _array(kind: _Kind, count: int, elements: bytes, *, nulls: bool = False) -> bytes:
+    return _HEADER(1, nulls, kind.element, count, 1) + elements
 
 
 def _pieces(values: Sequence[bytes]) -> bytes:
     return b"".join(chain.from_iterable(zip(map(_LENGTH, map(len, values)), values, strict=True)))
 
 
-def _texts(values: Sequence[str]) -> _Array:
+def _texts(values: Sequence[str]) -> bytes:
     first = values[0]
     count = len(values)
     if values.count(first) == count:  # most columns of most groups
         data = first.encode()
-        return _array(_Texts, count, (_LENGTH(len(data)) + data) * count)
-    return _array(_Texts, count, _pieces([value.encode() for value in values]))
+        return _array(_TEXT, count, (_LENGTH(len(data)) + data) * count)
+    return _array(_TEXT, count, _pieces([value.encode() for value in values]))
 
 
-def _octets(values: Sequence[bytes]) -> _Array:
-    return _array(_Octets, len(values), _pieces(values))
+def _octets(values: Sequence[bytes]) -> bytes:
+    return _array(_BYTEA, len(values), _pieces(values))
 
 
-def _numbers(kind: type[_Array], values: Sequence[int]) -> _Array:
-    return _array(kind, len(values), b"".join(map(_NUMBER, repeat(8), values)))
+def _numbers(values: Sequence[int]) -> bytes:
+    return _array(_BIGINT, len(values), b"".join(map(_NUMBER, repeat(8), values)))
 
 
-def _uids(values: Sequence[UUID | None]) -> _Array:
+def _uids(values: Sequence[UUID | None]) -> bytes:
     pieces = [_NULL if value is None else b"\0\0\0\x10" + value.bytes for value in values]
-    return _array(_Uids, len(values), b"".join(pieces), nulls=True)
+    return _array(_UUID, len(values), b"".join(pieces), nulls=True)
 
 
-def _times(values: Sequence[datetime | None]) -> _Array:
+def _times(values: Sequence[datetime | None]) -> bytes:
     pieces = [_NULL if value is None else _NUMBER(8, microseconds(value) - _SINCE_2000) for value in values]
-    return _array(_Times, len(values), b"".join(pieces), nulls=True)
+    return _array(_TIMESTAMPTZ, len(values), b"".join(pieces), nulls=True)
 
 
-def _arrays(rows: Sequence[Row]) -> list[_Array]:
+def _arrays(rows: Sequence[Row]) -> list[bytes]:
     """Return the columns of rows, in the order of COLUMNS."""
     plain, tenants, keys, intents, kept_until, streams, sequences, times, canonicals, hashes = zip(*rows, strict=True)
     columns = list(zip(*plain, strict=True))
     return [
         *map(_texts, columns[:WORDS]),
-        *(_numbers(_Numbers, column) for column in columns[WORDS : WORDS + NUMBERS]),
+        *map(_numbers, columns[WORDS : WORDS + NUMBERS]),
         *map(_octets, columns[WORDS + NUMBERS :]),
         _uids(tenants),
         _uids(keys),
         _uids(intents),
         _times(kept_until),
         _uids(streams),
-        _numbers(_Numbers, sequences),
+        _numbers(sequences),
         _times(times),
         _octets(canonicals),
         _octets(hashes),
     ]
 
 
-_TYPES: Final = (
-    ("text",) * WORDS + ("bigint",) * NUMBERS + ("bytea",) * OCTETS + ("uuid",) * 3 + ("timestamptz", "uuid")
+_KINDS: Final = (
+    *repeat(_TEXT, WORDS),
+    *repeat(_BIGINT, NUMBERS),
+    *repeat(_BYTEA, OCTETS),
+    *(_UUID, _UUID, _UUID, _TIMESTAMPTZ),
+    *(_UUID, _BIGINT, _TIMESTAMPTZ, _BYTEA, _BYTEA),
 )
-_ALL_TYPES: Final = (*_TYPES, "bigint", "timestamptz", "bytea", "bytea")
+_TYPES: Final = [kind.array for kind in _KINDS]
+_BINARY: Final = [Format.BINARY] * len(COLUMNS)
 _INSERT: Final = "INSERT INTO audit.audit_log ({}) SELECT * FROM unnest({})".format(  # noqa: S608
-    ", ".join(COLUMNS), ", ".join(f"%b::{kind}[]" for kind in _ALL_TYPES)
-)
+    ", ".join(COLUMNS), ", ".join(f"${number}" for number, _ in enumerate(COLUMNS, 1))
+).encode()
+
+
+def _exchange(line: PGconn) -> PQGen[None]:
+    """Send what is queued, up to its Sync, and read the answers; all of it is one round trip.
+
+    Raises:
+        psycopg.Error: the first refusal; what came after it was not carried out.
+    """
+    while line.flush():
+        if (yield Wait.RW) & Ready.R:
+            line.consume_input()
+    failure: psycopg.Error | None = None
+    while True:
+        while line.is_busy():
+            yield Wait.R
+            line.consume_input()
+        result = line.get_result()
+        if result is not None and result.status == ExecStatus.PIPELINE_SYNC:
+            break
+        if result is not None and result.status == ExecStatus.FATAL_ERROR and failure is None:
+            failure = error_from_result(result)
+        if line.status != ConnStatus.OK:  # no Sync will come
+            raise psycopg.OperationalError("the connection is lost") from failure
+        # None is the end of one command's results.
+    if failure is not None:
+        raise failure
 
 
 class PostgresqlAuditStore:
@@ -172,18 +181,24 @@ class PostgresqlAuditStore:
         except (psycopg.Error, OSError) as error:
             raise NotWritten(str(translated(error))) from error
         try:
-            async with connection.pipeline():
-                await connection.execute(_BEGIN)
-                await connection.execute(_SET)
-                await connection.execute(_INSERT, arrays)
-                self._reach("audit.group_written")
-                await connection.execute("COMMIT")
+            line = connection.pgconn
+            line.enter_pipeline_mode()
+            line.send_query_params(_BEGIN.encode(), None)
+            line.send_query_params(_SET.encode(), None)
+            line.send_query_params(_INSERT, arrays, _TYPES, _BINARY)
+            line.flush()
+            self._reach("audit.group_written")
+            line.send_query_params(b"COMMIT", None)
+            line.pipeline_sync()
+            await connection.wait(_exchange(line))
+            line.exit_pipeline_mode()
         except (psycopg.Error, OSError) as error:
-            # An error that the server sent on a line that still holds has undone the transaction.
-            state = getattr(error, "sqlstate", None)
-            certain = state is not None and state != _UNIQUE and not connection.broken and not connection.closed
             self._drop()
-            raise (NotWritten if certain else OutcomeUnknown)(str(translated(error))) from error
+            words = str(translated(error))
+            # An ERROR has undone the transaction. A FATAL one, of a server that stops, may come after the COMMIT.
+            if not isinstance(error, psycopg.Error) or error.diag.severity_nonlocalized != "ERROR":
+                raise OutcomeUnknown(words) from error
+            raise (Collided if error.sqlstate == _UNIQUE else NotWritten)(words) from error
 
     async def last(self, stream: StreamUid) -> tuple[int, bytes] | None:
         """Return the number and hash of a stream's last event; None where it has none."""
@@ -238,10 +253,9 @@ class PostgresqlAuditStore:
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            made = await psycopg.AsyncConnection.connect(**self._parameters, prepare_threshold=None, autocommit=True)
-            for kind in _KINDS:
-                made.adapters.register_dumper(kind, _dumper(kind))
-            self._connection = made
+            self._connection = await psycopg.AsyncConnection.connect(
+                **self._parameters, prepare_threshold=None, autocommit=True
+            )
         return self._connection
 
     def _drop(self) -> None:
@@ -265,11 +279,19 @@ async def open_postgresql_audit(
     """Begin a new stream in the database *url*, whose user may take the role kms_audit; as open_audit_writer().
 
     Raises:
-        CannotOpen: the URL is none.
+        CannotOpen: the URL is none, or the user may not take the role.
         AuditUnavailable: the log cannot be read, or the first event is not known to be durable.
     """
-    return await open_audit_writer(
-        PostgresqlAuditStore(url, reach),
+    store = PostgresqlAuditStore(url, reach)
+    try:
+        excess = await bounded(store, store.excess())
+    except BaseException as error:
+        await store.close()
+        if isinstance(error, StorageUnavailable):
+            raise AuditUnavailable(str(error)) from error
+        raise
+    writer = await open_audit_writer(
+        store,
         installation=installation,
         node=node,
         now=now,
@@ -277,3 +299,5 @@ async def open_postgresql_audit(
         details=details,
         reach=reach,
     )
+    writer.excess = excess
+    return writer

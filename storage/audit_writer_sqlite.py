@@ -23,8 +23,10 @@ from kms.core.audit_ports import Position
 from kms.core.canonical import microseconds
 from kms.core.errors import StorageUnavailable
 
+from .audit_opening import open_audit_writer
 from .audit_rows import COLUMNS, Row
-from .audit_writer import GroupCommit, NotWritten, OutcomeUnknown, open_audit_writer
+from .audit_store import Collided, NotWritten, OutcomeUnknown
+from .audit_writer import GroupCommit
 from .errors import translated
 from .sqlite import SqliteDatabase
 from .sqlite_file import prepare
@@ -35,8 +37,8 @@ _INSERT: Final = f"INSERT INTO audit_log ({', '.join(COLUMNS)}) VALUES ({', '.jo
 _LAST: Final = "SELECT sequence, hash FROM audit_log WHERE stream_id = ? ORDER BY sequence DESC LIMIT 1"
 _NEWEST: Final = "SELECT stream_id FROM audit_log WHERE node = ? AND sequence = 1 ORDER BY at DESC LIMIT 1"
 
-# What these say is certain: the transaction is undone. After others, such as a failed fsync, it may be in the WAL.
-_CERTAIN: Final = {"SQLITE_FULL", "SQLITE_READONLY", "SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_LOCKED"}
+# When a COMMIT says so, the transaction is undone. After other errors, such as a failed fsync, it may be in the WAL.
+_CERTAIN: Final = {"SQLITE_FULL", "SQLITE_READONLY", "SQLITE_BUSY"}
 
 _text: Final = lru_cache(4_096)(str)  # of UUIDs, which come again and again
 
@@ -112,18 +114,22 @@ class SqliteAuditStore:
 
     def _write(self, rows: Sequence[Row]) -> None:
         values = list(map(_values, rows))
+        committing = False
         try:
             connection = self._opened()
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_INSERT, values)
             self._reach("audit.group_written")
+            committing = True
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             # Closing undoes what is not committed, in whatever state the connection is.
             self._drop()
             words = str(translated(error))
             name = "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
-            raise (NotWritten if name in _CERTAIN else OutcomeUnknown)(words) from error
+            if committing and name not in _CERTAIN:
+                raise OutcomeUnknown(words) from error
+            raise (Collided if name == "SQLITE_CONSTRAINT" else NotWritten)(words) from error
 
     def _last(self, stream: UUID) -> tuple[int, bytes] | None:
         rows = self._asked(_LAST, str(stream))

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -22,8 +22,8 @@ from kms.core.outbox import OutboxItem, Topic
 from kms.core.ports import ChangeSignal, Counter, HealthStatus, Node, PartHealth, Storage, TenantEpoch
 from kms.core.tokens import TokenUid, TokenUse
 
+from . import audit_log, due_work, epochs
 from . import counters as counting
-from . import due_work, epochs
 from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
 from .audit_reads import AuditReads
@@ -233,6 +233,20 @@ class Database(Storage):
         """Remove at most *limit* items (1,000) of all tenants that are older; returns how many."""
         async with self._session(None, write=True) as session:
             return await outboxes.prune(session, before, limit)
+
+    async def stream_ends(self, since: datetime) -> list[audit_log.StreamEnd]:
+        """Return the end of every audit stream that has an event from *since* on, in one snapshot, ordered by stream."""
+        async with self._session(None, write=False) as session:
+            return await audit_log.stream_ends(session, since)
+
+    async def ensure_audit_month(self, month: date) -> None:
+        """Make sure that audit events of a month of UTC can be stored.
+
+        Raises:
+            CorruptRecord: the database makes none that is so far from its present time.
+        """
+        async with self._session(None, write=True) as session:
+            await audit_log.ensure_month(session, month)
 
     @abstractmethod
     def changes(self) -> AbstractAsyncContextManager[ChangeSignal]:

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateSchema
 
 from .conninfo import database_name, parameters
 from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, UserRefused, explained, translated
-from .roles import OWNER, REVISION, TAKE_READER, USER, cannot_take, excess_of
+from .roles import OWNER, REVISION, TAKE_READER, TAKEN, USER, cannot_take, excess_of
 from .schemas import INTERNAL
 from .sqlite_file import make_file, prepare, require_file, sqlite_url
 
@@ -85,15 +85,15 @@ def require_current(target: Target) -> None:
     require_found(current(target))
 
 
-def excess(url: str) -> str:
+def excess(url: str, needed: Sequence[str] = TAKEN) -> str:
     """Say what a daemon's user on PostgreSQL can do beyond its roles, in words; nothing for one that is as it should be.
 
     Raises:
-        UserRefused: it may not take the roles of a daemon.
+        UserRefused: it may not take the roles that are needed.
         StorageUnavailable: the database does not answer.
     """
     with _connected(url) as connection:
-        return excess_of(connection.execute(text(USER)).one())
+        return excess_of(connection.execute(text(USER)).one(), needed)
 
 
 def upgrade(target: Target) -> None:

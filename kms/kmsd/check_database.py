@@ -10,6 +10,7 @@ from kms.setting_values import SettingsError
 from kms.settings import PostgresqlStorage, Settings
 from storage import migrate
 from storage.errors import CannotOpen, DatabaseTooNew, UserRefused
+from storage.roles import AUDIT, TAKEN
 
 
 def database(subject: Subject) -> Iterator[Finding]:
@@ -22,9 +23,10 @@ def database(subject: Subject) -> Iterator[Finding]:
     try:
         where = target(settings)
         migrate.require_current(where)
-        if isinstance(where, str) and (excess := migrate.excess(where)):
-            tell = error if settings.profile == "production" else warning
-            yield tell(name, excess, "give the daemon a user as docs/storage.md has it")
+        for name, url, roles in _users(settings, where):
+            if excess := migrate.excess(url, roles):
+                tell = error if settings.profile == "production" else warning
+                yield tell(name, excess, "give the daemon a user as docs/storage.md has it")
     except SettingsError:
         return  # check_files.secrets() says so
     except DatabaseTooNew as problem:
@@ -35,6 +37,16 @@ def database(subject: Subject) -> Iterator[Finding]:
         yield error(name, str(problem), f"kmsd migrate --config {subject.config}")
     except StorageUnavailable as problem:
         yield error(name, str(problem), "see that it runs, and that this user may use it")
+
+
+def _users(settings: Settings, where: migrate.Target) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Who logs in to PostgreSQL: the setting, the URL, and the roles that this user has to take."""
+    if not isinstance(settings.storage, PostgresqlStorage) or not isinstance(where, str):
+        return
+    apart = settings.storage.audit_url
+    yield "storage.url", where, (*TAKEN, AUDIT) if apart is None else TAKEN
+    if apart is not None and apart.prompt is None:
+        yield "storage.audit_url", apart.read().get_secret_value(), (AUDIT,)
 
 
 def migration_target(settings: Settings) -> migrate.Target:

@@ -29,6 +29,8 @@ def secrets(subject: Subject) -> Iterator[Finding]:
     yield from _secret("token.pin", settings.token.pin)
     if isinstance(settings.storage, PostgresqlStorage):
         yield from _secret("storage.url", settings.storage.url)
+        if settings.storage.audit_url is not None:
+            yield from _secret("storage.audit_url", settings.storage.audit_url)
     for sink in settings.sinks:
         if isinstance(sink, WebhookSink):
             yield from _secret(f"sinks.{sink.name}.secret", sink.secret)

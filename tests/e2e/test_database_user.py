@@ -50,6 +50,21 @@ def test_a_check_has_nothing_against_a_daemons_user(installation, daemon_url):
     assert [finding for finding in findings if finding.subject == "storage.url"] == []
 
 
+def test_a_check_looks_at_the_user_who_writes_the_audit_log_too(installation, postgresql_url, daemon_url):
+    config = with_user(installation, daemon_url, "production")
+    secret = installation.directory / "secrets" / "audit-url"
+    secret.write_text(postgresql_url)
+    secret.chmod(0o600)
+    url = 'url = { file = "secrets/database-url" }\n'
+    text = config.read_text()
+    assert url in text
+    config.write_text(text.replace(url, f'{url}audit_url = {{ file = "secrets/audit-url" }}\n'))
+    findings = checks.run(config, datetime.now(UTC))
+    [finding] = [finding for finding in findings if finding.subject == "storage.audit_url"]
+    assert (finding.level, finding.remedy) == (Level.ERROR, DOCS)
+    assert finding.problem.endswith("is a superuser")
+
+
 async def test_in_production_a_user_that_can_do_too_much_is_refused(installation, postgresql_url):
     settings = load(with_user(installation, postgresql_url, "production"))
     with pytest.raises(UserRefused, match="is a superuser; production needs a user"):

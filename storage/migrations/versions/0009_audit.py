@@ -148,8 +148,8 @@ def _make_table(postgresql: bool) -> None:
         return sa.Column(name, type_, nullable=nullable)
 
     def index(name: str, *columns: str, where: str | None = None) -> None:
-        rows = {} if where is None else {"postgresql_where": sa.text(where), "sqlite_where": sa.text(where)}
-        op.create_index(name, "audit_log", list(columns), schema=schema, **rows)
+        rows = None if where is None else sa.text(where)
+        op.create_index(name, "audit_log", list(columns), schema=schema, postgresql_where=rows, sqlite_where=rows)
 
     op.create_table(
         "audit_log",
