@@ -108,4 +108,4 @@ def test_legal_holds_are_made_listed_and_released_by_those_who_may(installation)
         assert operator.archive_audit().months == 0
         assert list(operator.list_audit_archives()) == []
         with pytest.raises(NotFound):
-            operator.remove_archive("auditArchives/2024-07")
+            operator.remove_archive("2024-07")
