@@ -1313,9 +1313,9 @@ METHODS = {
         "remove_archive": (
             "RemoveArchive",
             archive_of,
-            lambda c: c.remove_archive(ARCHIVE),
+            lambda c: c.remove_archive("2024-07"),
             is_archive,
-            retention_pb2.RemoveArchiveRequest(name=ARCHIVE),
+            retention_pb2.RemoveArchiveRequest(month="2024-07"),
         ),
         "generate_report": (
             "GenerateReport",

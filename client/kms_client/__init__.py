@@ -35,7 +35,6 @@ from .formats.errors import (
 )
 from .formats.names import (
     ApprovalName,
-    AuditArchiveName,
     AuditEventName,
     KeyName,
     KeyVersionName,
@@ -150,7 +149,6 @@ __all__ = [
     "AsyncClient",
     "AuditAnswer",
     "AuditArchive",
-    "AuditArchiveName",
     "AuditArchiving",
     "AuditContext",
     "AuditEvent",

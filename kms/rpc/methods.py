@@ -15,7 +15,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 from kms.core.callers import Scope
 from kms.core.names import (
     ApprovalName,
-    AuditArchiveName,
     AuditEventName,
     GrantName,
     KeyName,
@@ -481,16 +480,7 @@ METHODS: Final = (
     Method(_RETENTION, "ListLegalHolds", "legalHolds.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_RETENTION, "ListAuditArchives", "auditArchives.list", Callers.OPERATOR, AuditKind.READ),
     Method(_RETENTION, "ArchiveAudit", "auditArchives.archive", Callers.OPERATOR, AuditKind.ADMIN),
-    Method(
-        _RETENTION,
-        "RemoveArchive",
-        "auditArchives.remove",
-        Callers.OPERATOR,
-        AuditKind.ADMIN,
-        (Named(AuditArchiveName.parse, "name"),),
-        Quorum.ALWAYS,
-        anchored=True,
-    ),
+    Method(_RETENTION, "RemoveArchive", "auditArchives.remove", Callers.OPERATOR, AuditKind.ADMIN, anchored=True),
 )
 
 
