@@ -20,7 +20,8 @@ from storage.schemas import metadata
 from tests.tampering.attacks import Attack, Attacks, Kind, Rows
 from tests.tampering.detectors import Detector, detectors_of, found_by
 from tests.tampering.filled import Filled
-from tests.tampering.permitted import PERMITTED, permit_of
+from tests.tampering.permitted import PERMITTED, Outcome, permit_of
+from tests.tampering.reading import Answers, Reader, reader_of
 from tests.tampering.surface import Row, Surface
 
 TABLES = sorted(table.name for table in metadata.tables.values())
@@ -54,10 +55,13 @@ class Run:
 
     filled: Filled
     detectors: tuple[Detector, ...]
+    reader: Reader
+    answers: Answers  # of the table, before anything was attacked
     noticed: Counter[str] = field(default_factory=Counter)
     cases: list[Attack] = field(default_factory=list)
     unnoticed: list[Attack] = field(default_factory=list)
     without_effect: list[Attack] = field(default_factory=list)
+    harmful: list[Attack] = field(default_factory=list)  # though they are said to change nothing of what is read
 
     async def attack(self, attack: Attack) -> None:
         """Make an attack, look who notices it, and put back what was there."""
@@ -67,6 +71,7 @@ class Run:
             with surface.changing():
                 attack.do(surface)
             name, _ = await found_by(self.detectors, attack.table)
+            answers = None if name else await self.reader.read({attack.table})
         finally:
             restored = surface.restore(self.filled.content.pristine, [attack.table])
         if not restored:
@@ -75,13 +80,17 @@ class Run:
             self.noticed[name] += 1
         else:
             self.unnoticed.append(attack)
+            permit = permit_of(attack)
+            if permit is not None and permit.outcome is Outcome.HARMLESS and answers != self.answers:
+                self.harmful.append(attack)
 
 
 @asynccontextmanager
 async def running(filled: Filled, *tables: str) -> AsyncIterator[Run]:
     """Open the database as a daemon does; nothing is wrong with these tables before and after."""
     async with filled.opened() as storage:
-        run = Run(filled, await detectors_of(storage, filled.content))
+        reader = reader_of(storage, filled.content.pristine)
+        run = Run(filled, await detectors_of(storage, filled.content), reader, await reader.read(tables))
         for table in tables:
             assert await found_by(run.detectors, table) == ("", "")
         yield run
@@ -141,6 +150,7 @@ async def test_every_change_of_a_table_is_noticed(attacked: Filled, table: str, 
         for attack in Attacks(attacked.surface.tables[table], attacked.engine, content.pristine, content.earlier):
             await run.attack(attack)
     assert not run.without_effect
+    assert not run.harmful
     lies = [str(attack) for attack in run.unnoticed if permit_of(attack) is None]
     assert not lies, f"{len(lies)} of {len(run.cases)} attacks were not noticed:\n" + "\n".join(lies)
     for permit in PERMITTED:

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     SWAP = "swap"  # one column of two rows, or all of them but the identity
     DELETE = "delete"  # the first, one in the middle, the last row; all of a tenant; all
     INSERT = "insert"  # a row made up, a copy under another identity or for another tenant
+    STRAY = "stray"  # a copy for a tenant that does not exist
     ROLLBACK = "rollback"  # one row, or the whole table, to the earlier state
 
 
@@ -130,23 +131,29 @@ class Attacks:
 
     def _pair(self, name: str | None, *, same: bool) -> tuple[Identity, Identity] | None:
         """Two rows, of the same tenant or not, that differ in a column, or in any that is no part of the identity."""
-        keys = {column.name for column in self._table.primary_key.columns}
-        for _ in range(40):
-            one, two = self._pick(), self._pick()
-            if one is None or two is None or one == two:
-                continue
-            first, second = self._rows[one], self._rows[two]
-            if (first.get("tenant_id") == second.get("tenant_id")) is not same:
-                continue
-            if name is None and any(first[other] != second[other] for other in first if other not in keys):
-                return one, two
-            if name is not None and first[name] != second[name]:
-                after = [{**first, name: second[name]}, {**second, name: first[name]}]
-                identities = {identity(self._table, row) for row in after}
-                free = len(identities) == 2 and not (identities - {one, two}) & self._rows.keys()
-                if free and not (first in after and second in after):
-                    return one, two
+
+        def tenant(which: Identity) -> Any:
+            return self._rows[which].get("tenant_id")
+
+        for one in self._random.sample(self._order, len(self._order)):
+            others = [two for two in self._order if two != one and (tenant(one) == tenant(two)) is same]
+            found = [two for two in others if self._differs(one, two, name)]
+            if found:
+                return one, self._random.choice(found)
         return None
+
+    def _differs(self, one: Identity, two: Identity, name: str | None) -> bool:
+        """Whether two rows can be swapped, and are not the same two then."""
+        first, second = self._rows[one], self._rows[two]
+        if name is None:
+            keys = {column.name for column in self._table.primary_key.columns}
+            return any(first[other] != second[other] for other in first if other not in keys)
+        if first[name] == second[name]:
+            return False
+        after = [{**first, name: second[name]}, {**second, name: first[name]}]
+        identities = {identity(self._table, row) for row in after}
+        free = len(identities) == 2 and not (identities - {one, two}) & self._rows.keys()
+        return free and not (first in after and second in after)
 
     def _deletions(self) -> Iterator[Attack]:
         if not self._order:
@@ -178,7 +185,9 @@ class Attacks:
             for what, value in others.items():
                 if value is None or self._taken(None, copy := {**base, column.name: value}):
                     continue
-                yield self._attack(Kind.INSERT, f"a copy {what} {column.name}", _insert(self._table.name, copy))
+                stray = column.name == "tenant_id" and what == "for a new"
+                kind = Kind.STRAY if stray else Kind.INSERT
+                yield self._attack(kind, f"a copy {what} {column.name}", _insert(self._table.name, copy))
 
     def _rollbacks(self) -> Iterator[Attack]:
         """What the same rows were; rows that had been removed; and what was not there yet."""

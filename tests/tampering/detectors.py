@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -16,13 +17,19 @@ from kms.core.audit_verify import Verifier
 from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.crypto.signatures import verifier
 from kms.services.anchoring import Anchoring
+from kms.services.event_recorder import Noticed
+from kms.services.scrub import Scrub
 from storage.database import Database
+from storage.tables import RECORDS
 from tests.tampering.filled import Content
-from tests.tampering.reading import READS, READS_OVER, Reader, reader_of
+from tests.tampering.reading import COUNTED, READS, READS_OVER, Reader, reader_of
 
 MOST: Final = 1_000
 EVENTS: Final = 10_000
+TREE: Final = frozenset({"tree_nodes", "tenant_roots"})
 TRAIL: Final = frozenset({"audit_log", "checkpoints", "checkpoint_roots", "checkpoint_head"})
+READ: Final = frozenset({*READS, *READS_OVER, *COUNTED})  # by repositories
+SCRUBBED: Final = TREE | {table.name for table in RECORDS}
 TRIES: Final = 5  # on a machine so busy that the database does not answer within its bound
 
 
@@ -44,10 +51,35 @@ class Loading:
     name: str = "load"
 
     async def look(self, table: str) -> str:
-        if table in TRAIL:
-            return ""
-        await self.reader.read({table} if table in READS or table in READS_OVER else None)
+        if table in TREE:
+            await self.reader.read()
+        elif table in READ:
+            await self.reader.read({table})
         return ""
+
+
+@dataclass
+class Scrubbing:
+    """Looks at every record and every place in the trees, as daemons do again and again."""
+
+    storage: Database
+    name: str = "scrub"
+
+    async def look(self, table: str) -> str:
+        if table not in SCRUBBED:
+            return ""
+        found: list[Noticed] = []
+        scrub = Scrub(self.storage, found.append, timedelta(hours=1), _now, sleep=_no_pause)
+        await scrub.look()
+        return f"{scrub.lies} lies" if scrub.lies else ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def _no_pause(_: float) -> None:
+    return
 
 
 @dataclass
@@ -106,6 +138,11 @@ class Starting:
     name: str = "start"
 
     async def look(self, table: str) -> str:
+        if table not in TRAIL | TREE:
+            return ""
+        return await self.compare()
+
+    async def compare(self) -> str:
         token = self.content.token
         anchoring = Anchoring(self.storage, None, Remembered(token.anchor), verifier(token.public_key), uuid4)  # type: ignore[arg-type]  # it asks for no key
         seen = await anchoring.look(self.storage)
@@ -116,6 +153,7 @@ async def detectors_of(storage: Database, content: Content) -> tuple[Detector, .
     """Return all of them, over one database whose names are those that it had."""
     return (
         Loading(reader_of(storage, content.pristine)),
+        Scrubbing(storage),
         Verifying(storage, content),
         Starting(storage, content),
     )
@@ -123,7 +161,7 @@ async def detectors_of(storage: Database, content: Content) -> tuple[Detector, .
 
 async def found_by(detectors: Sequence[Detector], table: str) -> tuple[str, str]:
     """Return the first detector that finds something, and what; empty for none."""
-    quick_first = sorted(detectors, key=lambda detector: (detector.name == "load") is not (table in READS))
+    quick_first = sorted(detectors, key=lambda detector: (detector.name == "load") is not (table in READ))
     for detector in quick_first:
         if found := await _patiently(detector, table):
             return detector.name, found

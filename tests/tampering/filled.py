@@ -109,6 +109,7 @@ def make_content(url: str = "") -> Content:
         history.prepare()
         history.first_part()
         earlier = look()
+        asyncio.run(history.between())
         history.second_part()
         return Content(asyncio.run(_look_into_token(installation)), earlier, look())
     except Exception as error:
@@ -121,7 +122,7 @@ def make_content(url: str = "") -> Content:
 
 async def _look_into_token(installation: Installation) -> Token:
     async with opened_parts(load(installation.config)) as parts:
-        anchor = await parts.anchors.newest()
+        anchor = await parts.anchors.store.newest()
         assert anchor is not None
         return Token(await parts.vault.derive("records", parts.installation), await parts.vault.public_key(), anchor)
 

@@ -27,8 +27,13 @@ from kms_client import (
     under,
 )
 
+from kms.core.names import INSTALLATION_UID
+from kms.core.retention import Month
 from kms.core.roles import GRANTABLE
+from kms.parts import opened_parts
+from kms.settings import load
 from tests.daemon import Daemon, Installation, wait_until
+from tests.keyrings import new_archive
 
 BEHIND = timedelta(days=9)  # longer than what waits: a key's destruction, a version's quarantine
 WAITING = timedelta(days=7)
@@ -80,6 +85,15 @@ class History:
                 operator.create_tenant(tenant, founders=FOUNDERS, display_name=f"The {tenant} company")
                 self._make(tenant, datetime.now(UTC) - BEHIND)
         self._end(daemon)
+
+    async def between(self) -> None:
+        """Enter archives of the trail: no month of it is old enough for real ones."""
+        async with (
+            opened_parts(load(self.installation.config)) as parts,
+            parts.storage.transaction(INSTALLATION_UID, write=True) as work,
+        ):
+            for serial in (1, 2):
+                await work.audit_archives.add(new_archive(INSTALLATION_UID, serial, Month(2026, serial)))
 
     def second_part(self) -> None:
         """Let the second daemon serve: everything changes."""
@@ -159,6 +173,8 @@ class History:
                 scopes=[TokenScope.READ],
                 limits=TokenLimits(requests_per_minute=5),
             )
+        for hold in ("lawsuit", "audit"):
+            everything.create_legal_hold(parent, hold, reason="a matter of last year")
         made = everything.create_token(parent, f"{parent}/principals/app", limits=TokenLimits())
         self._use_token(tenant, made.text)
         self._ask_for_approval(tenant)
@@ -228,6 +244,7 @@ class History:
         tokens = list(everything.list_tokens(parent))
         everything.revoke_token(tokens[0].name, "found in a log")
         everything.rotate_token(tokens[1].name)
+        everything.release_legal_hold(f"{parent}/legalHolds/audit", reason="it is over")
         everything.update_quorum_rule(f"{parent}/quorumRules/keys.destroy", approvals_needed=3, present=2)
         with pytest.raises(ApprovalRequired) as asked:
             everything.schedule_key_destruction(f"{parent}/keys/moved", reason="tidying again", force=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from storage.tables import RECORDS
 from tests.tampering.attacks import Attack, Kind
 
 
@@ -16,6 +17,7 @@ class Outcome(StrEnum):
     EXCLUDED = "excluded"  # accepted, for the reason that stands beside it
 
 
+RECORD_TABLES: Final = frozenset(table.name for table in RECORDS)
 ROWS: Final = ("rows",)  # whole ones, not single columns
 ANY: Final = ("any",)
 
@@ -32,22 +34,44 @@ class Permit:
 
     def covers(self, attack: Attack) -> bool:
         named = attack.column in self.columns if attack.column else self.columns == ROWS
-        return attack.table == self.table and attack.kind in self.kinds and (named or self.columns == ANY)
+        about = attack.table in RECORD_TABLES if self.table == RECORD else attack.table == self.table
+        return about and attack.kind in self.kinds and (named or self.columns == ANY)
 
 
-def _removed(table: str, reason: str) -> Permit:
+def _removed(table: str, reason: str) -> tuple[Permit, ...]:
     """Records with a MAC and no place in a tree: nobody can make or change one, but one can take them away or put them back."""
-    return Permit(table, ROWS, (Kind.DELETE, Kind.ROLLBACK), Outcome.EXCLUDED, reason)
+    given = Permit(
+        table, ("tenant_id",), (Kind.EDIT,), Outcome.EXCLUDED, "taken away, for a tenant that does not exist"
+    )
+    return Permit(table, ROWS, (Kind.DELETE, Kind.ROLLBACK), Outcome.EXCLUDED, reason), given
 
 
 def _everything(table: str, reason: str) -> Permit:
     return Permit(table, ANY, tuple(Kind), Outcome.EXCLUDED, reason)
 
 
+RECORD: Final = "any record"
+STRAY: Final = Permit(
+    RECORD,
+    ROWS,
+    (Kind.STRAY,),
+    Outcome.HARMLESS,
+    "nobody asks for what is of a tenant that does not exist; all that is read stays as it was",
+)
 PERMITTED: Final = (
-    _removed("operations", "progress of long work, which is repeated where it is lost; what it changes is in the tree"),
-    _removed("security_events", "notices; what they are about is in the audit trail"),
-    _removed("outbox_items", "what is still to be told to sinks, with a copy of what is told"),
+    STRAY,
+    Permit(
+        "checkpoint_head",
+        ANY,
+        tuple(Kind),
+        Outcome.EXCLUDED,
+        "the lock under which checkpoints get their serials; with a false one none is made, and health says so",
+    ),
+    *_removed(
+        "operations", "progress of long work, which is repeated where it is lost; what it changes is in the tree"
+    ),
+    *_removed("security_events", "notices; what they are about is in the audit trail"),
+    *_removed("outbox_items", "what is still to be told to sinks, with a copy of what is told"),
     _everything("claims", "who works on what is due; lost or false ones delay work until they end"),
     _everything("nodes", "who serves; false ones delay the end of a revocation, and say wrong things to operators"),
     _everything("epochs", "a signal to look sooner; nodes look again within cache.key_lifetime without it"),

@@ -16,6 +16,7 @@ from kms.core.names import INSTALLATION_UID, KeyUid, Principal, TenantUid
 from kms.core.outbox import Topic
 from kms.core.ports import Counter
 from kms.core.repositories import EventFilter
+from kms.core.retention import Month
 from storage.database import Database, Work
 from tests.tampering.surface import Row, Snapshot
 
@@ -42,6 +43,9 @@ class Known:
     operations: list[Any]
     events: list[Any]
     rules: list[str]
+    holds: list[str]
+    archives: list[Month]
+    reports: list[Any]
 
 
 async def _tenant(work: Work, known: Known) -> AsyncIterator[Any]:
@@ -143,6 +147,23 @@ async def _events(work: Work, known: Known) -> AsyncIterator[Any]:
         yield await work.security_events.get(known.uid, uid)
 
 
+async def _holds(work: Work, known: Known) -> AsyncIterator[Any]:
+    yield await work.legal_holds.list_after(known.uid, "", MOST)
+    for hold in known.holds:
+        yield await work.legal_holds.get(known.uid, hold)
+
+
+async def _archives(work: Work, known: Known) -> AsyncIterator[Any]:
+    for month in known.archives:
+        yield await work.audit_archives.get(month)
+
+
+async def _reports(work: Work, known: Known) -> AsyncIterator[Any]:
+    yield await work.reports.list_newest(known.uid, None, MOST)
+    for uid in known.reports:
+        yield await work.reports.get(known.uid, uid)
+
+
 # By the table that is read.
 READS: Final[Mapping[str, Callable[[Work, Known], AsyncIterator[Any]]]] = MappingProxyType(
     {
@@ -164,6 +185,9 @@ READS: Final[Mapping[str, Callable[[Work, Known], AsyncIterator[Any]]]] = Mappin
         "quorum_rules": _rules,
         "operations": _operations,
         "security_events": _events,
+        "legal_holds": _holds,
+        "audit_archives": _archives,
+        "compliance_reports": _reports,
     }
 )
 
@@ -264,4 +288,7 @@ def _known(tenant: TenantUid, slug: str, rows: Snapshot) -> Known:
         operations=[uid_of(row["id"]) for row in of("operations")],
         events=[uid_of(row["id"]) for row in of("security_events")],
         rules=[row["permission"] for row in of("quorum_rules")],
+        holds=[row["hold_id"] for row in of("legal_holds")],
+        archives=[Month.parse(row["month"]) for row in of("audit_archives")],
+        reports=[uid_of(row["id"]) for row in of("compliance_reports")],
     )
