@@ -7,11 +7,11 @@ anew. Its result stays in memory, and in the trail itself as `audit.verified`, w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID, uuid4
 
 import structlog
@@ -21,6 +21,8 @@ from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.audit_check import NOTICES
 from kms.core.audit_findings import Fault, Finding
 from kms.core.audit_ports import Trail
+from kms.core.checkpoint_ports import CheckpointRecords
+from kms.core.checkpoints import SignedCheckpoint
 from kms.core.errors import AuditUnavailable, CorruptRecord, KmsError, RolledBack, Unavailable
 from kms.core.events import KINDS, EventType, EventUid, SecurityEvent, Severity, risk_of
 from kms.core.names import INSTALLATION_UID
@@ -77,15 +79,28 @@ class VerificationState:
     failure: str  # why the last one has no outcome; empty where it has one
 
 
+class Sealer(Protocol):
+    """Makes checkpoints: kms/services/checkpoints.py."""
+
+    @property
+    def anchored(self) -> int: ...  # noqa: D102
+
+    async def seal(self) -> None: ...  # noqa: D102
+
+
+class VerifiedStorage(CheckpointRecords, Storage, Protocol):
+    """The database, as far as a verification needs it."""
+
+
 class AuditVerification:
     """One verification after the other; belongs to one event loop."""
 
     def __init__(
         self,
-        storage: Storage,
+        storage: VerifiedStorage,
         archived: Archived,
         installation: UUID,
-        seal: Callable[[], Awaitable[None]],
+        checkpoints: Sealer | None,
         trail: Trail,
         offer: Callable[[Noticed], None],
         now: Callable[[], datetime],
@@ -95,11 +110,14 @@ class AuditVerification:
         sleep: Sleep = asyncio.sleep,
         rows: int = ROWS,
     ) -> None:
-        """*seal* makes a checkpoint of all that is durable; with *interval* 0 it verifies only when it is asked."""
+        """Prepare; with *interval* 0 it verifies only when it is asked.
+
+        Without *checkpoints* it makes none itself, and verifies what is sealed already.
+        """
         self._storage = storage
         self._archived = archived
         self._installation = installation
-        self._seal = seal
+        self._checkpoints = checkpoints
         self._trail = trail
         self._offer = offer
         self._now = now
@@ -117,9 +135,7 @@ class AuditVerification:
     @property
     def state(self) -> VerificationState:
         """What is going on."""
-        return VerificationState(
-            self._began_at, self._progress.events, self._progress.known, self._last, self._failure
-        )
+        return VerificationState(self._began_at, self._progress.events, self._progress.known, self._last, self._failure)
 
     def begin(self, by: str) -> VerificationState:
         """Have one begun, unless one runs."""
@@ -127,6 +143,19 @@ class AuditVerification:
             self._start(by)
             self._wanted.set()
         return self.state
+
+    @property
+    def anchored(self) -> int:
+        """The serial of the checkpoint that this node has anchored last; 0 for none."""
+        return 0 if self._checkpoints is None else self._checkpoints.anchored
+
+    async def newest_checkpoint(self) -> SignedCheckpoint | None:
+        """Return the newest that is stored.
+
+        Raises:
+            CorruptRecord: it contradicts itself.
+        """
+        return await self._storage.newest_checkpoint()
 
     def trail_check(self) -> TrailCheck | None:
         """Return what reports say of the last one; None where there is none since the start."""
@@ -196,7 +225,10 @@ class AuditVerification:
         seen = walk.verifier
         covers: datetime | None = self._now()
         try:
-            await self._seal()
+            if self._checkpoints is None:
+                covers = None
+            else:
+                await self._checkpoints.seal()
         except (CorruptRecord, RolledBack) as error:
             covers = None
             seen.found(Fault.CHECKPOINT_NOT_MADE, text=str(error))
