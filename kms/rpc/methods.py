@@ -450,6 +450,7 @@ METHODS: Final = (
     Method(_AUDIT, "QueryAudit", "audit.query", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_AUDIT, "ReportDataAccess", "audit.report", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_AUDIT, "ExportAudit", "audit.export", Callers.OPERATOR, AuditKind.READ),
+    Method(_AUDIT, "VerifyAudit", "audit.verify", Callers.OPERATOR, AuditKind.READ),
     Method(_AUDIT, "GetAuditStatus", "audit.read", Callers.OPERATOR, AuditKind.READ),
     Method(_REPORTS, "GenerateReport", "reports.generate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
     Method(_REPORTS, "GetReport", "reports.get", Callers.TENANT, AuditKind.READ, (_REPORT,)),
