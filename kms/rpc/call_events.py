@@ -42,6 +42,10 @@ _TYPES: Final = {
     "approvals": "approval",
     "quorumRules": "quorum_rule",
     "securityEvents": "security_event",
+    "auditEvents": "audit_event",
+    "reports": "report",
+    "legalHolds": "legal_hold",
+    "auditArchives": "audit_archive",
 }
 
 

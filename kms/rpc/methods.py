@@ -477,6 +477,7 @@ METHODS: Final = (
         AuditKind.ADMIN,
         (Named(LegalHoldName.parse, "name"),),
         Quorum.ALWAYS,
+        anchored=True,
     ),
     Method(_RETENTION, "ListLegalHolds", "legalHolds.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_RETENTION, "ListAuditArchives", "auditArchives.list", Callers.OPERATOR, AuditKind.READ),

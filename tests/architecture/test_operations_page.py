@@ -51,7 +51,7 @@ def shown(default: object) -> str:
     if default is PydanticUndefined:
         return "required"
     if isinstance(default, timedelta):
-        return f"{default.total_seconds():g}"
+        return f"{default.total_seconds():.12g}"
     return str(default) if default or default == 0 else "none"
 
 
