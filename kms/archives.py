@@ -28,4 +28,4 @@ def make_runner(
 
 def make_retention(settings: Settings, runner: ArchiveAudit, operations: Operations) -> Retention:
     """Return what looks for months to archive, and what shows archives."""
-    return Retention(operations, runner, settings.audit.keep)
+    return Retention(operations, runner, settings.audit.keep, settings.approvals_needed)

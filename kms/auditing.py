@@ -6,9 +6,11 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
+
+import structlog
 
 from kms.clock import now
 from kms.core.audit import AuditEvent, Category, Outcome, Retention
@@ -27,14 +29,13 @@ from kms.services.audit_settling import Settling
 from kms.services.checkpoints import Checkpoints, Interval
 from kms.services.partitions import AuditPartitions
 from kms.settings import PostgresqlStorage, Settings
-from storage.audit_opening import open_audit_writer
-from storage.audit_store import AuditStore
 from storage.audit_writer import GroupCommit
-from storage.audit_writer_postgresql import PostgresqlAuditStore
-from storage.audit_writer_sqlite import SqliteAuditStore
-from storage.database import Database
-from storage.errors import CannotOpen
+from storage.audit_writer_postgresql import open_postgresql_audit
+from storage.audit_writer_sqlite import open_sqlite_audit
+from storage.errors import CannotOpen, UserRefused
 from storage.sqlite import SqliteDatabase
+
+_log = structlog.get_logger(__name__)
 
 CLOSING: Final = 5.0  # seconds for what waits to be written when the daemon ends
 
@@ -84,15 +85,9 @@ async def opened_auditing(settings: Settings, parts: Parts, release: str) -> Asy
     """
     partitions = AuditPartitions(parts.storage, now)
     await partitions.look()
-    writer = await open_audit_writer(
-        await _store(settings, parts.storage),
-        installation=parts.installation,
-        node=parts.node,
-        now=now,
-        release=release,
-        details=_configuration(settings),
-        reach=reach,
-    )
+    writer = await _opened(settings, parts, release)
+    if writer.excess:
+        _log.warning("audit.user_can_do_too_much", reason=writer.excess)
     standard, extended = (timedelta(days=days) for days in (settings.audit.standard_days, settings.audit.extended_days))
     origin = Origin(parts.node, release, settings.audit.region, standard, extended)
     trail = AuditTrail(writer, origin, parts.changes, now)
@@ -132,24 +127,34 @@ async def _checkpoints(settings: Settings, parts: Parts, head: Callable[[], Posi
     )
 
 
-async def _store(settings: Settings, storage: Database) -> AuditStore:
+async def _opened(settings: Settings, parts: Parts, release: str) -> GroupCommit:
+    storage, installation, node = parts.storage, parts.installation, parts.node
+    details = {**_configuration(settings), **_accepted(parts)}
     if isinstance(settings.storage, PostgresqlStorage):
-        store = PostgresqlAuditStore(
-            (settings.storage.audit_url or settings.storage.url).read().get_secret_value(), reach
+        url = (settings.storage.audit_url or settings.storage.url).read().get_secret_value()
+        writer = await open_postgresql_audit(
+            url, installation=installation, node=node, now=now, release=release, details=details, reach=reach
         )
-        await (
-            store.excess()
-        )  # which refuses a user who may not write the trail; the rest is told of the main connection
-        return store
+        if writer.excess and settings.profile == "production":
+            await writer.close(0)
+            raise UserRefused(f"{writer.excess}; production needs a user as docs/storage.md has it")
+        return writer
     if not isinstance(storage, SqliteDatabase):
         raise CannotOpen("the settings name another database than the one that is open")
-    return SqliteAuditStore(storage, reach)
+    return await open_sqlite_audit(
+        storage, installation=installation, node=node, now=now, release=release, details=details, reach=reach
+    )
 
 
 def _configuration(settings: Settings) -> Mapping[str, object]:
     """Return what the first event says of the configuration; secrets are not in it, only where they are read from."""
     whole = canonical_json(settings.model_dump(mode="json"))
     return {"profile": settings.profile, "settings_sha256": hashlib.sha256(whole.encode()).hexdigest()}
+
+
+def _accepted(parts: Parts) -> Mapping[str, object]:
+    gap = parts.accepted
+    return {} if gap is None else {"accepted_gap": asdict(gap)}
 
 
 def _stopped(*, failed: bool) -> AuditEvent:

@@ -26,7 +26,6 @@ from kms.core.clock import ClockWatch
 from kms.core.names import KeyName, Principal
 from kms.core.operations import OperationKind
 from kms.core.policy import SHORTEST_QUARANTINE
-from kms.core.report_ports import NoEvidence
 from kms.core.rotation import KekPolicy
 from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
@@ -62,13 +61,16 @@ from kms.rpc.tokens import TokenServicer
 from kms.security import Security, blocking, make_security, suspending
 from kms.services.access import Accesses
 from kms.services.approvals import Approvals
+from kms.services.archived import Archived
 from kms.services.audit import UNRECORDED, Acts, AuditTrail, shown_details
 from kms.services.audit_exports import AuditExports
 from kms.services.audit_reader import AuditReader
+from kms.services.audit_verification import AuditVerification, Sealer
 from kms.services.census import Census
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import DueKeys
+from kms.services.evidence import KnownEvidence
 from kms.services.fields import Fields
 from kms.services.grants import Grants
 from kms.services.health import HealthMonitor
@@ -158,10 +160,15 @@ class Services:
     retention: Retention
     legal_holds: LegalHolds
     scrub: Scrub
+    audit_verification: AuditVerification
 
 
 async def make_services(
-    settings: Settings, parts: Parts, trail: Acts = UNRECORDED, stream: StreamUid | None = None
+    settings: Settings,
+    parts: Parts,
+    trail: Acts = UNRECORDED,
+    stream: StreamUid | None = None,
+    checkpoints: Sealer | None = None,
 ) -> Services:
     """Put the use cases together; *trail* records what they do by themselves, and *stream* is where it does so.
 
@@ -203,13 +210,17 @@ async def make_services(
     rotator = Rotator(storage, parts.wrapping, now)
 
     # Long work.
+    evidence = KnownEvidence(
+        lambda: audit_verification.trail_check(),  # noqa: PLW0108  made below
+        lambda tenant: scrub.record_check(tenant),  # noqa: PLW0108  made below
+    )
     runners: dict[OperationKind, Runner] = {
         OperationKind.REWRAP: Rewrap(storage, parts.vault, parts.wrapping),
         OperationKind.ROTATE_KEYS: RotateKeys(storage, rotator, keyrings.forget),
         OperationKind.REPLAN: Replan(storage),
         OperationKind.DESTROY_KEY: KeyDestruction(storage, receipts, horizon, now),
         OperationKind.GENERATE_REPORT: ReportGeneration(
-            storage, parts.report_seal, parts.vault, receipts, _installation(settings), NoEvidence(), now
+            storage, parts.report_seal, parts.vault, receipts, _installation(settings), evidence, now
         ),
     }
     archiving = runners[OperationKind.ARCHIVE_AUDIT] = make_runner(
@@ -266,6 +277,16 @@ async def make_services(
         calling=lambda: acting() is not None,
     )
     storage.watch_lies(scrub.met)
+    audit_verification = AuditVerification(
+        storage,
+        Archived(storage, receipts.public_key),
+        parts.installation,
+        checkpoints,
+        trail,
+        security.recorder.offer,
+        now,
+        interval=settings.audit.verify_interval,
+    )
     return Services(
         rings=rings,
         versions=versions,
@@ -305,6 +326,7 @@ async def make_services(
         retention=make_retention(settings, archiving, operations),
         legal_holds=LegalHolds(storage, now),
         scrub=scrub,
+        audit_verification=audit_verification,
     )
 
 
@@ -341,7 +363,7 @@ def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> M
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
         SecurityEventServicer(services.security.events, now),
-        AuditServicer(services.audit_reader, exports),
+        AuditServicer(services.audit_reader, exports, services.audit_verification),
         ReportServicer(services.reports),
         AuditRetentionServicer(services.legal_holds, services.retention),
     )
@@ -370,7 +392,9 @@ async def serve(settings: Settings) -> None:
         # From here on nothing is done, and nobody answered, without the audit trail.
         release = version("kmsd")
         auditing = await stack.enter_async_context(opened_auditing(settings, parts, release))
-        services = await make_services(settings, parts, auditing.trail, auditing.writer.head.stream)
+        services = await make_services(
+            settings, parts, auditing.trail, auditing.writer.head.stream, auditing.checkpoints
+        )
         settled_intents = await auditing.settling.settle()
         calls_trail = auditing.calls(services.accesses)
 
@@ -464,6 +488,7 @@ def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coro
         services.uses.run(),
         services.token_uses.run(),
         services.scrub.run(),
+        services.audit_verification.run(),
         metrics.watch_event_loop(),
         _sweep(*caches),
         *services.security.running(),

@@ -16,6 +16,7 @@ import structlog
 
 from kms.acting import acting, note_changes
 from kms.anchoring import Anchors, make_anchoring, make_anchors, node_name
+from kms.core.checkpoints import AcceptedGap, gap_in
 from kms.core.refused import Refused
 from kms.crypto.audit_values import AuditValues
 from kms.crypto.record_macs import RecordMacs
@@ -58,6 +59,7 @@ class Parts:
     anchors: Anchors
     anchoring: Anchoring
     keys: DerivedKeys
+    accepted: AcceptedGap | None = None  # by a quorum, since the last start
 
     @property
     def changes(self) -> Changes:
@@ -94,8 +96,7 @@ async def opened_parts(settings: Settings, *, compared: bool = True) -> AsyncIte
         anchoring = await make_anchoring(storage, vault, anchors)
         installation = await anchoring.find()
         macs.use(await vault.derive("records", installation))
-        if compared:
-            await anchoring.compare(storage, refused, storage.adopt)
+        seen = await anchoring.compare(storage, refused, storage.adopt) if compared else None
         keys = DerivedKeys(
             values=await vault.derive("audit-values", installation),
             context=await vault.derive("audit-context", installation),
@@ -103,7 +104,9 @@ async def opened_parts(settings: Settings, *, compared: bool = True) -> AsyncIte
         )
         usage = UsageCounters(storage, time.monotonic)
         wrapping = DekWrapping(storage, vault, usage)
-        yield Parts(storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys)
+        found = None if seen is None else seen.found
+        accepted = None if found is None else gap_in(found.checkpoint.note)
+        yield Parts(storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys, accepted)
 
 
 async def _open_storage(settings: Settings, macs: RecordMacs, refused: Refused) -> Database:

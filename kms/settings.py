@@ -287,6 +287,8 @@ class Audit(Part):
         seconds=10
     )
     checkpoint_events: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    # The stored trail is verified as a whole so often, first some minutes after the start; 0: only when it is asked for.
+    verify_interval: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(days=366))] = timedelta(days=1)
     anchor: Anchor = Anchor()
     # In the database; what is older leaves it by whole months, for files.
     hot: Annotated[timedelta, Field(ge=SHORTEST_HOT, le=timedelta(days=3_660))] = DEFAULT_HOT

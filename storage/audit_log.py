@@ -37,7 +37,7 @@ _FORMATS: Final = {DAY: ("YYYY-MM-DD", "%Y-%m-%d"), MONTH: ("YYYY-MM", "%Y-%m")}
 _MICROSECONDS: Final = 1_000_000
 
 
-def _event(row: Row[Any]) -> AuditEvent:
+def event_of_row(row: Row[Any]) -> AuditEvent:
     """Return the event of a row.
 
     Raises:
@@ -63,7 +63,7 @@ class AuditLog:
     async def get(self, tenant: TenantUid | None, stream: StreamUid, sequence: int) -> AuditEvent | None:
         """Return one event."""
         query = select(a).where(*_of(tenant), a.c.stream_id == stream, a.c.sequence == sequence)
-        found = read(await self._session.rows(query), _event)
+        found = read(await self._session.rows(query), event_of_row)
         if len(found) > 1:  # the key of a partitioned table has the time in it
             raise CorruptRecord(f"audit event {stream}-{sequence} is there more than once")
         return found[0] if found else None
@@ -73,7 +73,7 @@ class AuditLog:
     ) -> list[AuditEvent]:
         """Return the first *limit* events of a span that are wanted, in the span's order."""
         query = select(a).where(*_of(tenant), self._holds(wanted), *_inside(span))
-        return read(await self._session.rows(_ordered(query, span).limit(limit)), _event)
+        return read(await self._session.rows(_ordered(query, span).limit(limit)), event_of_row)
 
     async def slice_end(self, tenant: TenantUid | None, wanted: AuditFilter, span: Span, rows: int) -> datetime | None:
         """Return where a slice of *rows* events that have to be looked at ends; None where there are fewer."""
@@ -109,9 +109,9 @@ class AuditLog:
         one: ColumnElement[int] = bindparam("one", 1, literal_execute=True)
         query = select(a).where(a.c.sequence == one).order_by(a.c.at.desc(), a.c.stream_id).limit(limit)
         heads = []
-        for first in read(await self._session.rows(query), _event):
+        for first in read(await self._session.rows(query), event_of_row):
             last = select(a).where(a.c.stream_id == first.stream).order_by(a.c.sequence.desc()).limit(1)
-            [(event, digest)] = read(await self._session.rows(last), lambda row: (_event(row), row.hash))
+            [(event, digest)] = read(await self._session.rows(last), lambda row: (event_of_row(row), row.hash))
             heads.append(StreamHead(first.stream, first.node, first.at, event.sequence, event.at, digest))
         return heads
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnClause, Row, exists, func, literal_column, select
+from sqlalchemy import BindParameter, Row, bindparam, exists, func, select
 
-from kms.core.audit import AuditEvent, StreamUid, parse
+from kms.core.audit import AuditEvent, Phase, StreamUid, parse
 
 from .audit_tables import audit_log
 from .records import read
@@ -17,9 +17,9 @@ from .session import Session
 _intent: Final = audit_log.alias("intent")
 _outcome: Final = audit_log.alias("outcome")
 # Written out, since no index on a part of the rows serves a parameter.
-_INTENT: Final[ColumnClause[str]] = literal_column("'intent'")
-_SETTLED: Final[ColumnClause[str]] = literal_column("'audit.settled'")
-_FIRST: Final[ColumnClause[int]] = literal_column("1")
+_INTENT: Final[BindParameter[str]] = bindparam("intents", Phase.INTENT.value, literal_execute=True)
+_SETTLED: Final[BindParameter[str]] = bindparam("settled", "audit.settled", literal_execute=True)
+_FIRST: Final[BindParameter[int]] = bindparam("first", 1, literal_execute=True)
 
 
 class AuditReads:

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import Row, delete, func, select
 
 from kms.core.audit import StreamUid
+from kms.core.audit_checks import StoredCheckpoint
 from kms.core.audit_ports import Position, TenantRoot
 from kms.core.checkpoint_ports import StreamEnd
 from kms.core.checkpoints import SignedCheckpoint
@@ -43,6 +44,24 @@ async def after(session: Session, serial: int, limit: int) -> list[SignedCheckpo
     """Return those with higher serials, in order."""
     query = select(*_COLUMNS).where(c.c.serial > serial).order_by(c.c.serial).limit(min(limit, AT_ONCE))
     return read(await session.rows(query), _checkpoint)
+
+
+async def as_stored(session: Session, serial: int, limit: int) -> list[StoredCheckpoint]:
+    """Return at most *limit* (1,000) with higher serials, in order, whatever is wrong with them."""
+    query = select(*_COLUMNS).where(c.c.serial > serial).order_by(c.c.serial).limit(min(limit, AT_ONCE))
+    return [_as_stored(row) for row in await session.rows(query)]
+
+
+def _as_stored(row: Row[Any]) -> StoredCheckpoint:
+    try:
+        found = read_checkpoint(row.body, row.signature)
+    except (ValueError, TypeError, OverflowError) as error:
+        return StoredCheckpoint(row.serial, None, str(error))
+    try:
+        _checkpoint(row)
+    except CorruptRecord as error:
+        return StoredCheckpoint(row.serial, found, str(error))
+    return StoredCheckpoint(row.serial, found)
 
 
 def _checkpoint(row: Row[Any]) -> SignedCheckpoint:

@@ -33,6 +33,7 @@ from . import counters as counting
 from . import outbox as outboxes
 from .approvals import Approvals, QuorumRules
 from .audit_archives import AuditArchives
+from .audit_checks import AuditChecks
 from .audit_feed import AuditFeed
 from .audit_log import AuditLog
 from .audit_months import AuditMonths
@@ -85,6 +86,7 @@ class Work:
         self.reports = Reports(session)
         self.outbox = outboxes.Outbox(session)
         self.audit = AuditLog(session)
+        self.audit_checks = AuditChecks(session)
         self.audit_feed = AuditFeed(session)
         self.audit_months = AuditMonths(session)
         self.audit_archives = AuditArchives(session)

@@ -172,7 +172,7 @@ async def verify(
     verified = [verify_mac(session, table, row) for row in rows]
     touched = session.touched
     if session.write and len(touched.loaded) + len(rows) <= MOST_CHANGES:
-        touched.loaded.update({(values["tenant_id"], place_of(table, values)): values for values in verified})
+        touched.loaded |= {(values["tenant_id"], place_of(table, values)): values for values in verified}
     if table.name not in IDENTITIES:
         return
     found = {place_of(table, values): Entry(values["revision"], values["mac"]) for values in verified}

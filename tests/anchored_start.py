@@ -25,7 +25,7 @@ from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.anchor_stores import CombinedAnchors, TokenAnchors
 from kms.services.checkpoints import Checkpoints
 from storage.sqlite import open_sqlite
-from tests.trail import Stream
+from tests.streams import Stream
 
 
 def say(*words: object) -> None:

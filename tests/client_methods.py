@@ -14,11 +14,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kms_client import (
     AccessRule,
     ApprovalState,
+    AuditCheckpoint,
     AuditContext,
     AuditFilter,
+    AuditFinding,
     AuditParameter,
     AuditQuery,
     AuditStream,
+    AuditVerification,
+    AuditVerificationResult,
     Classification,
     Conditions,
     Effect,
@@ -1175,6 +1179,58 @@ METHODS = {
             lambda v: list(v) == [b"xxxxx"],
             audit_pb2.ExportAuditRequest(),
         ),
+        "verify_audit": (
+            "VerifyAudit",
+            lambda *_: audit_pb2.AuditVerification(
+                begin_time=stamp(),
+                events=3,
+                known_events=9,
+                last=audit_pb2.AuditVerification.Result(
+                    begin_time=stamp(),
+                    end_time=stamp(),
+                    cover_time=stamp(),
+                    requester="operators/root",
+                    events=4,
+                    columns=4,
+                    streams=2,
+                    checkpoints=7,
+                    last_checkpoint=7,
+                    last_hash=bytes(32),
+                    findings=[
+                        audit_pb2.AuditFinding(
+                            fault="missing", stream=UUID_TEXT, first=3, last=4, checkpoint=5, text="t", notice=True
+                        )
+                    ],
+                    problems=1,
+                ),
+                failure="f",
+            ),
+            lambda c: c.verify_audit(),
+            lambda v: (
+                v
+                == AuditVerification(
+                    MOMENT,
+                    3,
+                    9,
+                    AuditVerificationResult(
+                        MOMENT,
+                        MOMENT,
+                        MOMENT,
+                        "operators/root",
+                        4,
+                        4,
+                        2,
+                        7,
+                        7,
+                        bytes(32),
+                        (AuditFinding("missing", UUID_TEXT, 3, 4, 5, "t", True),),
+                        1,
+                    ),
+                    "f",
+                )
+            ),
+            audit_pb2.VerifyAuditRequest(),
+        ),
         "get_audit_status": (
             "GetAuditStatus",
             lambda *_: audit_pb2.AuditStatus(
@@ -1182,11 +1238,20 @@ METHODS = {
                     audit_pb2.AuditStatus.Stream(
                         stream=UUID_TEXT, node="n", begin_time=stamp(), sequence=9, last_time=stamp(), hash=bytes(32)
                     )
-                ]
+                ],
+                verification=audit_pb2.AuditVerification(events=5),
+                checkpoint=audit_pb2.AuditStatus.Checkpoint(serial=7, hash=bytes(32), time=stamp()),
+                anchored_checkpoint=6,
+                problem="p",
             ),
-            lambda c: c.get_audit_status(),
-            lambda v: v.streams == (AuditStream(UUID_TEXT, "n", MOMENT, 9, MOMENT, bytes(32)),),
-            audit_pb2.GetAuditStatusRequest(),
+            lambda c: c.get_audit_status(streams=False),
+            lambda v: (
+                v.streams == (AuditStream(UUID_TEXT, "n", MOMENT, 9, MOMENT, bytes(32)),)
+                and v.checkpoint == AuditCheckpoint(7, bytes(32), MOMENT)
+                and (v.anchored_checkpoint, v.problem, v.verification.begin_time) == (6, "p", None)
+                and (v.verification.events, v.verification.last) == (5, None)
+            ),
+            audit_pb2.GetAuditStatusRequest(without_streams=True),
         ),
         "create_token": (
             "CreateToken",
@@ -1313,9 +1378,9 @@ METHODS = {
         "remove_archive": (
             "RemoveArchive",
             archive_of,
-            lambda c: c.remove_archive(ARCHIVE),
+            lambda c: c.remove_archive("2024-07"),
             is_archive,
-            retention_pb2.RemoveArchiveRequest(name=ARCHIVE),
+            retention_pb2.RemoveArchiveRequest(month="2024-07"),
         ),
         "generate_report": (
             "GenerateReport",

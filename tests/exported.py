@@ -21,7 +21,7 @@ from kms.core.audit_findings import Finding
 from kms.core.checkpoints import SignedCheckpoint
 from kms.crypto.signatures import verifier
 from tests.keyrings import NOW
-from tests.trail import Stream, TestKey
+from tests.streams import Stream, TestKey
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from kms.rpc.server import RpcServer
 from kms.rpc.watch import NoWatch
 from kms.settings import Limits, Listen, UnixListener
 from kms.v1 import crypto_pb2_grpc
-from tests.audit import NoTrail
+from tests.trail import NoTrail
 
 CALLER = Principal("acme", "app")
 

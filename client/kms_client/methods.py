@@ -74,6 +74,7 @@ SAFE: Final = MappingProxyType(
             "QueryAudit",
             "ReportDataAccess",
             "ExportAudit",
+            "VerifyAudit",
             "GetAuditStatus",
         ),
     }

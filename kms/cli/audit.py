@@ -14,10 +14,11 @@ import typer
 from kms_client import AuditEvent, AuditFilter, AuditStream, Client, DataAccess
 
 from .audit_records import of_audit_event, of_audit_query, of_audit_stream, of_data_access
+from .audit_verify_online import of_status
 from .choices import parse_alternatives, parse_pairs, parse_when
 from .csv_output import ListOutput, ListOutputOption, csv_line, show_list
 from .files import write_pieces
-from .output import Output, Record, emit_line, emit_text, print_line, show
+from .output import Output, Record, emit_line, emit_text, print_line, print_record, show
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
 app = typer.Typer(
@@ -349,8 +350,11 @@ def export(
 
 @app.command()
 def status(*, profile: ProfileOption = None, output: ListOutputOption = ListOutput.TABLE) -> None:
-    """Show how far the streams of events are; for operators."""
+    """Show how far the streams of events are and, as a table, the last checkpoint and verification; for operators."""
     with Session(profile) as session:
-        streams = session.client.get_audit_status().streams
+        found = session.client.get_audit_status()
     columns = ("stream", "node", "begin_time", "sequence", "last_time")
-    show_list(map(of_audit_stream, streams), columns, output, _STREAM_FIELDS)
+    show_list(map(of_audit_stream, found.streams), columns, output, _STREAM_FIELDS)
+    if output is ListOutput.TABLE:
+        print_line("")
+        print_record(of_status(found))

@@ -153,11 +153,9 @@ def run(*, profile: ProfileOption = None) -> None:
 def remove(
     month: Annotated[str, typer.Argument(help="The month, such as 2024-07.")],
     *,
-    approval: ApprovalOption = "",
     profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Remove the file of a month that need not be kept any more; what was signed of it stays."""
-    with Session(profile) as session, under(approval):
-        name = month if "/" in month else f"auditArchives/{month}"
-        show(of_archive(session.client.remove_archive(name)), output)
+    with Session(profile) as session:
+        show(of_archive(session.client.remove_archive(month)), output)

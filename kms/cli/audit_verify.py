@@ -1,4 +1,4 @@
-"""`kms audit verify`: an exported audit trail against the token's public key; no daemon is asked."""
+"""`kms audit verify`: an exported audit trail against the token's public key, without a daemon; or the stored one."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from kms.core.audit_export import NoExport
 from kms.core.audit_findings import Finding
 from kms.crypto.signatures import verifier
 
+from .audit_verify_online import verify_stored
 from .exit_codes import ExitCode
 from .files import read_text
 from .output import Output, Record, emit_json, print_line, print_record, print_records
-from .session import OutputOption
+from .session import OutputOption, ProfileOption, Session
 
 _EVERY: Final = 0.5  # seconds between two reports of progress
 _COLUMNS: Final = ("fault", "stream", "first", "last", "checkpoint", "text")
@@ -82,10 +83,23 @@ def _public_key(path: Path) -> Callable[[bytes, bytes], bool]:
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="As `kms audit export` writes it.")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            help="As `kms audit export` writes it; without it the daemon verifies what it stores.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
     public_key: Annotated[
-        Path, typer.Option(metavar="PEM", help="The token's, as `kms keys signing-key` prints; keep your own copy.")
-    ],
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            help="For FILE: the token's, as `kms keys signing-key` prints; keep your own copy.",
+            show_default=False,
+        ),
+    ] = None,
     expect_serial: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="The last checkpoint, as known from elsewhere.", show_default=False),
@@ -95,9 +109,18 @@ def verify(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Read each event to its end; slower.")] = False,
     tail: Annotated[bool, typer.Option("--tail", help="Let events pass that follow the last checkpoint.")] = False,
+    profile: ProfileOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Verify an exported audit trail: every event, every stream, every checkpoint; exit code 8 where it is not whole."""
+    """Verify an audit trail: every event, every stream, every checkpoint; exit code 8 where it is not whole."""
+    if file is None:
+        if public_key is not None or expect_serial is not None or expect_hash is not None or strict or tail:
+            raise typer.BadParameter("is needed with these options", param_hint="FILE")
+        with Session(profile) as session:
+            verify_stored(session.client, output)
+        return
+    if public_key is None:
+        raise typer.BadParameter("is needed with FILE", param_hint="--public-key")
     if (expect_serial is None) != (expect_hash is None):
         raise typer.BadParameter("give --expect-serial and --expect-hash together", param_hint="--expect-serial")
     expected = None if expect_serial is None or expect_hash is None else (expect_serial, expect_hash)

@@ -159,7 +159,7 @@ def _integrity(client: Client) -> Iterator[Finding]:
                 f"{newest.name}: {meaning}. They are refused, and the others served. Do not write over them: restore them"
                 " from a backup, or accept another state under a quorum (docs/operations.md, Records that lie)"
             )
-            yield Finding("records", Outcome.FAILED, message, ExitCode.UNAVAILABLE)
+            yield Finding("records", Outcome.FAILED, message, ExitCode.UNEXPECTED)
 
 
 def examine(path: Path | None, tenant: str | None, now: datetime) -> Iterator[Finding]:

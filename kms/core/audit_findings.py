@@ -20,11 +20,15 @@ class Fault(StrEnum):
     DROPPED = "dropped"  # a whole stream is missing
     FORKED = "forked"  # two streams come after the same one, or one after events that are not the last
     UNSEALED = "unsealed"  # events that no checkpoint covers
+    COLUMNS = "columns differ"  # what stands beside an event, to search by, tells something else than its bytes
     MALFORMED = "malformed"  # bytes that are no event, or of another form
     FOREIGN = "foreign"  # of another installation
     CHECKPOINT_FORGED = "checkpoint forged"  # the token has not signed it
     CHECKPOINT_MISSING = "checkpoint missing"
     CHECKPOINT_REORDERED = "checkpoint reordered"
+    CHECKPOINT_DIFFERS = "checkpoint columns differ"  # as with events
+    CHECKPOINT_NOT_MADE = "checkpoint not made"  # over what the database holds none can be made
+    ARCHIVE_FORGED = "archive forged"  # what is recorded of archives does not prove itself
     CHECKPOINT_FORKED = "checkpoint forked"  # it names another one before it
     GAP_ACCEPTED = "gap accepted"  # a quorum has gone on from an older state
     TRAILER_FORGED = "trailer forged"

@@ -53,6 +53,7 @@ class _Stream:
     before: Position | None = None  # where its first event says that the stream before it ended
     gaps: list[_Gap] = field(default_factory=list)  # events that may still come, out of their order
     based: bool = False  # its beginning is not in this file
+    archived: int = 0  # up to there its events stand in archives
 
 
 class Verifier:
@@ -216,6 +217,23 @@ class Verifier:
         for head in made.checkpoint.heads:
             self._streams[head.stream.bytes] = _Stream(head.sequence, head.hash, 0, sealed=head.sequence, based=True)
 
+    def take_archived(self, end: Position) -> None:
+        """Take how far a stream stands in archives, whose signatures have been verified; it goes on behind that."""
+        self._streams[end.stream.bytes] = _Stream(
+            end.sequence, end.hash, 0, sealed=end.sequence, based=True, archived=end.sequence
+        )
+
+    def take_unreadable(self, serial: int, text: str) -> None:
+        """Take what stands in the place of a checkpoint and is none."""
+        self.checkpoints += 1
+        self._forged += 1
+        self.found(Fault.CHECKPOINT_FORGED, serial=serial, text=text)
+
+    def end_of(self, stream: StreamUid) -> int | None:
+        """Return the last event of a stream that was taken; None for a stream that is not known."""
+        state = self._streams.get(stream.bytes)
+        return None if state is None else state.sequence
+
     def take_checkpoint(self, made: SignedCheckpoint) -> None:
         """Take a checkpoint, which stands after all that it covers."""
         self.checkpoints += 1
@@ -292,6 +310,8 @@ class Verifier:
             # Told once: the next checkpoint names it again.
             self._streams[stream] = _Stream(head.sequence, head.hash, 0, sealed=head.sequence, based=True)
             return
+        if head.sequence < state.archived:
+            return  # of the time that stands in archives
         self._missing(stream, state)
         if state.sequence < head.sequence:
             self.found(Fault.CUT_OFF, stream, state.sequence + 1, head.sequence, serial=serial)

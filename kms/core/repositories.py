@@ -16,6 +16,7 @@ from .access_repositories import (
     TokenRepository,
 )
 from .audit import AuditEvent, StreamUid
+from .audit_checks import AuditCheckRepository
 from .audit_repositories import AuditRepository
 from .events import DaySum, EventType, EventUid, SecurityEvent, Severity
 from .key_repositories import (
@@ -225,6 +226,9 @@ class UnitOfWork(Protocol):
 
     @property
     def audit(self) -> AuditRepository: ...  # noqa: D102
+
+    @property
+    def audit_checks(self) -> AuditCheckRepository: ...  # noqa: D102
 
     @property
     def audit_feed(self) -> AuditFeedRepository: ...  # noqa: D102

@@ -169,6 +169,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _ARCHIVES
         | {
             "audit.export",
+            "audit.verify",
             "tenants.create",
             "tenants.list",
             "nodes.list",
@@ -194,6 +195,7 @@ OVER_TENANTS: Final = (
     | frozenset(
         {
             "audit.export",
+            "audit.verify",
             "tenants.create",
             "tenants.get",
             "tenants.list",

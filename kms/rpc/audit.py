@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from kms.core.audit import AuditEvent
 from kms.core.audit_filters import AuditPosition, Kind, Span
 from kms.core.audit_queries import QUERIES, cells, sum_cells
-from kms.core.errors import NotSupported, invalid
+from kms.core.errors import CorruptRecord, NotSupported, invalid
 from kms.core.names import AuditEventName, Principal, SecurityEventsParent
 from kms.rpc.audit_messages import (
     LARGEST_PAGE,
@@ -24,10 +24,12 @@ from kms.rpc.audit_messages import (
     stream_message,
     token_of,
 )
+from kms.rpc.audit_verifications import checkpoint_message, verification_message
 from kms.rpc.messages import timestamp
 from kms.rpc.paging import LONGEST_TOKEN, encode_token, parse_page
 from kms.services.audit_exports import AuditExports
 from kms.services.audit_reader import AuditReader, Whose, named_query, position
+from kms.services.audit_verification import AuditVerification
 from kms.v1 import audit_pb2 as pb
 
 M = TypeVar("M", bound=Message)
@@ -36,9 +38,15 @@ M = TypeVar("M", bound=Message)
 class AuditServicer:
     """Serves kms.v1.AuditService."""
 
-    def __init__(self, reader: AuditReader, exports: AuditExports | None = None) -> None:
+    def __init__(
+        self,
+        reader: AuditReader,
+        exports: AuditExports | None = None,
+        verification: AuditVerification | None = None,
+    ) -> None:
         self._reader = reader
         self._exports = exports
+        self._verification = verification
 
     async def ListAuditEvents(
         self, request: pb.ListAuditEventsRequest, caller: Principal
@@ -114,9 +122,29 @@ class AuditServicer:
         data, token = await self._exports.page(_token(request.page_token))
         return pb.ExportAuditResponse(data=data, next_page_token=token)
 
-    async def GetAuditStatus(self, _: pb.GetAuditStatusRequest, __: Principal) -> pb.AuditStatus:
-        """Say how far the streams are."""
-        return pb.AuditStatus(streams=[stream_message(head) for head in await self._reader.heads()])
+    async def VerifyAudit(self, _: pb.VerifyAuditRequest, caller: Principal) -> pb.AuditVerification:
+        """Have the trail verified."""
+        if self._verification is None:
+            raise NotSupported("this daemon does not verify the stored trail")
+        return verification_message(self._verification.begin(str(caller)))
+
+    async def GetAuditStatus(self, request: pb.GetAuditStatusRequest, _: Principal) -> pb.AuditStatus:
+        """Say how far the streams are, and what has been found."""
+        answer = pb.AuditStatus()
+        # Somebody who asks what is wrong gets an answer also where the newest events are what is wrong.
+        try:
+            if not request.without_streams:
+                answer.streams.extend([stream_message(head) for head in await self._reader.heads()])
+            if self._verification is not None:
+                newest = await self._verification.newest_checkpoint()
+                if newest is not None:
+                    answer.checkpoint.CopyFrom(checkpoint_message(newest))
+        except CorruptRecord as error:
+            answer.problem = str(error)
+        if self._verification is not None:
+            answer.verification.CopyFrom(verification_message(self._verification.state))
+            answer.anchored_checkpoint = self._verification.anchored
+        return answer
 
 
 def _trail(request: Any) -> Whose:

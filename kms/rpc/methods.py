@@ -15,7 +15,6 @@ from google.protobuf.descriptor import ServiceDescriptor
 from kms.core.callers import Scope
 from kms.core.names import (
     ApprovalName,
-    AuditArchiveName,
     AuditEventName,
     GrantName,
     KeyName,
@@ -451,6 +450,7 @@ METHODS: Final = (
     Method(_AUDIT, "QueryAudit", "audit.query", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_AUDIT, "ReportDataAccess", "audit.report", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_AUDIT, "ExportAudit", "audit.export", Callers.OPERATOR, AuditKind.READ),
+    Method(_AUDIT, "VerifyAudit", "audit.verify", Callers.OPERATOR, AuditKind.READ),
     Method(_AUDIT, "GetAuditStatus", "audit.read", Callers.OPERATOR, AuditKind.READ),
     Method(_REPORTS, "GenerateReport", "reports.generate", Callers.TENANT, AuditKind.ADMIN, (_PARENT,)),
     Method(_REPORTS, "GetReport", "reports.get", Callers.TENANT, AuditKind.READ, (_REPORT,)),
@@ -481,16 +481,7 @@ METHODS: Final = (
     Method(_RETENTION, "ListLegalHolds", "legalHolds.list", Callers.ANYONE, AuditKind.READ, (_EVENTS_PARENT,)),
     Method(_RETENTION, "ListAuditArchives", "auditArchives.list", Callers.OPERATOR, AuditKind.READ),
     Method(_RETENTION, "ArchiveAudit", "auditArchives.archive", Callers.OPERATOR, AuditKind.ADMIN),
-    Method(
-        _RETENTION,
-        "RemoveArchive",
-        "auditArchives.remove",
-        Callers.OPERATOR,
-        AuditKind.ADMIN,
-        (Named(AuditArchiveName.parse, "name"),),
-        Quorum.ALWAYS,
-        anchored=True,
-    ),
+    Method(_RETENTION, "RemoveArchive", "auditArchives.remove", Callers.OPERATOR, AuditKind.ADMIN, anchored=True),
 )
 
 

@@ -8,7 +8,6 @@ from kms.core.canonical import EPOCH
 from kms.core.errors import invalid
 from kms.core.names import (
     INSTALLATION_UID,
-    AuditArchiveName,
     LegalHoldName,
     Principal,
     SecurityEventsParent,
@@ -73,7 +72,10 @@ class AuditRetentionServicer:
 
     async def RemoveArchive(self, request: pb.RemoveArchiveRequest, caller: Principal) -> pb.AuditArchive:
         """Remove the file of a month."""
-        month = Month.parse(AuditArchiveName.parse(request.name).month)
+        try:
+            month = Month.parse(request.month)
+        except ValueError as error:
+            raise invalid("month", str(error)) from error
         return archive_message(await self._retention.remove(caller, month))
 
 

@@ -164,7 +164,8 @@ class Anchoring:
                 _log.warning("anchor.behind", anchored=seen.anchor.serial, found=seen.found.serial)
         if seen.standing is Standing.ADOPTING:
             _log.warning("anchor.adopting", installation=str(seen.anchor.installation))
-            await adopt()
+            async with self._storage.exclusive("adoption"):  # another node may have begun at the same time
+                await adopt()
         for tenant, reason in seen.tenants.items():
             refused.refuse(tenant, reason)
             _log.critical("anchor.tenant_refused", tenant_uid=str(tenant), reason=reason)

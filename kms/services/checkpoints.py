@@ -103,6 +103,7 @@ class Checkpoints:
         self._failed: str = ""
         self._failed_at: datetime | None = None
         self._lies = ""  # what a checkpoint cannot be made over
+        self._anchored = 0
         self.made = 0
         self.failures = 0
 
@@ -110,6 +111,11 @@ class Checkpoints:
     def serial(self) -> int:
         """The newest checkpoint's that this process knows of; 0 for none."""
         return 0 if self._known is None else self._known.serial
+
+    @property
+    def anchored(self) -> int:
+        """The serial of the checkpoint that this process has anchored last; 0 for none."""
+        return self._anchored
 
     @property
     def anchor_age(self) -> float:
@@ -198,6 +204,7 @@ class Checkpoints:
         await self._anchors.put(anchor)
         reach("anchor.written")
         self._known = made
+        self._anchored = made.serial
         self._anchored_at = self._clock()
         self.made += 1
         for witness in self._witnesses:

@@ -13,7 +13,7 @@ import structlog
 
 from kms.core.audit_archives import ArchiveBody, ArchiveState, AuditArchive
 from kms.core.canonical import EPOCH
-from kms.core.errors import FailedPrecondition, KmsError, NotFound
+from kms.core.errors import FailedPrecondition, KmsError, NotFound, NotSupported
 from kms.core.keyring import Tenant
 from kms.core.names import INSTALLATION_PARENT, INSTALLATION_UID, KekUid, Principal
 from kms.core.operations import Operation, OperationKind
@@ -50,8 +50,10 @@ class Retention:
         operations: Operations,
         runner: ArchiveAudit,
         keep: timedelta,
+        approvals_needed: int = 0,
     ) -> None:
-        """*keep* is for how long files are kept at least."""
+        """*keep* is for how long files are kept at least; *approvals_needed* is the installation's default."""
+        self._approvals_needed = approvals_needed
         self._operations = operations
         self._runner = runner
         self._keep = keep
@@ -102,9 +104,12 @@ class Retention:
         """Remove the file of a month that is no longer kept; what was signed of it stays.
 
         Raises:
+            NotSupported: others have to approve what is dangerous, and nobody can approve what is no tenant's.
             NotFound: the month is not archived.
             FailedPrecondition: it is still in the database, too young, to be kept for longer, or under a legal hold.
         """
+        if self._approvals_needed:
+            raise NotSupported("what is no tenant's has no quorum in this release, so it cannot be approved")
         found = next((shown for shown in await self.all() if shown.archive.month == month), None)
         if found is None:
             raise NotFound(f"the archive of {month}")

@@ -23,6 +23,7 @@ from kms.core.events import KINDS, EventType, EventUid, SecurityEvent, risk_of
 from kms.core.integrity import Found, Page, ScrubCursor, found_of
 from kms.core.names import INSTALLATION_UID, TenantUid
 from kms.core.ports import HealthStatus, PartHealth
+from kms.core.report_ports import RecordCheck
 
 from .event_recorder import Noticed
 
@@ -33,6 +34,7 @@ PAUSE: Final = 0.05  # seconds after each page: at most 5,000 records in a secon
 REST: Final = 30.0  # seconds until a pass goes on that the database has interrupted
 MOST_TABLES: Final = 10  # that one event names
 QUIET: Final = timedelta(minutes=10)  # between two events of one tenant and kind that background work raises
+MOST_REMEMBERED: Final = 100_000  # tenants whose part of the last pass is known
 MOST_QUIET: Final = 1_000  # tenants and kinds of which that is known
 
 
@@ -86,6 +88,8 @@ class Scrub:
         self._sleep = sleep
         self._found = 0  # by the present pass
         self._met = 0  # by others since it began
+        self._passing: dict[TenantUid, tuple[int, int]] = {}
+        self._passed: dict[TenantUid, tuple[int, int]] = {}  # of the last whole pass: records and lies
         self._told: dict[tuple[TenantUid | None, EventType], datetime] = {}
 
     async def run(self) -> None:
@@ -97,6 +101,7 @@ class Scrub:
     async def look(self) -> None:
         """Make one whole pass; an outage of the database interrupts it."""
         self.records = self._found = self._met = 0
+        self._passing = {}
         after: TenantUid | None = None
         while True:
             tenants = await self._patiently(partial(self._storage.scrub_tenants, after, TENANTS_AT_ONCE))
@@ -106,10 +111,18 @@ class Scrub:
                 await self._look_at(tenant)
             after = tenants[-1]
         self.lies = self._found + self._met
+        self._passed = self._passing
         self.passes += 1
         self.ended_at = self._now()
         tell = _log.error if self.lies else _log.info
         tell("integrity.looked", records=self.records, lies=self.lies)
+
+    def record_check(self, tenant: TenantUid) -> RecordCheck | None:
+        """Return what reports say of the last whole pass over a tenant's records; None where there was none."""
+        if self.ended_at is None or tenant not in self._passed:
+            return None
+        records, lies = self._passed[tenant]
+        return RecordCheck(self.ended_at, records, lies)
 
     async def health(self) -> PartHealth:
         """Say how many lies are known; not of whom, and not about what."""
@@ -141,6 +154,7 @@ class Scrub:
         lies: list[Found] = []
         counted: Counter[EventType] = Counter()
         cursor: ScrubCursor | None = ScrubCursor()
+        records, found = self.records, self._found
         while cursor is not None:
             page = await self._patiently(partial(self._storage.scrub, tenant, cursor))
             self.records += page.records
@@ -149,6 +163,8 @@ class Scrub:
             lies += page.lies[: max(MOST_TABLES - len(lies), 0)]
             cursor = page.after
             await self._sleep(PAUSE)
+        if len(self._passing) < MOST_REMEMBERED:
+            self._passing[tenant] = (self.records - records, self._found - found)
         for kind, count in counted.items():
             words = sorted({f"{one.table or 'the tree'}: {one.what}" for one in lies if _type_of(one) is kind})
             self._tell(tenant, kind, count, words)

@@ -67,6 +67,11 @@ class AuditServiceStub:
                 request_serializer=kms_dot_v1_dot_audit__pb2.ExportAuditRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_audit__pb2.ExportAuditResponse.FromString,
                 _registered_method=True)
+        self.VerifyAudit = channel.unary_unary(
+                '/kms.v1.AuditService/VerifyAudit',
+                request_serializer=kms_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_audit__pb2.AuditVerification.FromString,
+                _registered_method=True)
         self.GetAuditStatus = channel.unary_unary(
                 '/kms.v1.AuditService/GetAuditStatus',
                 request_serializer=kms_dot_v1_dot_audit__pb2.GetAuditStatusRequest.SerializeToString,
@@ -124,8 +129,17 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyAudit(self, request, context):
+        """Begins to verify the stored trail of the whole installation, unless that is going on already, and answers at once:
+        GetAuditStatus says how far it is, and what has been found. After a restart of the daemon it begins anew when it is
+        asked for, or due.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAuditStatus(self, request, context):
-        """Says how far each stream of events is.
+        """Says how far each stream of events is, and what the last verification has found.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +177,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ExportAudit,
                     request_deserializer=kms_dot_v1_dot_audit__pb2.ExportAuditRequest.FromString,
                     response_serializer=kms_dot_v1_dot_audit__pb2.ExportAuditResponse.SerializeToString,
+            ),
+            'VerifyAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyAudit,
+                    request_deserializer=kms_dot_v1_dot_audit__pb2.VerifyAuditRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_audit__pb2.AuditVerification.SerializeToString,
             ),
             'GetAuditStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAuditStatus,
@@ -335,6 +354,33 @@ class AuditService:
             '/kms.v1.AuditService/ExportAudit',
             kms_dot_v1_dot_audit__pb2.ExportAuditRequest.SerializeToString,
             kms_dot_v1_dot_audit__pb2.ExportAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.AuditService/VerifyAudit',
+            kms_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
+            kms_dot_v1_dot_audit__pb2.AuditVerification.FromString,
             options,
             channel_credentials,
             insecure,

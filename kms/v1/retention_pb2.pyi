@@ -138,7 +138,7 @@ class ArchiveAuditResponse(_message.Message):
     def __init__(self, operation: _Optional[str] = ..., months: _Optional[int] = ...) -> None: ...
 
 class RemoveArchiveRequest(_message.Message):
-    __slots__ = ("name",)
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    __slots__ = ("month",)
+    MONTH_FIELD_NUMBER: _ClassVar[int]
+    month: str
+    def __init__(self, month: _Optional[str] = ...) -> None: ...

@@ -74,6 +74,7 @@ OVER_TENANTS = {
 }
 # The engine's own statements, about whole months of the audit log.
 IN_WORDS = {("audit_months", "drop"), ("audit_months", "partitions"), ("audit_months", "remove")}
+TWICE = {("audit_reads", "unsettled"), ("audit_reads", "ended")}  # with the same table under two names
 METHODS = 80  # at least so many were found
 
 TENANT = keyrings.new_tenant()
@@ -201,7 +202,8 @@ async def test_work_over_tenants_is_seen_in_a_transaction_of_one(database: Datab
     async with database.transaction(TENANT.uid, write=True) as work:
         await call_with_samples(work, repository, method)
     seen, tenant_in_queries.found[:] = tenant_in_queries.found[:], []
-    assert len(seen) == 1
+    # Once for each name under which it reads a table.
+    assert len(seen) == (2 if (repository, method) in TWICE else 1)
 
 
 k, v, c, t, o, i = encryption_keys, key_versions, claims, tenants, operations, installation

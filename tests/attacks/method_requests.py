@@ -43,7 +43,6 @@ INSTALLATION_FORMS = (
     f"installation/securityEvents/{UID}",
     f"installation/auditEvents/{UID}-1",
     "installation/legalHolds/matter-7",
-    "auditArchives/2024-07",
     "operators/root",
 )
 

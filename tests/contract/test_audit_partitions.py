@@ -23,7 +23,7 @@ from storage.errors import UserRefused
 from storage.migrate import upgrade
 from storage.postgresql import open_postgresql
 from storage.sqlite import open_sqlite
-from tests.audit_logs import NODE, AuditLog, new_event, told, wall
+from tests.audit import NODE, AuditLog, new_event, told, wall
 from tests.keyrings import NOW
 from tests.postgresql_server import Databases, DatabaseUser
 

@@ -18,7 +18,7 @@ from storage.audit_rows import COLUMNS, LONGEST_BODY
 from storage.audit_store import BOUND
 from storage.audit_tables import audit_log
 from storage.migrate import upgrade
-from tests.audit_logs import NODE, AuditLog, full_event, new_event, told
+from tests.audit import NODE, AuditLog, full_event, new_event, told
 from tests.keyrings import NOW
 
 # ruff: noqa: S608  no input

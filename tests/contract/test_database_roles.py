@@ -23,7 +23,7 @@ from storage.errors import UserRefused
 from storage.migrate import current, excess, upgrade
 from tests.contract.storage import PATIENCE, with_kek
 from tests.postgresql_server import Databases, DatabaseUser, own_server
-from tests.sealing import open_postgresql
+from tests.sealing import open_postgresql, open_unadopted
 
 pytestmark = pytest.mark.postgresql
 
@@ -126,9 +126,11 @@ class Table:
 
     def change(self, role: str) -> str:
         """An UPDATE of a column that is in every role's reach, where any is."""
-        name = {"counters": "reserved", "installation": "revocations" if role == "kms_app" else "seen_at"}.get(
-            self.name, next(reversed(self.columns))
+        sealed = dict.fromkeys(
+            ("policies", "receipts", "grants", "certificate_pins", "approval_votes", "outbox_items"), "mac"
         )
+        own = {"counters": "reserved", "installation": "revocations" if role == "kms_app" else "seen_at"}
+        name = ((sealed if role == "kms_app" else {}) | own).get(self.name, next(reversed(self.columns)))
         return f"UPDATE {self.full} SET {name} = {name}"
 
 
@@ -442,7 +444,7 @@ async def test_a_daemon_works_with_such_users(installation):
 @pytest.mark.parametrize("name", ["x'; RESET ROLE; --", "tenants/acme\n", "ä", "a" * 513, "\0"])
 async def test_what_is_no_name_is_not_told_to_the_database(installation, name):
     for told in ({"acting": lambda: name}, {"organization": name}):
-        storage = await open_postgresql(installation.url(installation.daemon), **told)
+        storage = await open_unadopted(installation.url(installation.daemon), **told)
         with pytest.raises(ValueError, match="no resource name"):
             async with storage.transaction():
                 pytest.fail("a transaction began")

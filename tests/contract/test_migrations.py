@@ -22,7 +22,7 @@ NEXT = """
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0014"
+revision = "0015"
 down_revision = "0014"
 
 
@@ -47,7 +47,7 @@ def history(tmp_path, monkeypatch):
     def add(more=""):
         folder = tmp_path / "100% new"
         shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0014_next.py").write_text(NEXT.format(more=more))
+        (folder / "versions" / "0015_next.py").write_text(NEXT.format(more=more))
         monkeypatch.setattr(migrate, "MIGRATIONS", folder)
 
     return add

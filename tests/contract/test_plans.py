@@ -16,7 +16,7 @@ from storage.migrate import upgrade
 from storage.postgresql import begin
 from tests.contract.storage import with_kek
 from tests.keyrings import NOW, activated, new_kek
-from tests.sealing import open_postgresql, open_sqlite
+from tests.sealing import open_postgresql, open_sqlite, reseal
 
 KEYS = 4000
 DUE = 3000
@@ -112,7 +112,7 @@ def queries(storage):
     made = []
 
     def executed(_connection, _cursor, statement, parameters, *_):
-        if statement.startswith("SELECT"):
+        if statement.startswith("SELECT") and "tenant_roots" not in statement and "tree_nodes" not in statement:
             made.append((statement, parameters))
 
     event.listen(storage._line.engine.sync_engine, "before_cursor_execute", executed)
@@ -132,6 +132,7 @@ async def test_what_a_kek_version_wraps_is_listed_along_its_index(engine, storag
         for number in range(2, KEKS + 1):
             await work.keks.add(activated(new_kek(tenant, number)))
     engine.fill()
+    await reseal(storage)
     async with storage.transaction(tenant.uid) as work:
         assert await work.key_versions.count_by_kek(tenant.uid) == dict.fromkeys(range(1, KEKS + 1), KEYS // KEKS)
         with queries(storage) as made:
@@ -149,6 +150,7 @@ async def test_due_keys_are_claimed_along_their_indexes(engine, storage):
         for number in range(2, KEKS + 1):
             await work.keks.add(activated(new_kek(tenant, number)))
     engine.fill()
+    await reseal(storage)
     with queries(storage) as made:
         assert len(await storage.claim_keys(NODE, NOW, HELD, 30)) == 30
     require_index(engine.plan(*made[0]), "ix_encryption_keys_due")

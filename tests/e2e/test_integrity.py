@@ -26,7 +26,7 @@ from kms.kmsd.integrity import _opened, accept_statement, explain, statement
 from kms.services.checkpoints import Checkpoints
 from kms.setting_values import SettingsError
 from kms.settings import load
-from tests.trail import Stream
+from tests.streams import Stream
 
 pytestmark = pytest.mark.softhsm
 

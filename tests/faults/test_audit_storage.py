@@ -29,7 +29,7 @@ from storage.audit_writer_sqlite import open_sqlite_audit
 from storage.database import PLACE_WAIT
 from storage.migrate import upgrade
 from storage.sqlite import open_sqlite
-from tests.audit_logs import NODE, AuditLog, new_event, told, wall
+from tests.audit import NODE, AuditLog, new_event, told, wall
 from tests.postgresql_server import Databases, PostgresqlServer
 from tests.tcp_proxy import proxied
 

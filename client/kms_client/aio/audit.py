@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 
 from ..requests import audit
-from ..values import AuditAnswer, AuditEvent, AuditFilter, AuditQuery, AuditStatus, DataAccessReport
+from ..values import AuditAnswer, AuditEvent, AuditFilter, AuditQuery, AuditStatus, AuditVerification, DataAccessReport
 from .calls import Calls
 
 
@@ -75,6 +75,16 @@ class AuditCalls(Calls):
         """
         return self._pages(audit.export_audit(), deadline)
 
-    async def get_audit_status(self, *, deadline: float | None = None) -> AuditStatus:
-        """Return how far the streams of events are; for operators."""
-        return await self._run(audit.get_audit_status(), deadline)
+    async def verify_audit(self, *, deadline: float | None = None) -> AuditVerification:
+        """Have the stored trail verified, unless that is going on already; for operators.
+
+        It returns at once: get_audit_status() says how far it is, and what has been found.
+        """
+        return await self._run(audit.verify_audit(), deadline)
+
+    async def get_audit_status(self, *, streams: bool = True, deadline: float | None = None) -> AuditStatus:
+        """Return how far the streams of events are, and what the last verification has found; for operators.
+
+        Without *streams* it costs little, for those who ask again and again.
+        """
+        return await self._run(audit.get_audit_status(streams=streams), deadline)

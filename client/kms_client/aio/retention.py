@@ -51,10 +51,11 @@ class RetentionCalls(Calls):
         """Begin to archive what is old enough; for operators."""
         return await self._run(retention.archive_audit(), deadline)
 
-    async def remove_archive(self, name: str, *, deadline: float | None = None) -> AuditArchive:
-        """Remove the file of a month that need not be kept any more; for operators.
+    async def remove_archive(self, month: str, *, deadline: float | None = None) -> AuditArchive:
+        """Remove the file of a month, such as 2024-07, that need not be kept any more; for operators.
 
         Raises:
             FailedPrecondition: it has to be kept: its time is not over, or a legal hold keeps it.
+            NotSupported: dangerous requests need the approval of others here.
         """
-        return await self._run(retention.remove_archive(name), deadline)
+        return await self._run(retention.remove_archive(month), deadline)

@@ -25,7 +25,6 @@ _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,18}")
 _TOKEN = re.compile(r"[a-z0-9]{12}")
-_MONTH = re.compile(r"[12][0-9]{3}-(0[1-9]|1[0-2])")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,254}")
 
 # Longer than the longest legal name, so that a refused one is not echoed at length.
@@ -477,33 +476,6 @@ class LegalHoldName:
 
     def __str__(self) -> str:
         return f"{self.parent}/legalHolds/{self.hold}"
-
-
-@dataclass(frozen=True, slots=True)
-class AuditArchiveName:
-    """`auditArchives/{month}`; the month is one such as 2024-07."""
-
-    month: str
-
-    @classmethod
-    def parse(cls, text: str, field: str = "name") -> Self:
-        """Read an archive's resource name.
-
-        Raises:
-            InvalidRequest: *field* has another form.
-        """
-        head, _, month = text.rpartition("/")
-        if head != "auditArchives" or _MONTH.fullmatch(month) is None:
-            raise invalid(field, "must have the form auditArchives/{month}; {month} is one such as 2024-07")
-        return cls(month)
-
-    @property
-    def tenant(self) -> None:
-        """It is the installation's."""
-        return
-
-    def __str__(self) -> str:
-        return f"auditArchives/{self.month}"
 
 
 @dataclass(frozen=True, slots=True)

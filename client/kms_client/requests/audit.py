@@ -10,7 +10,7 @@ from ..methods import AUDIT
 from ..responses import audit
 from ..responses.reading import page
 from ..v1 import audit_pb2
-from ..values import AuditAnswer, AuditEvent, AuditFilter, AuditQuery, AuditStatus, DataAccessReport
+from ..values import AuditAnswer, AuditEvent, AuditFilter, AuditQuery, AuditStatus, AuditVerification, DataAccessReport
 from .messages import Listing, Request, build, encoded, timestamp
 
 
@@ -88,9 +88,15 @@ def export_audit() -> Listing:
     )
 
 
-def get_audit_status() -> Request[AuditStatus]:
+def verify_audit() -> Request[AuditVerification]:
+    """AuditService.VerifyAudit."""
+    return Request(f"{AUDIT}/VerifyAudit", audit_pb2.VerifyAuditRequest(), audit.verification)
+
+
+def get_audit_status(*, streams: bool) -> Request[AuditStatus]:
     """AuditService.GetAuditStatus."""
-    return Request(f"{AUDIT}/GetAuditStatus", audit_pb2.GetAuditStatusRequest(), audit.status)
+    message = audit_pb2.GetAuditStatusRequest(without_streams=not streams)
+    return Request(f"{AUDIT}/GetAuditStatus", message, audit.status)
 
 
 def _period(since: datetime | None, until: datetime | None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def archive_audit() -> Request[AuditArchiving]:
     return Request(f"{RETENTION}/ArchiveAudit", build(retention_pb2.ArchiveAuditRequest), retention.archiving)
 
 
-def remove_archive(name: str) -> Request[AuditArchive]:
+def remove_archive(month: str) -> Request[AuditArchive]:
     """AuditRetentionService.RemoveArchive."""
-    message = build(retention_pb2.RemoveArchiveRequest, name=name)
+    message = build(retention_pb2.RemoveArchiveRequest, month=month)
     return Request(f"{RETENTION}/RemoveArchive", message, retention.archive)

@@ -7,11 +7,15 @@ from typing import Any, Final
 from ..v1 import audit_pb2
 from ..values import (
     AuditAnswer,
+    AuditCheckpoint,
     AuditEvent,
+    AuditFinding,
     AuditParameter,
     AuditQuery,
     AuditStatus,
     AuditStream,
+    AuditVerification,
+    AuditVerificationResult,
     DataAccess,
     DataAccessReport,
 )
@@ -100,5 +104,44 @@ def status(message: audit_pb2.AuditStatus) -> AuditStatus:
                 hash=one.hash,
             )
             for one in message.streams
-        )
+        ),
+        verification=verification(message.verification),
+        checkpoint=_checkpoint(message.checkpoint) if message.HasField("checkpoint") else None,
+        anchored_checkpoint=message.anchored_checkpoint,
+        problem=message.problem,
+    )
+
+
+def verification(message: audit_pb2.AuditVerification) -> AuditVerification:
+    """Read how far a verification is, and what the last one has found."""
+    return AuditVerification(
+        begin_time=time_if(message, "begin_time"),
+        events=message.events,
+        known_events=message.known_events,
+        last=_result(message.last) if message.HasField("last") else None,
+        failure=message.failure,
+    )
+
+
+def _checkpoint(message: audit_pb2.AuditStatus.Checkpoint) -> AuditCheckpoint:
+    return AuditCheckpoint(message.serial, message.hash, time(message.time))
+
+
+def _result(message: audit_pb2.AuditVerification.Result) -> AuditVerificationResult:
+    return AuditVerificationResult(
+        begin_time=time(message.begin_time),
+        end_time=time(message.end_time),
+        cover_time=time(message.cover_time),
+        requester=message.requester,
+        events=message.events,
+        columns=message.columns,
+        streams=message.streams,
+        checkpoints=message.checkpoints,
+        last_checkpoint=message.last_checkpoint,
+        last_hash=message.last_hash,
+        findings=tuple(
+            AuditFinding(one.fault, one.stream, one.first, one.last, one.checkpoint, one.text, one.notice)
+            for one in message.findings
+        ),
+        problems=message.problems,
     )

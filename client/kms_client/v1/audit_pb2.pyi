@@ -336,12 +336,77 @@ class ExportAuditResponse(_message.Message):
     next_page_token: str
     def __init__(self, data: _Optional[bytes] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
-class GetAuditStatusRequest(_message.Message):
+class VerifyAuditRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class AuditFinding(_message.Message):
+    __slots__ = ("fault", "stream", "first", "last", "checkpoint", "text", "notice")
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    fault: str
+    stream: str
+    first: int
+    last: int
+    checkpoint: int
+    text: str
+    notice: bool
+    def __init__(self, fault: _Optional[str] = ..., stream: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., checkpoint: _Optional[int] = ..., text: _Optional[str] = ..., notice: _Optional[bool] = ...) -> None: ...
+
+class AuditVerification(_message.Message):
+    __slots__ = ("begin_time", "events", "known_events", "last", "failure")
+    class Result(_message.Message):
+        __slots__ = ("begin_time", "end_time", "cover_time", "requester", "events", "columns", "streams", "checkpoints", "last_checkpoint", "last_hash", "findings", "problems")
+        BEGIN_TIME_FIELD_NUMBER: _ClassVar[int]
+        END_TIME_FIELD_NUMBER: _ClassVar[int]
+        COVER_TIME_FIELD_NUMBER: _ClassVar[int]
+        REQUESTER_FIELD_NUMBER: _ClassVar[int]
+        EVENTS_FIELD_NUMBER: _ClassVar[int]
+        COLUMNS_FIELD_NUMBER: _ClassVar[int]
+        STREAMS_FIELD_NUMBER: _ClassVar[int]
+        CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+        LAST_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+        LAST_HASH_FIELD_NUMBER: _ClassVar[int]
+        FINDINGS_FIELD_NUMBER: _ClassVar[int]
+        PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+        begin_time: _timestamp_pb2.Timestamp
+        end_time: _timestamp_pb2.Timestamp
+        cover_time: _timestamp_pb2.Timestamp
+        requester: str
+        events: int
+        columns: int
+        streams: int
+        checkpoints: int
+        last_checkpoint: int
+        last_hash: bytes
+        findings: _containers.RepeatedCompositeFieldContainer[AuditFinding]
+        problems: int
+        def __init__(self, begin_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cover_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., requester: _Optional[str] = ..., events: _Optional[int] = ..., columns: _Optional[int] = ..., streams: _Optional[int] = ..., checkpoints: _Optional[int] = ..., last_checkpoint: _Optional[int] = ..., last_hash: _Optional[bytes] = ..., findings: _Optional[_Iterable[_Union[AuditFinding, _Mapping]]] = ..., problems: _Optional[int] = ...) -> None: ...
+    BEGIN_TIME_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    begin_time: _timestamp_pb2.Timestamp
+    events: int
+    known_events: int
+    last: AuditVerification.Result
+    failure: str
+    def __init__(self, begin_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., events: _Optional[int] = ..., known_events: _Optional[int] = ..., last: _Optional[_Union[AuditVerification.Result, _Mapping]] = ..., failure: _Optional[str] = ...) -> None: ...
+
+class GetAuditStatusRequest(_message.Message):
+    __slots__ = ("without_streams",)
+    WITHOUT_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    without_streams: bool
+    def __init__(self, without_streams: _Optional[bool] = ...) -> None: ...
+
 class AuditStatus(_message.Message):
-    __slots__ = ("streams",)
+    __slots__ = ("streams", "verification", "checkpoint", "anchored_checkpoint", "problem")
     class Stream(_message.Message):
         __slots__ = ("stream", "node", "begin_time", "sequence", "last_time", "hash")
         STREAM_FIELD_NUMBER: _ClassVar[int]
@@ -357,6 +422,23 @@ class AuditStatus(_message.Message):
         last_time: _timestamp_pb2.Timestamp
         hash: bytes
         def __init__(self, stream: _Optional[str] = ..., node: _Optional[str] = ..., begin_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ..., last_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., hash: _Optional[bytes] = ...) -> None: ...
+    class Checkpoint(_message.Message):
+        __slots__ = ("serial", "hash", "time")
+        SERIAL_FIELD_NUMBER: _ClassVar[int]
+        HASH_FIELD_NUMBER: _ClassVar[int]
+        TIME_FIELD_NUMBER: _ClassVar[int]
+        serial: int
+        hash: bytes
+        time: _timestamp_pb2.Timestamp
+        def __init__(self, serial: _Optional[int] = ..., hash: _Optional[bytes] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
     STREAMS_FIELD_NUMBER: _ClassVar[int]
+    VERIFICATION_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    ANCHORED_CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     streams: _containers.RepeatedCompositeFieldContainer[AuditStatus.Stream]
-    def __init__(self, streams: _Optional[_Iterable[_Union[AuditStatus.Stream, _Mapping]]] = ...) -> None: ...
+    verification: AuditVerification
+    checkpoint: AuditStatus.Checkpoint
+    anchored_checkpoint: int
+    problem: str
+    def __init__(self, streams: _Optional[_Iterable[_Union[AuditStatus.Stream, _Mapping]]] = ..., verification: _Optional[_Union[AuditVerification, _Mapping]] = ..., checkpoint: _Optional[_Union[AuditStatus.Checkpoint, _Mapping]] = ..., anchored_checkpoint: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...

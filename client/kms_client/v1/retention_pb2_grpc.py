@@ -109,7 +109,8 @@ class AuditRetentionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveArchive(self, request, context):
-        """Removes the file of a month that need not be kept any more; what was signed of it stays. Needs the approval of others.
+        """Removes the file of a month that need not be kept any more; what was signed of it stays.
+        UNIMPLEMENTED where dangerous requests need the approval of others: what is no tenant's cannot be approved.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -145,7 +145,62 @@ class AuditStream:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditCheckpoint:
+    """A checkpoint of the audit trail."""
+
+    serial: int
+    hash: bytes  # 32
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFinding:
+    """What is wrong with the stored audit trail, and where."""
+
+    fault: str
+    stream: str  # UUID; empty for what concerns none
+    first: int  # events; 0 for none
+    last: int
+    checkpoint: int  # serial; 0 for none
+    text: str
+    notice: bool  # told, and no fault
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerificationResult:
+    """What one verification of the stored audit trail has found."""
+
+    begin_time: datetime
+    end_time: datetime
+    cover_time: datetime  # all events before that time are verified
+    requester: str  # a principal, or `scheduler`
+    events: int
+    columns: int  # events whose columns were compared with their bytes
+    streams: int
+    checkpoints: int
+    last_checkpoint: int
+    last_hash: bytes
+    findings: tuple[AuditFinding, ...]  # at most 100
+    problems: int  # all findings that are faults
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerification:
+    """How far a verification is, and what came of the last one since the daemon's start."""
+
+    begin_time: datetime | None  # None: none runs
+    events: int
+    known_events: int
+    last: AuditVerificationResult | None
+    failure: str  # why the last one has no result; empty where it has
+
+
+@dataclass(frozen=True, slots=True)
 class AuditStatus:
     """How far the audit trail is."""
 
     streams: tuple[AuditStream, ...]
+    verification: AuditVerification
+    checkpoint: AuditCheckpoint | None  # the newest
+    anchored_checkpoint: int  # serial, by the node that answers; 0 for none
+    problem: str  # why streams or checkpoint are not shown; else empty

@@ -17,7 +17,6 @@ COMMANDS = {
     "CreateToken": "tokens create",
     "RotateToken": "tokens rotate",
     "ReleaseLegalHold": "audit holds release",
-    "RemoveArchive": "audit archives remove",
 }
 
 

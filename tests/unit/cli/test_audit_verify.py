@@ -5,7 +5,7 @@ import pytest
 from kms.cli.main import run
 from tests.cli_fixtures import complaint
 from tests.exported import Event, two_nodes
-from tests.trail import TestKey
+from tests.streams import TestKey
 
 TRAIL = two_nodes()
 

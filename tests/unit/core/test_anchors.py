@@ -21,7 +21,7 @@ from kms.core.audit_ports import Anchor
 from kms.core.checkpoints import AcceptedGap, note_of
 from kms.core.errors import CorruptRecord
 from kms.crypto.signatures import verifier
-from tests.trail import TestKey, some_hash
+from tests.streams import TestKey, some_hash
 
 KEY = TestKey()
 VERIFY = verifier(KEY.public)

@@ -26,7 +26,7 @@ from kms.core.audit_verify import MOST_FINDINGS
 from kms.core.checkpoints import AcceptedGap, SignedCheckpoint, note_of
 from kms.crypto.signatures import verifier
 from tests.exported import Event, Exported, two_nodes
-from tests.trail import Stream, TestKey, some_hash
+from tests.streams import Stream, TestKey, some_hash
 
 TRAIL = two_nodes()
 A, B, A2 = TRAIL.streams

@@ -26,7 +26,7 @@ from kms.core.checkpoints import (
     roots_digest,
 )
 from kms.core.names import TenantUid
-from tests.trail import some_hash
+from tests.streams import some_hash
 
 HEADS = tuple(Position(StreamUid(UUID(int=n)), n + 1, some_hash(n)) for n in (1, 2, 300))
 AT = datetime(2031, 2, 3, 4, 5, 6, 7, UTC)

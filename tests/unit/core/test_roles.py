@@ -43,7 +43,7 @@ securityEvents.list sro  securityEvents.get sro  securityEvents.update so  secur
 legalHolds.create so    legalHolds.release so   legalHolds.list sro
 auditArchives.list o    auditArchives.archive o auditArchives.remove o
 audit.read sro         audit.query ro         audit.report ro        audit.values sr
-audit.export o
+audit.export o         audit.verify o
 """
 WORDS = TABLE.split()
 WRITTEN = {

@@ -101,7 +101,6 @@ def example_name(field: Named, tenant: str) -> str:
         f"tenants/{{0}}/auditEvents/{UUID_TEXT}-7",
         f"tenants/{{0}}/reports/{UUID_TEXT}",
         "tenants/{0}/legalHolds/matter-7",
-        "auditArchives/2024-07",
     )
     for candidate in candidates:
         try:

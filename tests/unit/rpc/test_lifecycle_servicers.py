@@ -97,6 +97,7 @@ async def test_a_key_shows_what_it_has_itself_and_what_holds_for_it(keys, polici
         grace_period=Duration(seconds=60),
         automatic_retirement=True,
         policy_version=1,
+        audit_context=pb.AUDIT_CONTEXT_HASHED,
     )
     assert (key.state, key.state_reason, key.state_time) == (pb.ACTIVE, "", key.create_time)
     assert key.next_rotation_time.ToDatetime() == key.create_time.ToDatetime() + timedelta(hours=2)
@@ -117,6 +118,7 @@ async def test_a_key_without_a_policy_lives_by_the_built_in_one(keys, acme):
         cache_lifetime=Duration(seconds=300),
         quarantine_period=Duration(seconds=7 * 24 * HOUR),
         grace_period=Duration(seconds=600),
+        audit_context=pb.AUDIT_CONTEXT_HASHED,
     )
 
 

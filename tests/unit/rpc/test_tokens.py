@@ -29,9 +29,9 @@ from kms.services.tokens import Tokens
 from kms.settings import Limits, Listen
 from kms.v1 import crypto_pb2, crypto_pb2_grpc, keys_pb2, keys_pb2_grpc, tokens_pb2_grpc
 from kms.v1 import tokens_pb2 as pb
-from tests.audit import NoTrail
 from tests.node import Node
 from tests.rpc_server import CALLER, Observer, OpenAuthorizer, OpenQuorum, listener, refused
+from tests.trail import NoTrail
 
 pytestmark = pytest.mark.softhsm
 

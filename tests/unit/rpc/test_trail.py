@@ -38,9 +38,9 @@ from kms.services.audit_changes import Changes
 from kms.v1 import crypto_pb2 as pb
 from kms.v1 import keys_pb2
 from tests.attacks.method_requests import request_for
-from tests.audit import INSTALLATION, VALUES_KEY, MemoryWriter, make_trail
 from tests.node import Clock, Node, stored_tenant
 from tests.rpc_server import CALLER, Claims, Edge, info_of, refused
+from tests.trail import INSTALLATION, VALUES_KEY, MemoryWriter, make_trail
 
 CONTEXT_KEY = bytes(32)
 CREDENTIAL = Credential(CredentialKind.TOKEN, "abcdefghijkl")

@@ -18,7 +18,7 @@ from kms.sinks.anchor_webhook import WebhookWitness
 from kms.sinks.webhook import WebhookSink
 from tests.keyrings import NOW
 from tests.node import until
-from tests.trail import TestKey, some_hash
+from tests.streams import TestKey, some_hash
 
 pytestmark = pytest.mark.softhsm  # for the daemon's loop
 

@@ -20,7 +20,7 @@ from kms.core.policy import AuditContext
 from kms.crypto.audit_values import OVERHEAD, AuditValues
 from kms.services.audit import AuditTrail, Origin, shown_details
 from kms.services.audit_changes import LONGEST, Changes, encoded, subject_of
-from tests.audit import INSTALLATION, VALUES_KEY, MemoryWriter, make_trail
+from tests.trail import INSTALLATION, VALUES_KEY, MemoryWriter, make_trail
 
 TENANT = TenantUid(UUID(int=3))
 SEALED = Changes(AuditValues(VALUES_KEY, INSTALLATION))

@@ -18,7 +18,7 @@ from kms.crypto.signatures import verifier
 from kms.services.audit_exports import IDLE, MOST_EXPORTS, AuditExports
 from storage.audit_log import COLUMNS
 from tests.keyrings import NOW
-from tests.trail import Stream, TestKey
+from tests.streams import Stream, TestKey
 from tests.trails import as_owner, store_rows
 
 INSTALLATION = uuid.UUID(int=7)

@@ -18,14 +18,13 @@ from kms.services import audit_settling
 from kms.services.audit import AuditTrail, Origin
 from kms.services.audit_changes import Changes
 from kms.services.audit_settling import ENDED, UNSETTLED_FOR, UNWRITTEN, Settling
-from storage.audit_opening import open_audit_writer
 from storage.audit_writer import GroupCommit
-from storage.audit_writer_postgresql import PostgresqlAuditStore
-from storage.audit_writer_sqlite import SqliteAuditStore
+from storage.audit_writer_postgresql import open_postgresql_audit
+from storage.audit_writer_sqlite import open_sqlite_audit
 from storage.database import Database
 from storage.sqlite import SqliteDatabase
-from tests.audit import INSTALLATION, VALUES_KEY
 from tests.node import stored_tenant
+from tests.trail import INSTALLATION, VALUES_KEY
 
 
 class Process:
@@ -69,15 +68,11 @@ async def begin(storage: Database, request: pytest.FixtureRequest) -> AsyncItera
     writers: list[GroupCommit] = []
 
     async def start(node: str = "n1", now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Process:
-        def nothing(_: str) -> None:
-            pass
-
-        store: Any = (
-            SqliteAuditStore(storage, nothing)
-            if isinstance(storage, SqliteDatabase)
-            else PostgresqlAuditStore(request.getfixturevalue("postgresql_url"), nothing)
-        )
-        writer = await open_audit_writer(store, installation=INSTALLATION, node=node, now=now)
+        about: dict[str, Any] = {"installation": INSTALLATION, "node": node, "now": now}
+        if isinstance(storage, SqliteDatabase):
+            writer = await open_sqlite_audit(storage, **about)
+        else:
+            writer = await open_postgresql_audit(request.getfixturevalue("postgresql_url"), **about)
         writers.append(writer)
         return Process(storage, writer, node, now)
 

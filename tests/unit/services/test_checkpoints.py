@@ -20,7 +20,7 @@ from kms.services.checkpoints import Checkpoints, Interval
 from kms.sinks.anchor_file import FileAnchors
 from tests.keyrings import NOW
 from tests.node import Clock, until
-from tests.trail import Stream, TestKey, some_hash
+from tests.streams import Stream, TestKey, some_hash
 
 pytestmark = pytest.mark.softhsm  # for the daemon's loop
 
