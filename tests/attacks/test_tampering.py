@@ -10,7 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 import pytest
@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from storage.schemas import metadata
 from tests.tampering.attacks import Attack, Attacks, Kind, Rows
-from tests.tampering.detectors import Detector, detectors_of, found_by
+from tests.tampering.detectors import TRAIL, Detector, Starting, detectors_of, found_by
 from tests.tampering.filled import Filled
 from tests.tampering.permitted import PERMITTED, Outcome, permit_of
-from tests.tampering.reading import Answers, Reader, reader_of
+from tests.tampering.reading import Answers, Reader, reader_of, uid_of
 from tests.tampering.surface import Row, Surface
 
 TABLES = sorted(table.name for table in metadata.tables.values())
@@ -162,10 +162,12 @@ async def test_every_change_of_a_table_is_noticed(attacked: Filled, table: str, 
 
 @given(data=strategies.data())
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_attacks_one_upon_the_other_do_not_hide_each_other(attacked: Filled, data: strategies.DataObject):
+def test_attacks_one_upon_the_other_do_not_hide_each_other(
+    attacked: Filled, noticeable: list[Attack], data: strategies.DataObject
+):
     """Random sequences of those that are noticed alone, unless they come to nothing."""
     content, surface = attacked.content, attacked.surface
-    chosen = data.draw(strategies.lists(strategies.sampled_from(_noticeable(attacked)), min_size=2, max_size=6))
+    chosen = data.draw(strategies.lists(strategies.sampled_from(noticeable), min_size=2, max_size=6))
     try:
         for attack in chosen:
             _try(surface, attack)
@@ -182,7 +184,9 @@ def _try(surface: Surface, attack: Attack) -> None:
         attack.do(surface)
 
 
-def _noticeable(attacked: Filled) -> list[Attack]:
+@pytest.fixture
+def noticeable(attacked: Filled) -> list[Attack]:
+    """All attacks that are noticed alone."""
     content = attacked.content
     return [
         attack
@@ -217,3 +221,52 @@ async def test_who_has_seen_a_tenant_later_notices_that_all_of_it_is_put_back(at
 def _with_tenant_of(earlier: Rows, now: Rows, tenant: object) -> Rows:
     other = {which: row for which, row in now.items() if row["tenant_id"] != tenant}
     return other | {which: row for which, row in earlier.items() if row["tenant_id"] == tenant}
+
+
+async def test_a_tenant_put_back_as_a_whole_is_noticed_at_a_start(attacked: Filled):
+    content, surface = attacked.content, attacked.surface
+    tenant = next(iter(content.earlier["encryption_keys"].values()))["tenant_id"]
+    tables = [name for name, table in surface.tables.items() if "tenant_id" in table.columns and name not in TRAIL]
+    before = {name: _with_tenant_of(content.earlier[name], content.pristine[name], tenant) for name in tables}
+    try:
+        surface.restore(before, tables)
+        async with attacked.opened() as storage:
+            found = await Starting(storage, content).compare()
+            assert "its records are of epoch" in found
+            assert "was anchored" in found
+    finally:
+        surface.restore(content.pristine)
+
+
+async def test_the_whole_database_put_back_is_noticed_at_a_start_and_while_it_is_in_use(attacked: Filled):
+    content, surface = attacked.content, attacked.surface
+    async with running(attacked, *PUT_BACK) as run:
+        try:
+            surface.restore(content.earlier)
+            for table in PUT_BACK:
+                _, found = await found_by(run.detectors, table)
+                assert "older than this node has seen" in found
+            async with attacked.opened() as storage:
+                assert "an older state of it has been restored" in await Starting(storage, content).compare()
+        finally:
+            surface.restore(content.pristine)
+
+
+async def test_what_no_checkpoint_covers_yet_can_be_put_back_before_a_start_and_nothing_else(attacked: Filled):
+    """The window: a node that goes on notices it, a new one cannot."""
+    content, surface = attacked.content, attacked.surface
+    [tenant, *_] = [uid_of(row["tenant_id"]) for row in content.pristine["encryption_keys"].values()]
+    try:
+        async with attacked.opened() as storage:
+            async with storage.transaction(tenant, write=True) as work:
+                record = await work.principals.get(tenant, "anna")
+                await work.principals.replace(replace(record, display_name="Anna Changed"))
+            surface.restore(content.pristine)
+            detectors = await detectors_of(storage, content)
+            assert "older than this node has seen" in (await found_by(detectors, "principals"))[1]
+        async with attacked.opened() as storage:
+            detectors = await detectors_of(storage, content)
+            for table in ("principals", "tenant_roots", "audit_log"):
+                assert await found_by(detectors, table) == ("", "")
+    finally:
+        surface.restore(content.pristine)

@@ -13,6 +13,8 @@ from sqlalchemy import Column, Table
 from tests.tampering.surface import Identity, Snapshot, Surface, identity
 from tests.tampering.values import altered, beyond, borrowed, default_of, invented
 
+TRIED = 60  # rows for which one is sought that they can be swapped with
+
 Rows = dict[Identity, dict[str, Any]]
 
 
@@ -135,7 +137,9 @@ class Attacks:
         def tenant(which: Identity) -> Any:
             return self._rows[which].get("tenant_id")
 
-        for one in self._random.sample(self._order, len(self._order)):
+        if name is not None and len({repr(row[name]) for row in self._rows.values()}) < 2:
+            return None
+        for one in self._random.sample(self._order, min(TRIED, len(self._order))):
             others = [two for two in self._order if two != one and (tenant(one) == tenant(two)) is same]
             found = [two for two in others if self._differs(one, two, name)]
             if found:
