@@ -24,7 +24,7 @@ EFFECTIVE = {
     "required_context": [],
     "log_data_access": False,
     "approvals": 0,
-    "audit_context": 0,
+    "audit_context": "0",
     "policy_version": 0,
 }
 
