@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, Table, TextClause, and_, select
+from sqlalchemy import Row, Select, Table, TextClause, and_, bindparam, select
 
 from kms.core.audit_ports import TenantRoot
 from kms.core.canonical import EPOCH, Value, decode, encode
 from kms.core.errors import CorruptRecord
 from kms.core.integrity import (
+    DEPTH,
     NONE,
     Entry,
     Found,
@@ -315,6 +316,17 @@ def verify_root(session: Session, tenant: TenantUid, row: Row[Any]) -> None:
         raise lie(Lie.ROOT_MAC)
 
 
+def _rooted_paths(tenant: Any, prefixes: Sequence[Any]) -> Select[Any]:
+    below = and_(n.c.tenant_id == r.c.tenant_id, n.c.prefix.in_(prefixes))
+    query = select(r.c.epoch, r.c.root, r.c.mac, n.c.prefix, n.c.body).join(n, below)
+    return query.where(r.c.tenant_id == tenant)
+
+
+# Nearly every read looks at one path; making its statement anew takes a quarter of the time of its execution.
+_PATH: Final = tuple(f"prefix_{length}" for length in range(DEPTH + 1))
+_ONE_PATH: Final = _rooted_paths(bindparam("tenant", type_=r.c.tenant_id.type), [bindparam(name) for name in _PATH])
+
+
 async def loaded(session: Session, tenant: TenantUid, leaves: Iterable[str]) -> Tree:
     """Return the tenant's tree with the nodes on the paths of these leaves, verified."""
     wanted = sorted(paths_of(leaves))  # parents before children
@@ -324,9 +336,10 @@ async def loaded(session: Session, tenant: TenantUid, leaves: Iterable[str]) -> 
     for start in range(0, len(missing), NODES_AT_ONCE):
         part = missing[start : start + NODES_AT_ONCE]
         if tree is None:  # a reader's first look: root and nodes together
-            below = and_(n.c.tenant_id == r.c.tenant_id, n.c.prefix.in_(part))
-            query = select(r.c.epoch, r.c.root, r.c.mac, n.c.prefix, n.c.body).join(n, below)
-            rows = await session.rows(query.where(r.c.tenant_id == tenant))
+            if len(part) == len(_PATH):
+                rows = await session.rows(_ONE_PATH, {"tenant": tenant, **dict(zip(_PATH, part, strict=True))})
+            else:
+                rows = await session.rows(_rooted_paths(tenant, part))
             # Every tree has the node without digits; who removes that has not removed the root.
             tree = _rooted(session, tenant, rows) if rows else await _tree(session, tenant)
         else:

@@ -95,9 +95,9 @@ class Session:
         """
         await self._bounded(self._open())
 
-    async def rows(self, statement: Executable) -> Sequence[Row[Any]]:
-        """Execute a statement and return its rows, all of them."""
-        return await self._on_connection(lambda connection: _fetched(connection.execute(statement)))
+    async def rows(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Sequence[Row[Any]]:
+        """Execute a statement, with *values* for its parameters, and return its rows, all of them."""
+        return await self._on_connection(lambda connection: _fetched(connection.execute(statement, values)))
 
     async def change(self, statement: Executable, rows: Sequence[Mapping[str, Any]] | None = None) -> int:
         """Execute a statement that writes, once or for each of *rows*; returns the number of rows it changed."""
