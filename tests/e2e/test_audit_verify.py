@@ -55,7 +55,7 @@ def test_a_row_that_is_edited_under_a_running_daemon_is_named(installation: Inst
                 connection.execute(f'DROP TRIGGER "{name}"')
             connection.execute("UPDATE audit_log SET principal = 'tenants/acme/principals/eve' WHERE sequence = 3")
             [(data,)] = connection.execute("SELECT canonical FROM audit_log WHERE sequence = 4")
-            edited = data.replace(b"kms.v1.", b"kms.v2.")
+            edited = data.replace(b"extended", b"standard")
             assert edited != data
             connection.execute("UPDATE audit_log SET canonical = ? WHERE sequence = 4", (edited,))
 

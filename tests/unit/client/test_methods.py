@@ -29,7 +29,17 @@ def test_nothing_that_changes_state_is_ever_retried():
     (config,) = json.loads(methods.service_config())["methodConfig"]
     retried = {(name["service"], name["method"]) for name in config["name"]}
     assert retried == rows(methods.SAFE)
-    reading = ("Get", "List", "Wait", "Summarize", "Explain", "QueryAudit", "ReportDataAccess", "ExportAudit")
+    reading = (
+        "Get",
+        "List",
+        "Wait",
+        "Summarize",
+        "Explain",
+        "QueryAudit",
+        "ReportDataAccess",
+        "ExportAudit",
+        "VerifyAudit",
+    )
     crypto = {row for row in retried if row[0] == methods.CRYPTO} | {(methods.TOKENS, "WhoAmI")}
     assert {method for _, method in retried - crypto if not method.startswith(reading)} == set()
     assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]

@@ -268,6 +268,22 @@ async def test_what_was_altered_is_found_with_stream_and_number(trail, what):
     assert str(trail.first) in event.details
 
 
+async def test_a_column_that_cannot_be_read_hides_nothing(trail):
+    never = "9223372036854775807" if trail.url == "" else "'infinity'"
+    await trail.tamper(
+        f"UPDATE audit_log SET kept_until = {never} WHERE sequence = 5 AND stream_id = '{trail.first}'",
+        f"DELETE FROM audit_log WHERE sequence = 9 AND stream_id = '{trail.first}'",
+    )
+    made = await trail.verified(trail.sealing)
+    assert said(made) == {(Fault.COLUMNS, trail.first, 5, 5), (Fault.MISSING, trail.first, 9, 9)}
+
+
+async def test_streams_that_are_live_at_once_do_not_fill_the_memory(trail, monkeypatch):
+    monkeypatch.setattr(audit_walk, "MOST_BUFFERS", 1)
+    made = await trail.verified(trail.sealing, rows=1_000)
+    assert (said(made), made.events) == (set(), trail.written)
+
+
 @pytest.mark.parametrize(
     ("stream", "last"), [("first", 14), ("second", 10)], ids=["of a stream that has ended", "of a live stream"]
 )

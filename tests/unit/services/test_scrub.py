@@ -82,6 +82,20 @@ async def test_what_is_as_it_was_written_is_found_so(filled, scrub, told):
     assert (await scrub.health()).status is HealthStatus.HEALTHY
 
 
+async def test_what_was_looked_at_of_a_tenant_is_known_after_a_whole_pass(filled, scrub, hostile: Hostile):
+    acme = (await filled.ring(ACME, KeyName("acme", "one"))).key
+    assert scrub.record_check(acme.tenant) is None
+    await scrub.look()
+    check = scrub.record_check(acme.tenant)
+    assert (check.records, check.corrupt, check.at) == (3 + 2 * 4, 0, EPOCH)
+    hostile.change(
+        "UPDATE key_versions SET status_reason = 'x' WHERE version = 2 AND key_uid = :uid", uid=str(acme.uid)
+    )
+    await scrub.look()
+    assert scrub.record_check(acme.tenant).corrupt == 1
+    assert scrub.record_check(INSTALLATION_UID).corrupt == 0
+
+
 @pytest.mark.parametrize("page", [1, 1000])
 async def test_every_kind_of_lie_is_found_from_either_side(filled, scrub, told, hostile: Hostile, monkeypatch, page):
     monkeypatch.setattr("storage.scrubbing.AT_ONCE", page)
