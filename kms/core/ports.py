@@ -12,6 +12,7 @@ from uuid import UUID
 
 from .census import Uses
 from .errors import CorruptRecord
+from .integrity import Page, ScrubCursor
 from .keyring import Kek, Key, Tenant
 from .names import KekUid, KeyUid, TenantUid
 from .outbox import OutboxItem, Topic
@@ -332,6 +333,10 @@ class Storage(Counters, UseRecords, TokenUseRecords, DueWork, Nodes, Outbox, Pro
 
     def exclusive(self, name: str) -> AbstractAsyncContextManager[None]:
         """Hold a lock of that name on all nodes of the installation; a crash of the holder releases it."""
+        ...
+
+    async def scrub(self, tenant: TenantUid, cursor: ScrubCursor) -> Page:
+        """Look at some of a tenant's records, first each row and then each place in its tree; says what is wrong."""
         ...
 
     async def check(self) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from kms.core.errors import CorruptRecord, FailedPrecondition
+from kms.core.integrity import ScrubCursor
 from kms.core.keyring import Kek, KekState, Tenant
 from kms.core.ports import KekDestroyer, Storage
 from kms.core.receipts import JsonValue, Receipt, moment
@@ -76,8 +77,10 @@ class KekRetirement:
         Raises:
             Conflict: it has changed since.
             FailedPrecondition: it wraps something.
+            CorruptRecord: a record of the tenant is not what was written, or is missing.
             HsmUnavailable: the token does not answer; the intent stays.
         """
+        await self._require_whole(tenant)
         # 1. The intent: from here on nothing may be wrapped or unwrapped by it, and there is no way back.
         if kek.state is not KekState.DESTROYING:
             async with self._storage.transaction(tenant.uid, write=True) as work:
@@ -85,6 +88,15 @@ class KekRetirement:
                 await _check_unused(work, tenant, kek)
             reach("destroy_kek.intent_stored")
         await self._acts.run(self._destroy(tenant, kek.version))
+
+    async def _require_whole(self, tenant: Tenant) -> None:
+        """Look at all records of the tenant: one that somebody has taken away could be what the KEK still wraps."""
+        cursor: ScrubCursor | None = ScrubCursor()
+        while cursor is not None:
+            page = await self._storage.scrub(tenant.uid, cursor)
+            if page.lies:
+                raise CorruptRecord(f"records of {tenant.name} are not what was written, so that no KEK is destroyed")
+            cursor = page.after
 
     async def _destroy(self, tenant: Tenant, version: int) -> None:
         async with self._storage.exclusive("kek"):

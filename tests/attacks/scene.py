@@ -78,7 +78,12 @@ name = "local"
 path = "data/events.jsonl"
 """
 # What changes by itself, or is there to take down what attackers do.
-LIVELY = frozenset({"nodes", "token_uses", "security_events", "outbox_items", "outbox_head", "sink_positions"})
+LIVELY = frozenset(
+    {
+        *("nodes", "token_uses", "security_events", "outbox_items", "outbox_head", "sink_positions"),
+        *("audit_log", "checkpoints", "checkpoint_roots", "checkpoint_head"),
+    }
+)
 
 Snapshot = dict[str, set[tuple[Any, ...]]]
 

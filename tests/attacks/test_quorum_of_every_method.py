@@ -23,7 +23,7 @@ pytestmark = pytest.mark.softhsm
 OK, DENIED = grpc.StatusCode.OK, grpc.StatusCode.PERMISSION_DENIED
 REFUSED, INVALID = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT
 EXISTS, NOT_FOUND = grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.NOT_FOUND
-APPROVALS = frozenset({"approvals", "approval_votes"})
+APPROVALS = frozenset({"approvals", "approval_votes", "tree_nodes", "tenant_roots"})
 ASKER, OTHER = principal(EVERYTHING), principal("second")
 OLGA, OSCAR = principal("olga"), principal("oscar")
 EVE = principal(EVERYTHING, "globex")
@@ -74,7 +74,7 @@ class Quorum:
 
 @contextmanager
 def nothing_done(scene: Scene) -> Iterator[None]:
-    """See that nothing but approvals and votes is stored."""
+    """See that nothing but approvals, votes and their places in the tree is stored."""
     before = scene.snapshot(APPROVALS)
     yield
     assert changes(before, scene.snapshot(APPROVALS)) == {}

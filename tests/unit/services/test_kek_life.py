@@ -315,6 +315,21 @@ async def test_a_version_that_wraps_something_is_not_destroyed_whoever_says_so(l
     assert keks_in_token(shared_token, tenant.kek) == Tally({1: 1, 2: 1})
 
 
+async def test_no_kek_is_destroyed_while_a_record_of_its_tenant_has_been_taken_away(life, shared_token):
+    name = await life.key("k1")
+    await life.in_quarantine()
+    version, retired, tenant = await life.version(name), await life.kek(1), await life.tenant()
+    storage = life.node.storage
+    async with storage._session(None, write=True) as session:  # past the daemon
+        schema = "" if session.dialect == "sqlite" else "security_secret."
+        if schema:
+            await session.raw("RESET ROLE")
+        await session.raw(f"DELETE FROM {schema}key_versions WHERE key_uid = '{version.key}'")  # noqa: S608  no input
+    with pytest.raises(CorruptRecord, match="no KEK is destroyed"):
+        await life.node.keks._retirement.destroy(tenant, retired)
+    assert keks_in_token(shared_token, tenant.kek) == Tally({1: 1, 2: 1})
+
+
 async def test_a_token_that_is_away_leaves_an_intent_which_the_next_look_carries_through(life, shared_token):
     name = await life.key("k1")
     old = await life.version(name)
