@@ -15,6 +15,8 @@ from kms.core.audit_filters import AuditFilter, Span
 from kms.core.audit_ports import Anchor
 from kms.core.audit_verify import Verifier
 from kms.core.errors import CorruptRecord, StorageUnavailable
+from kms.core.integrity import ScrubCursor
+from kms.crypto.report_seal import ReportSeal
 from kms.crypto.signatures import verifier
 from kms.services.anchoring import Anchoring
 from kms.services.event_recorder import Noticed
@@ -29,7 +31,8 @@ EVENTS: Final = 10_000
 TREE: Final = frozenset({"tree_nodes", "tenant_roots"})
 TRAIL: Final = frozenset({"audit_log", "checkpoints", "checkpoint_roots", "checkpoint_head"})
 READ: Final = frozenset({*READS, *READS_OVER, *COUNTED})  # by repositories
-SCRUBBED: Final = TREE | {table.name for table in RECORDS}
+NUMBERS: Final = {table.name: number for number, table in enumerate(RECORDS)}
+SCRUBBED: Final = TREE | NUMBERS.keys()
 TRIES: Final = 5  # on a machine so busy that the database does not answer within its bound
 
 
@@ -68,6 +71,14 @@ class Scrubbing:
     async def look(self, table: str) -> str:
         if table not in SCRUBBED:
             return ""
+        # First the pages that are about it, since a whole pass takes long.
+        for tenant in await self.storage.scrub_tenants(None, MOST):
+            cursor: ScrubCursor | None = ScrubCursor(NUMBERS.get(table, len(NUMBERS)))
+            while cursor is not None:
+                page = await self.storage.scrub(tenant, cursor)
+                if page.lies:
+                    return str(page.lies[0])
+                cursor = page.after if table in TREE else None
         found: list[Noticed] = []
         scrub = Scrub(self.storage, found.append, timedelta(hours=1), _now, sleep=_no_pause)
         await scrub.look()
@@ -149,10 +160,15 @@ class Starting:
         return seen.why or "; ".join(seen.tenants.values())
 
 
+def reader_for(storage: Database, content: Content) -> Reader:
+    """Return a reader of a database that should hold this."""
+    return reader_of(storage, content.pristine, ReportSeal(content.token.reports))
+
+
 async def detectors_of(storage: Database, content: Content) -> tuple[Detector, ...]:
     """Return all of them, over one database whose names are those that it had."""
     return (
-        Loading(reader_of(storage, content.pristine)),
+        Loading(reader_for(storage, content)),
         Scrubbing(storage),
         Verifying(storage, content),
         Starting(storage, content),

@@ -46,9 +46,10 @@ class Sealer:
 
 @dataclass(frozen=True)
 class Token:
-    """What the token knows: the key of the MACs, the key that verifies checkpoints, and the anchor."""
+    """What the token knows: the keys of MACs and reports, the key that verifies checkpoints, and the anchor."""
 
     key: bytes = field(repr=False)
+    reports: bytes = field(repr=False)
     public_key: bytes = field(repr=False)
     anchor: Anchor
 
@@ -124,7 +125,8 @@ async def _look_into_token(installation: Installation) -> Token:
     async with opened_parts(load(installation.config)) as parts:
         anchor = await parts.anchors.store.newest()
         assert anchor is not None
-        return Token(await parts.vault.derive("records", parts.installation), await parts.vault.public_key(), anchor)
+        key = await parts.vault.derive("records", parts.installation)
+        return Token(key, parts.keys.reports, await parts.vault.public_key(), anchor)
 
 
 def shared(directory: Path, make: Callable[[], Content]) -> Content:

@@ -61,6 +61,13 @@ STRAY: Final = Permit(
 PERMITTED: Final = (
     STRAY,
     Permit(
+        "tree_nodes",
+        ROWS,
+        (Kind.INSERT, Kind.STRAY),
+        Outcome.HARMLESS,
+        "no node above it names it; where a record comes to stand below it, it is noticed",
+    ),
+    Permit(
         "checkpoint_head",
         ANY,
         tuple(Kind),

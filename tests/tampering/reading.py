@@ -17,6 +17,7 @@ from kms.core.outbox import Topic
 from kms.core.ports import Counter
 from kms.core.repositories import EventFilter
 from kms.core.retention import Month
+from kms.crypto.report_seal import ReportSeal
 from storage.database import Database, Work
 from tests.tampering.surface import Row, Snapshot
 
@@ -33,6 +34,7 @@ class Known:
 
     uid: TenantUid
     slug: str
+    seal: ReportSeal
     keys: dict[str, KeyUid]
     versions: list[tuple[Any, int]]  # of keys and KEKs, as they are counted
     policies: list[str]
@@ -154,14 +156,18 @@ async def _holds(work: Work, known: Known) -> AsyncIterator[Any]:
 
 
 async def _archives(work: Work, known: Known) -> AsyncIterator[Any]:
+    yield await work.audit_archives.list_after(known.uid, "", MOST)
     for month in known.archives:
-        yield await work.audit_archives.get(month)
+        yield await work.audit_archives.get(known.uid, month)
 
 
 async def _reports(work: Work, known: Known) -> AsyncIterator[Any]:
     yield await work.reports.list_newest(known.uid, None, MOST)
     for uid in known.reports:
-        yield await work.reports.get(known.uid, uid)
+        report = await work.reports.get(known.uid, uid)
+        yield report
+        if report is not None and report.sealed:
+            yield known.seal.open(report)
 
 
 # By the table that is read.
@@ -257,10 +263,10 @@ class Reader:
         return answers
 
 
-def reader_of(storage: Database, rows: Snapshot) -> Reader:
+def reader_of(storage: Database, rows: Snapshot, seal: ReportSeal) -> Reader:
     """Return a reader by the names that these rows have."""
     tenants = {uid_of(row["tenant_id"]): row["slug"] for row in rows["tenants"].values()}
-    return Reader(storage, tuple(_known(TenantUid(uid), slug, rows) for uid, slug in tenants.items()))
+    return Reader(storage, tuple(_known(TenantUid(uid), slug, rows, seal) for uid, slug in tenants.items()))
 
 
 def uid_of(stored: object) -> UUID:
@@ -268,13 +274,14 @@ def uid_of(stored: object) -> UUID:
     return UUID(str(stored))
 
 
-def _known(tenant: TenantUid, slug: str, rows: Snapshot) -> Known:
+def _known(tenant: TenantUid, slug: str, rows: Snapshot, seal: ReportSeal) -> Known:
     def of(table: str) -> Iterator[Row]:
         return (row for row in rows[table].values() if uid_of(row["tenant_id"]) == tenant)
 
     return Known(
         uid=tenant,
         slug="" if tenant == INSTALLATION_UID else slug,
+        seal=seal,
         keys={row["key_id"]: KeyUid(uid_of(row["id"])) for row in of("encryption_keys")},
         versions=[
             *((uid_of(row["kek_uid"]), row["version"]) for row in of("keks")),
