@@ -24,7 +24,7 @@ from kms.failpoints import reach
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.anchor_stores import CombinedAnchors, TokenAnchors
 from kms.services.checkpoints import Checkpoints
-from storage.sqlite import open_sqlite
+from tests.sealing import open_sqlite
 from tests.streams import Stream
 
 

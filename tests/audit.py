@@ -23,7 +23,7 @@ from kms.core.names import KeyUid, TenantUid
 from storage.audit_writer import GroupCommit
 from storage.audit_writer_postgresql import open_postgresql_audit
 from storage.audit_writer_sqlite import open_sqlite_audit
-from storage.sqlite import open_sqlite
+from tests.sealing import open_sqlite
 
 NODE = "host-1:0123abcd"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -17,9 +17,9 @@ from kms.core.names import INSTALLATION_UID
 from kms.services.audit_reader import position
 from storage.audit_log import COLUMNS
 from storage.audit_tables import audit_log
-from storage.postgresql import open_postgresql
 from tests.keyrings import NOW
 from tests.node import with_tenants
+from tests.sealing import open_postgresql
 from tests.trails import SECOND, Trail, act, as_owner
 
 ALL = AuditFilter()

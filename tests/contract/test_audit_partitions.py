@@ -21,11 +21,10 @@ from kms.services.partitions import AuditPartitions
 from storage.audit_writer_postgresql import PostgresqlAuditStore, open_postgresql_audit
 from storage.errors import UserRefused
 from storage.migrate import upgrade
-from storage.postgresql import open_postgresql
-from storage.sqlite import open_sqlite
 from tests.audit import NODE, AuditLog, new_event, told, wall
 from tests.keyrings import NOW
 from tests.postgresql_server import Databases, DatabaseUser
+from tests.sealing import open_postgresql, open_sqlite
 
 # ruff: noqa: S608  no input
 
@@ -177,7 +176,7 @@ class TestPostgresql:
         assert found == [
             (
                 f"audit_log_{month:%Y_%m}",
-                *(True, True, True, 0, ["audit_log_refuse A", "audit_log_refuse_row A"], 7),
+                *(True, True, True, 0, ["audit_log_refuse A", "audit_log_refuse_row A"], 11),
                 f"FOR VALUES FROM ('{month} 00:00:00+00') TO ('{after} 00:00:00+00')",
             )
             for month, after in itertools.pairwise(months)

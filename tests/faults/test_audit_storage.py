@@ -28,9 +28,9 @@ from storage.audit_writer import GroupCommit
 from storage.audit_writer_sqlite import open_sqlite_audit
 from storage.database import PLACE_WAIT
 from storage.migrate import upgrade
-from storage.sqlite import open_sqlite
 from tests.audit import NODE, AuditLog, new_event, told, wall
 from tests.postgresql_server import Databases, PostgresqlServer
+from tests.sealing import open_sqlite
 from tests.tcp_proxy import proxied
 
 IN_TIME = BOUND + 1.0  # a busy machine's margin
