@@ -122,7 +122,7 @@ class AuditEvent:
     key: KeyUid | None = None
     key_version: int = 0
     context: str = ""  # canonical JSON; values as they are or hashed under a key, by policy
-    context_digest: bytes = b""  # SHA-256 of the canonical context
+    context_digest: bytes = b""  # SHA-256 of the canonical context; of hashed ones under the same key as they
     classification: str = ""
     sensitivity: Sensitivity = Sensitivity.NORMAL
     # How much.
