@@ -178,6 +178,9 @@ class Attacks:
         made = {column.name: invented(column, self._engine, self._random) for column in columns}
         if self._order and "tenant_id" in made:
             made["tenant_id"] = self._rows[self._order[0]]["tenant_id"]
+        if identity(self._table, made) in self._rows:
+            last = self._table.primary_key.columns[-1]
+            made[last.name] = beyond(last, self._engine, self._random)
         if identity(self._table, made) not in self._rows:
             yield self._attack(Kind.INSERT, "a made-up row", _insert(self._table.name, made))
         if not self._order:
@@ -185,7 +188,7 @@ class Attacks:
         base = self._rows[self._random.choice(self._order)]
         for column in self._table.primary_key.columns:
             others = {"for another": borrowed(column.name, base[column.name], self._rows.values())}
-            others["for a new"] = altered(column, self._engine, base[column.name], self._random)
+            others["for a new"] = beyond(column, self._engine, self._random)
             for what, value in others.items():
                 if value is None or self._taken(None, copy := {**base, column.name: value}):
                     continue

@@ -57,7 +57,8 @@ def invented(column: Column[Any], engine: str, random: Random) -> Any:
     if kind == "uid":
         return _uid(engine, random)
     if kind == "time":
-        moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=random.randrange(10**7))
+        # Recent, since the trail has partitions for no other times.
+        moment = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=random.randrange(3600))
         return int(moment.timestamp()) * MICROSECONDS if engine == "sqlite" else moment
     if kind == "number":
         return random.randrange(1, 100)
