@@ -343,6 +343,7 @@ def _furnish(scene: Scene, tenant: str) -> None:
         everything.encrypt(f"{parent}/keys/{key}", b"x", context={"row": "1"})
     everything.create_policy(parent, "gold")
     everything.create_place(f"{parent}/keys/{KEY}", "ledger", PlaceKind.COLUMN)
+    everything.create_legal_hold(parent, "matter-7", reason="a lawsuit")
     admin = scene.client(principal("tenant-admin", tenant))
     grant = admin.create_grant(principal("app", tenant), role="auditor")
     token = everything.create_token(parent, principal("app", tenant), limits=TokenLimits())
