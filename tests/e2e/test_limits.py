@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
+import asyncio
 
 import pytest
 from kms_client import VersionExhausted
 
+from kms.core.ports import Counter
 from kms.core.suites import GCM_STOP, Purpose
+from kms.parts import opened_parts
+from kms.settings import load
 from tests.daemon import Installation
 
 KEY = "tenants/acme/keys/busy"
@@ -42,12 +45,18 @@ def test_a_version_refuses_exactly_at_its_limit_and_works_again_after_a_rotation
 
 
 def set_reserved(installation: Installation, reserved: int) -> None:
-    """Set the count of the only key version that there is."""
-    [path] = installation.directory.rglob("kms.db")
-    connection = sqlite3.connect(path)
-    try:
-        with connection:
-            change = "UPDATE counters SET reserved = ? WHERE subject_uid IN (SELECT id FROM encryption_keys)"
-            assert connection.execute(change, (reserved,)).rowcount == 1
-    finally:
-        connection.close()
+    """Reserve so much of the only key version that there is, as the daemon does."""
+    asyncio.run(_reserve(installation, reserved))
+
+
+async def _reserve(installation: Installation, reserved: int) -> None:
+    async with opened_parts(load(installation.config)) as parts:
+        async with parts.storage.transaction() as work:
+            tenant = await work.tenants.get("acme")
+        assert tenant is not None
+        async with parts.storage.transaction(tenant.uid) as work:
+            key = await work.keys.get(tenant.uid, "busy")
+        assert key is not None
+        counter = Counter(tenant.uid, key.uid, 1)
+        [already] = await parts.storage.reserved([counter])
+        assert await parts.storage.reserve(counter, reserved - already, None) == reserved
