@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
 
+from kms.core.errors import Conflict
 from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyUid
@@ -18,6 +19,7 @@ from kms.core.suites import RULES, ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import binding
 from kms.parts import Parts
 from storage.key_versions import row_of
+from storage.records import store_all
 from storage.tables import key_versions
 
 VERSIONS: Final = 100  # of one key
@@ -82,9 +84,9 @@ async def _make_key(parts: Parts, tenant: Tenant, slug: str, count: int) -> dict
     for number, blob in enumerate(blobs, 1):
         state = KeyState.ACTIVE if number == count else KeyState.ARCHIVED
         version = KeyVersion(tenant.uid, key.uid, number, blob, kek.version, now, "bench", state, now)
-        rows.append({**row_of(version), "revision": 1, "mac": b""})
+        rows.append((row_of(version), 0))
     async with parts.storage._session(tenant.uid, write=True) as session:  # noqa: SLF001  one statement for many rows
-        await session.change(key_versions.insert(), rows)
+        await store_all(session, key_versions, rows, otherwise=Conflict("a version is there already"))
     return {(key.uid, number): hashlib.sha256(dek).digest() for number, dek in deks.items()}
 
 

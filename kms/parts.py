@@ -89,7 +89,7 @@ async def opened_parts(settings: Settings, *, compared: bool = True) -> AsyncIte
         await vault.start()
         stack.push_async_callback(vault.stop)
         macs, refused = RecordMacs(), Refused()
-        storage = await _open_storage(settings, macs, refused)
+        storage = await open_storage(settings, macs, refused)
         stack.push_async_callback(storage.close)
         node = node_name(settings.data_directory)
         anchors = make_anchors(settings, vault, node)
@@ -109,7 +109,13 @@ async def opened_parts(settings: Settings, *, compared: bool = True) -> AsyncIte
         yield Parts(storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys, accepted)
 
 
-async def _open_storage(settings: Settings, macs: RecordMacs, refused: Refused) -> Database:
+async def open_storage(settings: Settings, macs: RecordMacs, refused: Refused) -> Database:
+    """Open the database that the settings name.
+
+    Raises:
+        CannotOpen: it is missing, damaged or of another release; or, in production, its user may do too much.
+        StorageUnavailable: it does not answer.
+    """
     storage = settings.storage
     if isinstance(storage, SqliteStorage):
         return await open_sqlite(storage.path, sealer=macs, on_changes=note_changes, refused=refused)

@@ -23,7 +23,8 @@ from kms_client import Client, DeadlineExceeded, Unavailable
 from kms_client.profile import Profile
 
 from kms.core.suites import Purpose, Suite
-from kms.kmsd.installation import initialise, issue_certificate
+from kms.kmsd.installation import TOKEN_LABEL, initialise, issue_certificate
+from softhsm import create_token
 
 KMSD = [str(Path(sys.executable).with_name("kmsd"))]
 PATIENCE = 30.0
@@ -118,7 +119,10 @@ class Installation:
             os.umask(umask)
 
     def move_to_postgresql(self, url: str) -> tuple[Path, Path]:
-        """Let it use this database; returns the configurations of two nodes, the first of which is `config`."""
+        """Let it use this database, with a new token; returns the configurations of two nodes, the first is `config`."""
+        # The old one remembers the database that the installation began with, and would have no other.
+        shutil.rmtree(self.directory / "token/tokens")
+        create_token(self.directory / "token", TOKEN_LABEL, (self.directory / "secrets/pin").read_text().strip())
         secret = self.directory / "secrets" / "database-url"
         secret.touch(0o600)
         secret.write_text(url)

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import structlog
 
-from kms import daemon
 from kms.acting import act_for
 from kms.core.callers import Caller, Credential, CredentialKind
 from kms.core.names import Principal
+from kms.core.refused import Refused
+from kms.crypto.record_macs import RecordMacs
 from kms.kmsd import checks
 from kms.kmsd.findings import Level
+from kms.parts import open_storage
 from kms.settings import load
 from storage.errors import UserRefused
 from tests.daemon import Installation
@@ -68,13 +70,13 @@ def test_a_check_looks_at_the_user_who_writes_the_audit_log_too(installation, po
 async def test_in_production_a_user_that_can_do_too_much_is_refused(installation, postgresql_url):
     settings = load(with_user(installation, postgresql_url, "production"))
     with pytest.raises(UserRefused, match="is a superuser; production needs a user"):
-        await daemon._open_storage(settings)
+        await open_storage(settings, RecordMacs(), Refused())
 
 
 async def test_in_development_a_user_that_can_do_too_much_is_a_warning(installation, postgresql_url):
     settings = load(with_user(installation, postgresql_url, "development"))
     with structlog.testing.capture_logs() as log:
-        storage = await daemon._open_storage(settings)
+        storage = await open_storage(settings, RecordMacs(), Refused())
     await storage.close()
     [line] = [line for line in log if line["event"] == "storage.user_can_do_too_much"]
     assert line["log_level"] == "warning"
@@ -83,7 +85,7 @@ async def test_in_development_a_user_that_can_do_too_much_is_a_warning(installat
 
 async def test_in_production_a_daemons_user_works_and_tells_for_whom(installation, daemon_url):
     settings = load(with_user(installation, daemon_url, "production"))
-    storage = await daemon._open_storage(settings)
+    storage = await open_storage(settings, RecordMacs(), Refused())
     asked = "SELECT current_setting('app.current_user_id'), current_setting('app.current_organization_id')"
     for principal, told in ((Principal("acme", "app"), "tenants/acme/principals/app"), (None, "")):
         act_for(None if principal is None else Caller(principal, Credential(CredentialKind.CERTIFICATE)))

@@ -23,7 +23,6 @@ from kms_client.profile import Profile
 
 from bench import deks
 from bench.deks import Fingerprints
-from kms import daemon as daemon_module
 from kms.core.keyring import Tenant
 from kms.core.operations import Operation
 from kms.core.suites import Purpose
@@ -107,9 +106,8 @@ class Vaulted:
 
     def stored(self) -> Stored:
         async def read() -> Stored:
-            settings = load(self.installation.config)
-            storage = await daemon_module._open_storage(settings)
-            try:
+            async with opened_parts(load(self.installation.config), compared=False) as parts:
+                storage = parts.storage
                 async with storage.transaction() as work:
                     tenant = await work.tenants.get("acme")
                 assert tenant is not None
@@ -119,8 +117,6 @@ class Vaulted:
                         await work.key_versions.count_by_kek(tenant.uid),
                         {kek.version: kek.state.value for kek in await work.keks.list_by_version(tenant.uid, 0, 100)},
                     )
-            finally:
-                await storage.close()
 
         return asyncio.run(read())
 
