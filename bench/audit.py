@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -73,7 +74,7 @@ def daemons(postgresql: bool) -> Iterator[tuple[dict[str, Service], Callable[[],
 
 def make_database(admin: str, url: str) -> None:
     """Create and migrate a database."""
-    name = url.rpartition("/")[2].partition("?")[0]
+    name = urlsplit(url).path.removeprefix("/")
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'".encode())
     upgrade(url)

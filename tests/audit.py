@@ -23,7 +23,7 @@ from kms.core.names import KeyUid, TenantUid
 from storage.audit_writer import GroupCommit
 from storage.audit_writer_postgresql import open_postgresql_audit
 from storage.audit_writer_sqlite import open_sqlite_audit
-from tests.sealing import open_sqlite
+from tests.sealing import open_unsealed
 
 NODE = "host-1:0123abcd"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -120,7 +120,7 @@ class AuditLog:
         """A writer of a new stream."""
         options: dict[str, Any] = {"node": node, "now": now, "reach": reach, "details": details, "release": "1.2.3"}
         if isinstance(self.target, Path):
-            database = await open_sqlite(self.target)
+            database = await open_unsealed(self.target)
             try:
                 writer = await open_sqlite_audit(database, installation=self.installation, **options)
                 yield writer

@@ -45,6 +45,11 @@ async def open_sqlite(path: Path, **options: Any) -> SqliteDatabase:
     return opened
 
 
+async def open_unsealed(path: Path) -> SqliteDatabase:
+    """Open a database without looking whether anything is to be adopted, which would write."""
+    return await storage.sqlite.open_sqlite(path, sealer=SEALER)
+
+
 async def open_postgresql(url: str, pool_size: int = 8, **options: Any) -> PostgresqlDatabase:
     """Open a database, and adopt what a migration or a test has brought."""
     opened = await storage.postgresql.open_postgresql(url, pool_size, **{"sealer": SEALER, **options})

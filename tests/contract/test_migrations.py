@@ -139,7 +139,9 @@ def test_migrations_are_quiet_and_leave_logging_alone(target, capfd):
 def test_a_migration_may_not_leave_references_to_nothing(tmp_path, history):
     path = tmp_path / "kms.db"
     upgrade(path)
-    history("""op.execute("INSERT INTO counters VALUES ('nobody', 'nothing', 1, 1)")""")
+    history(
+        """op.execute("INSERT INTO counters (tenant_id, subject_uid, version, reserved) VALUES ('nobody', 'nothing', 1, 1)")"""
+    )
     with pytest.raises(CannotOpen, match="1 references to nothing"):
         upgrade(path)
     assert current(path) == [HEAD]
@@ -149,7 +151,10 @@ def test_rebuilding_a_table_does_not_delete_what_refers_to_it(tmp_path, history)
     path = tmp_path / "kms.db"
     upgrade(path)
     tenant = "INSERT INTO tenants VALUES ('t', 'slug', '', 'k', 0, 0, 1, x'', NULL)"
-    for statement in (tenant, "INSERT INTO counters VALUES ('t', 's', 1, 1)"):
+    for statement in (
+        tenant,
+        "INSERT INTO counters (tenant_id, subject_uid, version, reserved) VALUES ('t', 's', 1, 1)",
+    ):
         execute(path, statement)
     history("""
     with op.batch_alter_table("tenants", recreate="always") as batch:

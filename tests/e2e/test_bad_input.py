@@ -478,7 +478,8 @@ def test_arbitrary_bytes_get_an_answer_of_the_table(
         code = "OK"
     except grpc.RpcError as error:
         code = parse(error)[0]
-    assert code in KNOWN_CODES
+    # So many exports are made at once, and no more.
+    assert code in (KNOWN_CODES | {"RESOURCE_EXHAUSTED"} if method.name == "ExportAudit" else KNOWN_CODES)
     assert service.daemon.process.poll() is None
     assert not service.daemon.events("call.failed")
 

@@ -39,7 +39,7 @@ def test_rewrapping_is_measured_beside_the_token_alone():
 async def test_a_dek_that_changed_or_is_gone_is_noticed(node: Node):
     await node.tenant("acme")
     tenant = await node.tenants.get(OPERATOR, TenantName("acme"))
-    parts = Parts(node.storage, node.vault, node.usage, node.wrapping)
+    parts = Parts(node.storage, node.vault, node.usage, node.wrapping, *(None,) * 5)  # what it needs of them
     made = await deks.make(parts, tenant, 5)
     assert await deks.differing(parts, tenant, made) == 0
     first, second, third = sorted(made)[:3]

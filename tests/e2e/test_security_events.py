@@ -29,11 +29,13 @@ canary_touched = "suspend_key"
 kind = "file"
 name = "local"
 path = "data/events.jsonl"
+topics = ["security_events", "approvals"]
 [[sinks]]
 kind = "webhook"
 name = "soc"
 url = "{url}"
 secret = {{ file = "secrets/webhook" }}
+topics = ["security_events", "approvals"]
 """
 
 

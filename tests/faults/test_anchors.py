@@ -21,6 +21,7 @@ pytestmark = pytest.mark.softhsm
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("anchor.signed", "anchor.stored", "anchor.written")
+PASSES = frozenset(STEPS)
 
 
 @dataclass

@@ -20,6 +20,8 @@ from tests.written_trail import WrittenTrail, year
 
 WRITTEN = months("2024-01", "2024-03")
 
+PASSES = frozenset({"archive.exported", "archive.verified", "archive.detached"})
+
 
 @pytest.fixture
 def old(installation: Installation) -> Iterator[WrittenTrail]:
@@ -38,7 +40,7 @@ def old(installation: Installation) -> Iterator[WrittenTrail]:
     engine.dispose()
 
 
-@pytest.mark.parametrize("failpoint", ["archive.exported@2", "archive.verified@2", "archive.detached@2"])
+@pytest.mark.parametrize("failpoint", sorted(f"{name}@2" for name in PASSES))
 def test_the_next_daemon_goes_on(installation: Installation, old: WrittenTrail, failpoint: str) -> None:
     daemon = installation.start(failpoint=failpoint, ready=False)
     assert daemon.process.wait(60) == -signal.SIGKILL

@@ -30,7 +30,7 @@ from storage.database import PLACE_WAIT
 from storage.migrate import upgrade
 from tests.audit import NODE, AuditLog, new_event, told, wall
 from tests.postgresql_server import Databases, PostgresqlServer
-from tests.sealing import open_sqlite
+from tests.sealing import open_unsealed
 from tests.tcp_proxy import proxied
 
 IN_TIME = BOUND + 1.0  # a busy machine's margin
@@ -188,7 +188,7 @@ class TestSqlite:
 
     async def test_a_transaction_that_keeps_its_turn_too_long_is_not_waited_for(self, log: AuditLog):
         assert isinstance(log.target, Path)
-        database = await open_sqlite(log.target)
+        database = await open_unsealed(log.target)
         writer = await open_sqlite_audit(database, installation=log.installation, node=NODE, now=wall)
         load = Load(writer)
         async with database.transaction(write=True):
@@ -200,7 +200,7 @@ class TestSqlite:
 
     async def test_neither_events_nor_transactions_starve(self, log: AuditLog):
         assert isinstance(log.target, Path)
-        database = await open_sqlite(log.target)
+        database = await open_unsealed(log.target)
         writer = await open_sqlite_audit(database, installation=log.installation, node=NODE, now=wall)
         load = Load(writer)
         ended = 0

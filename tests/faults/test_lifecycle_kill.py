@@ -10,10 +10,11 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from kms.parts import opened_parts
+from kms.settings import load
 from kms.v1 import keys_pb2 as pb
 from kms.v1 import keys_pb2_grpc, policies_pb2, policies_pb2_grpc
 from tests.daemon import Installation, channel
-from tests.sealing import open_sqlite
 
 PARENT = "tenants/acme"
 KEY = f"{PARENT}/keys/k1"
@@ -96,12 +97,10 @@ async def test_a_new_version_of_a_policy_and_its_replanning_are_stored_together(
     newest = wire.policies.GetPolicy(policies_pb2.GetPolicyRequest(name=GOLD))
     assert newest.version == (2 if happened else 1)
     prepared.close()
-    [path] = (prepared.directory / "data").glob("*.db")
-    database = await open_sqlite(path)
-    async with database.transaction() as work:
-        tenant = await work.tenants.get("acme")
-    assert tenant is not None
-    async with database.transaction(tenant.uid) as work:
-        operations = await work.operations.list_newest(tenant.uid, None, 9)
-    await database.close()
+    async with opened_parts(load(prepared.config), compared=False) as parts:
+        async with parts.storage.transaction() as work:
+            tenant = await work.tenants.get("acme")
+        assert tenant is not None
+        async with parts.storage.transaction(tenant.uid) as work:
+            operations = await work.operations.list_newest(tenant.uid, None, 9)
     assert [operation.target for operation in operations] == ([f"{GOLD}/versions/2"] if happened else [])

@@ -22,9 +22,10 @@ from kms.clock import boottime, now
 from kms.core.lifecycle import KeyEvent
 from kms.core.propagation import Propagation, StopState
 from kms.core.suites import Purpose
+from kms.parts import opened_parts
 from kms.services.membership import Membership
+from kms.settings import load
 from tests.daemon import Daemon, Installation, free_port, wait_until
-from tests.sealing import open_postgresql
 from tests.tcp_proxy import TcpProxy, proxied
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.softhsm]
@@ -116,7 +117,7 @@ class Nodes:
         return made
 
 
-async def revoke(url: str, deadline: timedelta) -> tuple[float, float, Propagation]:
+async def revoke(config: Path, deadline: timedelta) -> tuple[float, float, Propagation]:
     """Revoke DOOMED past all daemons, as a fourth node.
 
     Returns the moments before the commit was sent and after it was confirmed, and how it reached the nodes.
@@ -127,8 +128,8 @@ async def revoke(url: str, deadline: timedelta) -> tuple[float, float, Propagati
 
         def reread(self, tenants: object) -> None: ...
 
-    storage = await open_postgresql(url)
-    try:
+    async with opened_parts(load(config), compared=False) as parts:
+        storage = parts.storage
         member = Membership(storage, Nothing(), deadline, "revoker", now, boottime)
         await member.look()
         async with storage.transaction() as work:
@@ -144,8 +145,6 @@ async def revoke(url: str, deadline: timedelta) -> tuple[float, float, Propagati
         found = await member.propagation(epoch, committed, wait=True)
         await storage.leave(member.uid)
         return before, after, found
-    finally:
-        await storage.close()
 
 
 @pytest.fixture
@@ -187,7 +186,7 @@ async def test_no_node_uses_a_revoked_key_after_the_deadline_not_even_one_that_i
     try:
         getattr(proxy, how)()
         cut_at = time.monotonic()
-        before, after, found = await revoke(postgresql_url, deadline)
+        before, after, found = await revoke(installation.config, deadline)
         # Until every node, also the one without a database, has told everybody that it has stopped.
         for load in loads:
             wait_until(lambda load=load: load.outcomes(DOOMED)[-1][1] != "ok", "every node to stop")

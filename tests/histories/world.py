@@ -56,6 +56,10 @@ KEK_QUARANTINE = 12 * DAY
 MOST_STEPS = 60
 
 
+# Of the installation, or never written here and only ever added to.
+UNTOUCHED = frozenset({"installation", "audit_log", "checkpoints"})
+
+
 class Clocks:
     """The wall clock and the boot-time clock, which never contradict each other here."""
 
@@ -184,7 +188,7 @@ class Installation:
 
     def _empty(self) -> None:
         """Delete all rows past the daemon."""
-        tables = [table for table in reversed(metadata.sorted_tables) if table.name != "installation"]
+        tables = [table for table in reversed(metadata.sorted_tables) if table.name not in UNTOUCHED]
         if isinstance(self.where, Path):
             with closing(sqlite3.connect(self.where, timeout=10)) as connection, connection:
                 for table in tables:
