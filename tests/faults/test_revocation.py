@@ -24,7 +24,7 @@ from kms.core.propagation import Propagation, StopState
 from kms.core.suites import Purpose
 from kms.parts import opened_parts
 from kms.services.membership import Membership
-from kms.settings import load
+from kms.settings import load as load_settings
 from tests.daemon import Daemon, Installation, free_port, wait_until
 from tests.tcp_proxy import TcpProxy, proxied
 
@@ -128,7 +128,7 @@ async def revoke(config: Path, deadline: timedelta) -> tuple[float, float, Propa
 
         def reread(self, tenants: object) -> None: ...
 
-    async with opened_parts(load(config), compared=False) as parts:
+    async with opened_parts(load_settings(config), compared=False) as parts:
         storage = parts.storage
         member = Membership(storage, Nothing(), deadline, "revoker", now, boottime)
         await member.look()
