@@ -31,6 +31,7 @@ from tests.tcp_proxy import TcpProxy, proxied
 pytestmark = [pytest.mark.postgresql, pytest.mark.softhsm]
 
 NODES = 3
+AWAY = {"StorageUnavailable", "AuditUnavailable"}  # what a node without its database answers
 LAST = NODES - 1  # the one behind the proxy
 DOOMED = "tenants/acme/keys/doomed"
 OTHER = "tenants/acme/keys/other"
@@ -192,6 +193,10 @@ async def test_no_node_uses_a_revoked_key_after_the_deadline_not_even_one_that_i
             wait_until(lambda load=load: load.outcomes(DOOMED)[-1][1] != "ok", "every node to stop")
         wait_until(lambda: time.monotonic() > after + seconds + 1, "some time after the deadline")
         wait_until(lambda: loads[LAST].outcomes(OTHER)[-1][1] != "ok", "the cut off node to stop with everything")
+        # A frozen database holds each call of that node for as long as its event may take.
+        for key in (DOOMED, OTHER):
+            late = max(after, cut_at) + seconds
+            wait_until(lambda key=key, late=late: loads[LAST].outcomes(key, late), "an answer of the cut off node")
         checked = time.monotonic()
         states = {stop.name: (stop.state.value, stop.after) for stop in found.nodes}
         print(f"\n{how}, deadline {seconds} s; told: {states}; complete after {found.last_stop}")  # noqa: T201
@@ -204,13 +209,16 @@ async def test_no_node_uses_a_revoked_key_after_the_deadline_not_even_one_that_i
             assert last <= after + seconds
             assert load.outcomes(DOOMED, before), "it was under load all the time"
         kinds = [{outcome for _, outcome in load.outcomes(DOOMED, after + seconds)} for load in loads]
-        assert kinds[LAST] == {"StorageUnavailable"}
+        assert kinds[LAST]
+        assert kinds[LAST] <= AWAY
         for heard in kinds[:LAST]:  # on a busy machine a node may be without a lease for a moment
             assert {"WrongKeyState"} <= heard <= {"WrongKeyState", "StorageUnavailable"}
         # The node without a database serves nothing that needs a key once its lease is over.
         lease_over = max(at for at, outcome in loads[LAST].outcomes(OTHER) if outcome == "ok")
         assert lease_over <= cut_at + seconds
-        assert {outcome for _, outcome in loads[LAST].outcomes(OTHER, cut_at + seconds)} == {"StorageUnavailable"}
+        others = {outcome for _, outcome in loads[LAST].outcomes(OTHER, cut_at + seconds)}
+        assert others
+        assert others <= AWAY
         for load in loads[:LAST]:
             assert "ok" in {outcome for at, outcome in load.outcomes(OTHER) if after + seconds <= at <= checked}
         assert found.complete
