@@ -179,7 +179,7 @@ class Attacks:
         if self._order and "tenant_id" in made:
             made["tenant_id"] = self._rows[self._order[0]]["tenant_id"]
         if identity(self._table, made) in self._rows:
-            last = self._table.primary_key.columns[-1]
+            last = list(self._table.primary_key.columns)[-1]
             made[last.name] = beyond(last, self._engine, self._random)
         if identity(self._table, made) not in self._rows:
             yield self._attack(Kind.INSERT, "a made-up row", _insert(self._table.name, made))
