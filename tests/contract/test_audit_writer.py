@@ -8,6 +8,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 
 import pytest
+import structlog
 
 from kms.core.audit import FIELDS, AuditEvent
 from kms.core.audit_ports import Position
@@ -262,29 +263,30 @@ async def available(writer) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_log_that_ends_with_something_else_stops_the_writer_for_good(log, capsys):
+async def test_a_log_that_ends_with_something_else_stops_the_writer_for_good(log):
     """Somebody else has written to the stream: whatever came next would deny one or the other."""
-    async with log.opened() as writer:
-        await writer.append(new_event(1))
-        [*_, row] = log.rows()
-        names = [name for name in row if name not in {"sequence", "hash"}]
-        copied = f"INSERT INTO audit.audit_log (sequence, hash, {', '.join(names)}) SELECT sequence + 1, %s, {', '.join(names)} FROM audit.audit_log WHERE sequence = 2"
-        log.execute(copied, bytes(32))
-        stop = writer.append(new_event(2, items=7))
-        if isinstance(log.target, str):  # where the time tells two rows apart, so that the line has to be lost
-            await stop
-            log.execute(copied.replace("sequence + 1", "sequence + 2"), bytes(32))
-            cut_next(writer)
-            stop = writer.append(new_event(3))
-        with pytest.raises(AuditUnavailable):
-            await stop
-        async with asyncio.timeout(10):
-            await asyncio.wait({writer._task})
-        health = await writer.health()
-        assert (health.status, health.reason[:27]) == (HealthStatus.UNHEALTHY, "the audit trail is stopped:")
-        with pytest.raises(AuditUnavailable, match="does not end where it was written to"):
-            writer.append(new_event())
-        assert "audit.stopped" in capsys.readouterr().out
+    with structlog.testing.capture_logs() as logged:
+        async with log.opened() as writer:
+            await writer.append(new_event(1))
+            [*_, row] = log.rows()
+            names = [name for name in row if name not in {"sequence", "hash"}]
+            copied = f"INSERT INTO audit.audit_log (sequence, hash, {', '.join(names)}) SELECT sequence + 1, %s, {', '.join(names)} FROM audit.audit_log WHERE sequence = 2"
+            log.execute(copied, bytes(32))
+            stop = writer.append(new_event(2, items=7))
+            if isinstance(log.target, str):  # where the time tells two rows apart, so that the line has to be lost
+                await stop
+                log.execute(copied.replace("sequence + 1", "sequence + 2"), bytes(32))
+                cut_next(writer)
+                stop = writer.append(new_event(3))
+            with pytest.raises(AuditUnavailable):
+                await stop
+            async with asyncio.timeout(10):
+                await asyncio.wait({writer._task})
+            health = await writer.health()
+            assert (health.status, health.reason[:27]) == (HealthStatus.UNHEALTHY, "the audit trail is stopped:")
+            with pytest.raises(AuditUnavailable, match="does not end where it was written to"):
+                writer.append(new_event())
+    assert "audit.stopped" in [line["event"] for line in logged]
 
 
 def cut_next(writer) -> None:

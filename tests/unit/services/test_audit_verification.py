@@ -28,9 +28,9 @@ from kms.sinks.anchor_file import FileAnchors
 from storage.audit_opening import open_audit_writer
 from storage.audit_writer_postgresql import PostgresqlAuditStore
 from storage.audit_writer_sqlite import SqliteAuditStore
-from tests.audit_logs import new_event
+from tests.audit import new_event
 from tests.node import until
-from tests.trail import TestKey
+from tests.streams import TestKey
 
 # ruff: noqa: S608  no input
 
