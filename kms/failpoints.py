@@ -74,6 +74,8 @@ FAILPOINTS: Final = frozenset(
         "archive.exported",
         "archive.verified",
         "archive.detached",
+        "columns.batch_written",
+        "columns.batch_committed",
     }
 )
 

@@ -1,0 +1,1 @@
+"""The runner behind `kms columns`: it alone connects to applications' databases, and uses the daemon by gRPC."""

@@ -1,0 +1,169 @@
+"""The one loop: rows in the order of their identity, some at a time, with progress that survives a kill.
+
+Each batch is read without a transaction, worked on by the daemon, and written in one transaction together with the
+progress. A row that somebody has changed between is left as it is, and comes again with the next pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Generic, Protocol, TypeVar
+
+from kms.failpoints import reach
+
+from .database import Connection
+from .errors import ColumnsError
+from .state import SCHEMA
+
+BATCH: Final = 1_000  # rows
+MOST_PASSES: Final = 1_000
+
+Identity = tuple[str, ...]  # of a row: the columns of its identity, as text
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a task is."""
+
+    cursor: Identity | None = None
+    passes: int = 0
+    seen: int = 0
+    changed: int = 0
+    skipped: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What one batch came to."""
+
+    changed: int = 0
+    skipped: int = 0
+
+
+R = TypeVar("R")
+W = TypeVar("W")
+
+
+class Task(Protocol, Generic[R, W]):
+    """What is done with the rows of one table."""
+
+    name: str  # such as `fill` or `reencrypt`; one at a time for a table
+    table: str
+
+    def read(self, connection: Connection, after: Identity | None, limit: int) -> Sequence[tuple[Identity, R]]:
+        """Return the next rows that have something to do, in the order of their identities."""
+        ...
+
+    def work(self, rows: Sequence[tuple[Identity, R]]) -> W:
+        """Ask the daemon; no transaction is open."""
+        ...
+
+    def write(self, connection: Connection, work: W) -> Done:
+        """Write what has come of it, in the transaction that also writes the progress."""
+        ...
+
+
+def run(
+    connection: Connection,
+    task: Task[R, W],
+    *,
+    tell: Callable[[Progress], None],
+    wait: Callable[[Connection], None],
+    batch: int = BATCH,
+) -> Progress:
+    """Carry a task through one whole pass, going on from where it was; its progress says what was changed and skipped.
+
+    Args:
+        connection: in autocommit mode.
+        task: what to do.
+        tell: is told after each batch.
+        wait: returns when the database can bear another batch (kms/columns/pressure.py).
+        batch: the most rows of a batch.
+    """
+    progress = _begun(connection, task)
+    while True:
+        wait(connection)
+        rows = task.read(connection, progress.cursor, batch)
+        if not rows:
+            break
+        work = task.work(rows)
+        with connection.transaction():
+            done = task.write(connection, work)
+            progress = replace(
+                progress,
+                cursor=rows[-1][0],
+                seen=progress.seen + len(rows),
+                changed=progress.changed + done.changed,
+                skipped=progress.skipped + done.skipped,
+            )
+            _save(connection, task, progress)
+            reach("columns.batch_written")
+        reach("columns.batch_committed")
+        tell(progress)
+    progress = replace(progress, cursor=None, passes=progress.passes + 1)
+    _save(connection, task, progress)
+    return progress
+
+
+def run_until_nothing_is_left(
+    connection: Connection,
+    task: Task[R, W],
+    *,
+    tell: Callable[[Progress], None],
+    wait: Callable[[Connection], None],
+    batch: int = BATCH,
+) -> Progress:
+    """Repeat passes until one has found nothing to do; each pass sees only what is still to be done.
+
+    Raises:
+        ColumnsError: still something is left after MOST_PASSES.
+    """
+    for _ in range(MOST_PASSES):
+        before = _begun(connection, task)
+        after = run(connection, task, tell=tell, wait=wait, batch=batch)
+        if before.cursor is None and after.seen == before.seen:
+            return after
+    raise ColumnsError(f"{task.table}: rows change faster than they are worked on")
+
+
+def forget(connection: Connection, task: str, table: str) -> None:
+    """Forget the progress of a task that is over."""
+    connection.execute(f"DELETE FROM {SCHEMA}.progress WHERE table_name = %s AND task = %s", (table, task))  # noqa: S608
+
+
+def _begun(connection: Connection, task: Task[R, W]) -> Progress:
+    row = connection.execute(
+        f"INSERT INTO {SCHEMA}.progress (table_name, task, total)"  # noqa: S608
+        " SELECT %(table)s, %(task)s, greatest(reltuples, 0)::bigint FROM pg_class"
+        " WHERE oid = (SELECT format('%%I.%%I', %(schema)s::text, %(name)s::text)::regclass)"
+        " ON CONFLICT (table_name, task) DO UPDATE SET updated_at = now()"
+        " RETURNING cursor, passes, seen, changed, skipped, total",
+        {
+            "table": task.table,
+            "task": task.name,
+            "schema": task.table.partition(".")[0],
+            "name": task.table.partition(".")[2],
+        },
+    ).fetchone()
+    if row is None:
+        raise ColumnsError(f"{task.table}: there is no such table")
+    cursor, *numbers = row
+    return Progress(None if cursor is None else tuple(cursor), *numbers)
+
+
+def _save(connection: Connection, task: Task[R, W], progress: Progress) -> None:
+    connection.execute(
+        f"UPDATE {SCHEMA}.progress SET cursor = %s, passes = %s, seen = %s, changed = %s, skipped = %s, updated_at = now()"  # noqa: S608
+        " WHERE table_name = %s AND task = %s",
+        (
+            None if progress.cursor is None else list(progress.cursor),
+            progress.passes,
+            progress.seen,
+            progress.changed,
+            progress.skipped,
+            task.table,
+            task.name,
+        ),
+    )

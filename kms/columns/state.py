@@ -1,0 +1,141 @@
+"""What is known in the application's database itself of its protection: schema kms_columns.
+
+The state of a column decides what is plaintext and what is ciphertext; how a value looks never does. Applications may read
+the table `columns`; nothing in it is secret.
+
+    (none) -> filling -> protected -> verified -> blanked -> dropped
+       ^________|___________|____________|___________|          undo
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from psycopg.types.json import Jsonb
+
+from .database import Connection
+from .errors import WrongState
+from .plan import Column, Table
+
+SCHEMA: Final = "kms_columns"
+
+
+class State(StrEnum):
+    """How far a column is."""
+
+    FILLING = "filling"  # the plaintext is what counts; ciphertexts are written beside it
+    PROTECTED = "protected"  # the ciphertext is what counts; every row has one, and none comes without
+    VERIFIED = "verified"  # and every one of them has been decrypted and compared
+    BLANKED = "blanked"  # the plaintext is gone from the rows
+    DROPPED = "dropped"  # and its column from the table
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A column whose protection has begun: what was decided then, and its state."""
+
+    table: str
+    column: Column
+    identity: tuple[str, ...]  # columns
+    sql_type: str  # of the plaintext column, with its modifiers, as format_type() prints it
+    state: State
+
+
+_DDL: Final = f"""
+CREATE SCHEMA IF NOT EXISTS {SCHEMA};
+CREATE TABLE IF NOT EXISTS {SCHEMA}.columns (
+    table_name text NOT NULL,
+    column_name text NOT NULL,
+    state text NOT NULL CHECK (state IN ({", ".join(f"'{state.value}'" for state in State)})),
+    mode text NOT NULL,
+    key_name text NOT NULL,
+    ciphertext_column text NOT NULL,
+    version_column text NOT NULL,
+    index_column text,
+    identity text[] NOT NULL,
+    sql_type text NOT NULL,
+    definition jsonb NOT NULL,  -- the plan's column, whole
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (table_name, column_name)
+);
+CREATE TABLE IF NOT EXISTS {SCHEMA}.progress (
+    table_name text NOT NULL,
+    task text NOT NULL,
+    cursor text[],  -- the identity of the last row that is done; NULL before the first
+    passes bigint NOT NULL DEFAULT 0,  -- whole ones
+    seen bigint NOT NULL DEFAULT 0,
+    changed bigint NOT NULL DEFAULT 0,
+    skipped bigint NOT NULL DEFAULT 0,  -- rows that somebody changed meanwhile: they come again with the next pass
+    total bigint NOT NULL DEFAULT 0,  -- rows, as the server guesses
+    started_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (table_name, task)
+);
+"""
+
+
+def create(connection: Connection) -> None:
+    """Make the schema; does nothing where it is."""
+    connection.execute(_DDL)
+
+
+def known(connection: Connection) -> list[Known]:
+    """Return all columns whose protection has begun, by table and column; none where the schema is not there."""
+    [(there,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f"{SCHEMA}.columns",)).fetchall()
+    if not there:
+        return []
+    rows = connection.execute(
+        f"SELECT table_name, definition, identity, sql_type, state FROM {SCHEMA}.columns ORDER BY table_name, column_name"  # noqa: S608
+    ).fetchall()
+    return [
+        Known(table, Column.model_validate(definition), tuple(identity), sql_type, State(state))
+        for table, definition, identity, sql_type, state in rows
+    ]
+
+
+def add(
+    connection: Connection, table: Table, column: Column, key_name: str, identity: tuple[str, ...], sql_type: str
+) -> None:
+    """Note that a column's protection begins."""
+    connection.execute(
+        f"INSERT INTO {SCHEMA}.columns (table_name, column_name, state, mode, key_name, ciphertext_column, version_column,"  # noqa: S608
+        " index_column, identity, sql_type, definition) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            table.table,
+            column.column,
+            State.FILLING.value,
+            column.mode.value,
+            key_name,
+            column.ciphertext,
+            column.version,
+            column.blind_index,
+            list(identity),
+            sql_type,
+            Jsonb(column.model_dump(mode="json")),
+        ),
+    )
+
+
+def move(connection: Connection, table: str, columns: Iterable[str], before: State, after: State | None) -> None:
+    """Bring columns of a table from one state to another, all or none; None forgets them.
+
+    Raises:
+        WrongState: one is not in the state *before*.
+    """
+    names = sorted(columns)
+    if after is None:
+        cursor = connection.execute(
+            f"DELETE FROM {SCHEMA}.columns WHERE table_name = %s AND column_name = ANY(%s) AND state = %s",  # noqa: S608
+            (table, names, before.value),
+        )
+    else:
+        cursor = connection.execute(
+            f"UPDATE {SCHEMA}.columns SET state = %s, changed_at = now()"  # noqa: S608
+            " WHERE table_name = %s AND column_name = ANY(%s) AND state = %s",
+            (after.value, table, names, before.value),
+        )
+    if cursor.rowcount != len(names):
+        raise WrongState(f"{table}: somebody else is at work, or not all of {', '.join(names)} are {before.value}")
