@@ -2,7 +2,7 @@
 
 Contexts: canonical JSON of the caller's pairs, values as they are or as `h:` and 32 hexadecimal digits of
 HMAC-SHA-256(key, tenant uid (16) || len(pair key) u32 || pair key || value).
-Items: SHA-256(for each item: length u32 || item).
+Items: SHA-256(count u32 || length u32 of each || all items).
 """
 
 from __future__ import annotations
@@ -25,19 +25,6 @@ HASHED_DIGITS: Final = 32
 # Made once: json.dumps() with settings of its own makes one each time, which takes as long as all the rest.
 _encoder: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 _U32: Final = struct.Struct(">I").pack
-
-
-class _Lengths(dict[int, bytes]):
-    """Lengths as they stand before items; those of a batch are mostly the same few."""
-
-    def __missing__(self, length: int) -> bytes:
-        if len(self) >= 4_096:
-            self.clear()
-        packed = self[length] = _U32(length)
-        return packed
-
-
-_lengths: Final = _Lengths()
 
 
 @lru_cache(maxsize=4096)  # tables and columns come again and again
@@ -70,4 +57,6 @@ def items_digest(items: Sequence[bytes]) -> bytes:
     """Return the SHA-256 over items in their order, 32 bytes; empty for none."""
     if not items:
         return b""
-    return hashlib.sha256(b"".join([_lengths[len(item)] + item for item in items])).digest()
+    # All lengths first: one call packs them, where a length before each item would take longer than the hash itself.
+    lengths = struct.pack(f">{len(items) + 1}I", len(items), *map(len, items))
+    return hashlib.sha256(b"".join((lengths, *items))).digest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from uuid import UUID
 
 import pytest
@@ -191,6 +192,8 @@ def test_hashed_contexts_tell_equal_from_unequal_and_nothing_else():
 def test_a_digest_of_items_tells_where_one_ends():
     assert items_digest([b"ab", b"c"]) != items_digest([b"a", b"bc"])
     assert items_digest([b"", b"a"]) != items_digest([b"a"])
+    assert items_digest([b"a", b""]) != items_digest([b"a"])
+    assert items_digest([b"ab", b"c"]) == sha256(b"\0\0\0\2\0\0\0\2\0\0\0\1abc").digest()
     assert items_digest([]) == b""
 
 
