@@ -26,7 +26,7 @@ def function_name(table: str) -> sql.Identifier:
     return sql.Identifier(SCHEMA, f"guard_{hashlib.sha256(table.encode()).hexdigest()[:16]}")
 
 
-def statements(connection: Connection, table: str, columns: Sequence[Known]) -> list[sql.Composable]:
+def statements(connection: Connection, table: str, columns: Sequence[Known]) -> list[sql.Composed]:
     """Return what makes a table's guard for the states of its columns; for none, what removes it."""
     trigger = sql.Identifier(NAME)
     drop = sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(trigger, named(table))
