@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from kms_client import Client
@@ -23,8 +25,10 @@ def silent(_task, _progress) -> None:
     """Tell nobody."""
 
 
-def runner(url: str, client: Client, plan: str, *, tell=silent, wait=at_once) -> Runner:
-    return Runner(connect(url), client, parse(plan.encode(), "plan"), tell, wait)
+@contextmanager
+def runner(url: str, client: Client, plan: str, *, tell=silent, wait=at_once) -> Iterator[Runner]:
+    with connect(url) as connection:
+        yield Runner(connection, client, parse(plan.encode(), "plan"), tell, wait)
 
 
 def texts(url: str, table: str, columns: str) -> Rows:

@@ -51,16 +51,16 @@ def states(outcomes):
 
 
 def test_what_is_applied_blanked_and_undone_is_as_before_but_for_what_is_hashed(database, service):
-    before, shaped = texts(database, "people", COLUMNS), shape(database, "people")
-    run = runner(database, service.acme, PLAN.replace("hash_only", "blind_index"))
-    assert states(run.apply()) == {"verified"}
-    assert texts(database, "people", COLUMNS) == before
-    assert states(run.verify()) == {"verified"}
-    assert states(run.blank()) == {"blanked"}
-    gone = texts(database, "people", "id, name, email, country, token, settings, note, updated_at")
-    assert {row[:5] for row in gone.values()} == {(None,) * 5}
-    assert {key: row[5:] for key, row in gone.items()} == {key: row[5:] for key, row in before.items()}
-    assert states(run.verify()) == {"blanked"}
-    assert states(run.undo()) == {"none"}
-    assert texts(database, "people", COLUMNS) == before
-    assert shape(database, "people") == shaped
+    before, shaped = texts(database, "public.people", COLUMNS), shape(database, "public.people")
+    with runner(database, service.acme, PLAN.replace("hash_only", "blind_index")) as run:
+        assert states(run.apply()) == {"verified"}
+        assert texts(database, "public.people", COLUMNS) == before
+        assert states(run.verify()) == {"verified"}
+        assert states(run.blank()) == {"blanked"}
+        gone = texts(database, "public.people", COLUMNS)
+        assert {row[:5] for row in gone.values()} == {(None,) * 5}
+        assert {key: row[5:] for key, row in gone.items()} == {key: row[5:] for key, row in before.items()}
+        assert states(run.verify()) == {"blanked"}
+        assert states(run.undo()) == {"none"}
+    assert texts(database, "public.people", COLUMNS) == before
+    assert shape(database, "public.people") == shaped
