@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
+from kms.columns.errors import ColumnsError, PlanError
+
 from . import (
     access,
     approvals,
@@ -16,6 +18,8 @@ from . import (
     audit_verify,
     certificates,
     classes,
+    columns,
+    columns_plan,
     doctor,
     events,
     grants,
@@ -71,6 +75,8 @@ audit.app.add_typer(audit_retention.archives, name="archives")
 app.add_typer(audit.app, name="audit")
 audit.app.command("verify")(audit_verify.verify)
 app.add_typer(integrity.app, name="integrity")
+columns.app.add_typer(columns_plan.app)
+app.add_typer(columns.app, name="columns")
 app.command("doctor")(doctor.doctor)
 
 
@@ -91,6 +97,12 @@ def _report(error: BaseException) -> ExitCode:
         case kms_client.ConfigurationError():
             _complain(str(error))
             return code_of(error)
+        case PlanError():
+            _complain(str(error))
+            return ExitCode.INVALID
+        case ColumnsError():
+            _complain(str(error))
+            return ExitCode.UNEXPECTED
         case typer.TyperException():
             message = error.format_message()
             if message.startswith("Usage: "):  # a command group without a command: its help

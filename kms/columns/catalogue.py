@@ -6,7 +6,7 @@ Definitions only, never a row of an application's table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from .database import Connection
@@ -108,8 +108,12 @@ class Relation:
         return sorted({one.name for one in self.dependents if one.column == column and one.kind in kinds})
 
     def searched_by(self, column: str) -> list[Index]:
-        """Return the indexes by which rows are found by equality of this column."""
-        return [index for index in self.indexes if index.columns[:1] == (column,) and index.method in ("btree", "hash")]
+        """Return the indexes by which rows are found by equality of this column, alone or with others."""
+        return [index for index in self.indexes if column in index.columns and index.method in ("btree", "hash")]
+
+    def unique_alone(self, column: str) -> bool:
+        """Whether no two rows may have this column equal."""
+        return any(index.unique and index.columns == (column,) for index in self.indexes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ class Catalogue:
 
 _MINE: Final = f"""
     n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> '{SCHEMA}'
-"""  # noqa: S608
+"""
 
 _ROLE: Final = f"""
     SELECT current_user, current_database(), current_setting('server_version_num')::int, pg_is_in_recovery(),
@@ -151,7 +155,7 @@ _ROLE: Final = f"""
         (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
             OR (current_setting('server_version_num')::int >= 150000
                 AND has_parameter_privilege('session_replication_role', 'SET'))
-"""
+"""  # noqa: S608
 
 _RELATIONS: Final = f"""
     SELECT c.oid, n.nspname || '.' || c.relname, c.relkind::text, c.reltuples::bigint, c.relispartition,
@@ -203,7 +207,6 @@ _DEPENDENTS: Final = """
             WHEN d.classid = 'pg_proc'::regclass THEN 'function'
             WHEN d.classid = 'pg_statistic_ext'::regclass THEN 'statistics'
             WHEN d.classid = 'pg_publication_rel'::regclass THEN 'publication'
-            WHEN d.classid = 'pg_class'::regclass AND d.objid = d.refobjid THEN 'partition key'
         END AS kind,
         CASE
             WHEN d.classid = 'pg_rewrite'::regclass THEN format('%%I.%%I', vn.nspname, v.relname)
@@ -221,6 +224,10 @@ _DEPENDENTS: Final = """
     LEFT JOIN pg_attribute ga ON ga.attrelid = def.adrelid AND ga.attnum = def.adnum
     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY(%s) AND d.refobjsubid > 0
         AND NOT (d.classid = 'pg_attrdef'::regclass AND ga.attnum = d.refobjsubid)
+    UNION SELECT p.partrelid, 'partition key', 'partition key', a.attname
+    FROM pg_partitioned_table p
+    JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs) AND a.attnum > 0
+    WHERE p.partrelid = ANY(%s)
     ORDER BY 1, 2, 3, 4
 """
 
@@ -260,13 +267,10 @@ def read(connection: Connection) -> Catalogue:
     return Catalogue(
         Role(*role),
         {
-            name: Relation(
-                name,
-                *facts,
+            name: replace(
+                Relation(name, *facts),
                 attributes=tuple(Attribute(*row) for row in attributes.get(oid, ())),
-                indexes=tuple(
-                    Index(index, tuple(columns), *rest) for index, columns, *rest in indexes.get(oid, ())
-                ),
+                indexes=tuple(Index(index, tuple(columns), *rest) for index, columns, *rest in indexes.get(oid, ())),
                 dependents=tuple(Dependent(*row) for row in dependents.get(oid, ()) if row[0] is not None),
                 triggers=tuple(Trigger(*row) for row in triggers.get(oid, ())),
                 policies=tuple(row[0] for row in policies.get(oid, ())),
@@ -279,6 +283,6 @@ def read(connection: Connection) -> Catalogue:
 
 def _by_table(connection: Connection, query: str, oids: list[int]) -> dict[int, list[tuple[Any, ...]]]:
     found: dict[int, list[tuple[Any, ...]]] = {}
-    for oid, *rest in connection.execute(query, (oids,)):
+    for oid, *rest in connection.execute(query, [oids] * query.count("%s")):
         found.setdefault(oid, []).append(tuple(rest))
     return found
