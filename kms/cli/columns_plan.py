@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .columns import DatabaseOption
-from .output import emit_text
-from .session import ProfileOption, Session, TenantOption, tenant_name
+from .columns import DatabaseOption, PlanArgument
+from .output import Output, emit_json, emit_text, print_line
+from .session import OutputOption, ProfileOption, Session, TenantOption, tenant_name
 
 if TYPE_CHECKING:
     from kms.columns.database import Connection
@@ -66,3 +67,38 @@ def plan(*, database: DatabaseOption = "", tenant: TenantOption = None, profile:
     with _connected(database) as connection:
         proposal = propose.propose(connection, catalogue.read(connection))
     emit_text(plan_text.write(proposal, name.removeprefix("tenants/")))
+
+
+@app.command()
+def check(
+    plan: PlanArgument,
+    *,
+    database: DatabaseOption = "",
+    catalogue_only: Annotated[
+        bool, typer.Option("--catalogue-only", help="Measure no values: no pass over the tables.")
+    ] = False,
+    profile: ProfileOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Say what in a database, or of the keys, stands against a plan, and what to do about it; errors end with code 3."""
+    from kms.columns import catalogue, check_keys, errors  # noqa: PLC0415
+    from kms.columns import check as checking  # noqa: PLC0415
+    from kms.columns import plan as plans  # noqa: PLC0415
+
+    loaded = plans.load(plan)
+    with Session(profile) as session, _connected(database) as connection:
+        found = checking.check(
+            connection,
+            loaded,
+            catalogue.read(connection),
+            check_keys.key_facts(session.client),
+            values=not catalogue_only,
+        )
+    if output is Output.JSON:
+        emit_json([asdict(one) for one in found])
+    else:
+        for one in found:
+            print_line(f"{one.severity.value}: {one.where}: {one.what}; {one.todo}")
+    bad = sum(one.severity == "error" for one in found)
+    if bad:
+        raise errors.PlanError(f"{plan}: {bad} of {len(found)} findings have to be mended first")

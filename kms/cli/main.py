@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
-from kms.columns.errors import ColumnsError, PlanError
+from kms.columns.errors import ColumnsError
 
 from . import (
     access,
@@ -94,15 +94,9 @@ def _report(error: BaseException) -> ExitCode:
         case kms_client.KmsError():
             _complain(str(error), error.request_id)
             return code_of(error)
-        case kms_client.ConfigurationError():
+        case kms_client.ConfigurationError() | ColumnsError():
             _complain(str(error))
             return code_of(error)
-        case PlanError():
-            _complain(str(error))
-            return ExitCode.INVALID
-        case ColumnsError():
-            _complain(str(error))
-            return ExitCode.UNEXPECTED
         case typer.TyperException():
             message = error.format_message()
             if message.startswith("Usage: "):  # a command group without a command: its help
