@@ -35,9 +35,9 @@ def of_keys(plan: Plan, look_up: LookUp) -> Iterator[Finding]:
     for table in plan.tables:
         for column in table.columns:
             for key, purpose in _needs(column):
-                name = (plan.key_name(key), purpose)
-                needed[name] = max(
-                    needed.get(name, Level.PUBLIC), column.classification, key=lambda one: _RANK[one.value]
+                use = (plan.key_name(key), purpose)
+                needed[use] = max(
+                    needed.get(use, Level.PUBLIC), column.classification, key=lambda one: _RANK[one.value]
                 )
     for (name, purpose), level in needed.items():
         yield from _key(name, purpose, level, look_up(name))

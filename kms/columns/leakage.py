@@ -17,6 +17,7 @@ from .plan import Normaliser, Rows
 
 MOST_ROWS: Final = 1_000_000  # that are measured; of larger tables a sample of pages
 
+LEAST_ROWS: Final = 20  # with a value; fewer tell nothing
 # Fewer different values than this tell little apart, and each of them is soon guessed.
 LOW_CARDINALITY: Final = 100
 # One value in more than a tenth of the rows: below 3.3 bits of min-entropy.
@@ -97,9 +98,11 @@ def refusal(leakage: Leakage) -> str | None:
 
     Too few rows tell nothing: values of which most occur once are not refused for being few.
     """
-    if leakage.rows >= 2 * leakage.distinct and 0 < leakage.distinct < LOW_CARDINALITY:
+    if leakage.rows < LEAST_ROWS:
+        return None
+    if leakage.rows >= 2 * leakage.distinct and leakage.distinct < LOW_CARDINALITY:
         return f"there are only {leakage.distinct} different values"
-    if leakage.distinct and leakage.rows >= LOW_CARDINALITY:
+    if leakage.rows >= LOW_CARDINALITY:
         if leakage.guess > MOST_FREQUENT:
             return f"one value is in {_percent(leakage.guess)} of the rows"
         if leakage.counted > MOST_COUNTED:
