@@ -11,20 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import psycopg
 from psycopg import sql
 
 from kms.failpoints import reach
 
-from .database import Connection, named
+from .database import Connection, named, translated
 from .errors import ColumnsError, DatabaseGone, WrongState
-from .plan import CatalogRule, Expiry, Mode, Plan
+from .plan import CatalogRule, Expiry, Plan
 from .state import Known, State, known
 
 BATCH: Final = 1_000  # rows of one statement, which is a transaction of its own
-
-# Error classes whose first line names tables, columns and constraints, and never a value: SQLSTATE, PostgreSQL appendix A.
-_SPEAKING: Final = ("23", "25", "42", "55")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +75,7 @@ def due(connection: Connection, plan: Plan, now: datetime) -> list[Expired]:
     columns = known(connection)
 
     def looked_at(rule: CatalogRule) -> Expired:
-        deed = _deed(columns, rule)
-        return Expired(rule, left=0 if deed is None else _count(connection, deed, now))
+        return Expired(rule, left=_count(connection, _deed(columns, rule), now))
 
     return [_tried(rule, looked_at) for rule in enforced(plan)]
 
@@ -113,8 +108,6 @@ def expire(
 
     def carried_out(rule: CatalogRule) -> Expired:
         deed = _deed(columns, rule)
-        if deed is None:
-            return Expired(rule)
         statement, changed = deed.statement(), 0
         while not stopped():
             wait(connection)
@@ -131,22 +124,12 @@ def expire(
 
 def _tried(rule: CatalogRule, act: Callable[[CatalogRule], Expired]) -> Expired:
     try:
-        return act(rule)
+        with translated():
+            return act(rule)
+    except DatabaseGone:
+        raise
     except ColumnsError as error:
         return Expired(rule, reason=str(error))
-    except psycopg.OperationalError as error:
-        if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
-            raise DatabaseGone("the database has ended the connection; what was done stays done") from None
-        return Expired(rule, reason=_said(error))
-    except psycopg.Error as error:
-        return Expired(rule, reason=_said(error))
-
-
-def _said(error: psycopg.Error) -> str:
-    """Say what the server says, but for what could hold a value; a trigger's own error could say anything."""
-    if error.sqlstate is not None and error.sqlstate.startswith(_SPEAKING) and error.diag.message_primary:
-        return error.diag.message_primary
-    return f"the database refuses it with SQLSTATE {error.sqlstate}"
 
 
 def _count(connection: Connection, deed: _Deed, now: datetime) -> int:
@@ -159,8 +142,8 @@ def _cutoff(rule: CatalogRule, now: datetime) -> datetime:
     return now - timedelta(days=rule.keep_days or 0)
 
 
-def _deed(columns: list[Known], rule: CatalogRule) -> _Deed | None:
-    """Decide by the column's state what a rule means; None where there is nothing that it could still take away.
+def _deed(columns: list[Known], rule: CatalogRule) -> _Deed:
+    """Decide by the column's state what a rule means.
 
     Raises:
         WrongState: there is no pseudonym to leave behind.
@@ -174,8 +157,6 @@ def _deed(columns: list[Known], rule: CatalogRule) -> _Deed | None:
     found = next((one for one in columns if (one.table, one.column.column) == (rule.table, rule.column)), None)
     pseudonym = None if rule.on_expiry is Expiry.BLANK else _pseudonym(rule, found)
     emptied = [name for name in _of_value(rule, found) if name != pseudonym]
-    if not emptied:
-        return None
     something = sql.SQL(" OR ").join(sql.SQL("t.{} IS NOT NULL").format(sql.Identifier(name)) for name in emptied)
     return _Deed(rule, sql.SQL("{} AND ({})").format(old, something), tuple(emptied), pseudonym)
 
@@ -185,20 +166,14 @@ def _of_value(rule: CatalogRule, found: Known | None) -> list[str]:
     if found is None:
         return [rule.column]
     column = found.column
-    names = [column.ciphertext]
-    if found.state is not State.DROPPED:
-        names.insert(0, column.column)
-    if rule.on_expiry is Expiry.BLANK or column.mode is Mode.BLIND_INDEX:
-        names.append(column.version)  # of a ciphertext that goes, too; that of a hash stays with it
-    return [*names, *([column.blind_index] if column.blind_index else [])]
+    names = [column.ciphertext, column.version, *([column.blind_index] if column.blind_index else [])]
+    return names if found.state is State.DROPPED else [column.column, *names]
 
 
 def _pseudonym(rule: CatalogRule, found: Known | None) -> str:
     where = f"{rule.table}.{rule.column}"
-    if found is None or found.column.mode not in (Mode.BLIND_INDEX, Mode.HASH_ONLY):
-        raise WrongState(
-            f"{where}: only the hash of a column of mode blind_index or hash_only can take a value's place"
-        )
-    if found.state is State.FILLING:
-        raise WrongState(f"{where}: not every value has its hash yet; run `kms columns apply` to its end")
-    return found.column.blind_index or found.column.ciphertext
+    if found is None or found.column.blind_index is None:
+        raise WrongState(f"{where}: only the hash of a column of mode blind_index can take a value's place")
+    if found.state in (State.FILLING, State.UNDOING):
+        raise WrongState(f"{where}: is {found.state.value}, when not every value has a hash that stays")
+    return found.column.blind_index
