@@ -62,7 +62,7 @@ class Task(Protocol, Generic[R, W]):
         """Ask the daemon; no transaction is open."""
         ...
 
-    def write(self, connection: Connection, work: W) -> Done:
+    def write(self, connection: Connection, work: W, /) -> Done:
         """Write what has come of it, in the transaction that also writes the progress."""
         ...
 

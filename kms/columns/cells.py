@@ -170,6 +170,37 @@ def decrypt(client: Client, cell: Cell, rows: Sequence[Identity], stored: Sequen
     ).values
 
 
+def compute_index(
+    client: Client, known: Known, rows: Sequence[Identity], values: Sequence[bytes], *, all_versions: bool = False
+) -> list[list[bytes]]:
+    """Return for each value its blind index, or the indexes of all versions that may be used, the newest first.
+
+    Raises:
+        ColumnsError: the daemon refuses a value alone, such as one that is no UTF-8; says which row.
+        KmsError: the daemon refuses all.
+    """
+    index, name = known.column.index, known.index_key_name
+    if index is None or name is None:
+        raise ColumnsError(f"{known.table}.{known.column.column}: has no index")
+    batch = client.compute_index_batch(
+        name,
+        values,
+        scope=index_scope(known),
+        normaliser=index.normaliser.value,
+        length=index.length,
+        all_versions=all_versions,
+        deadline=DEADLINE,
+    )
+    for at, error in sorted(batch.failures.items()):
+        raise ColumnsError(f"{known.table}.{known.column.column}, row {row_value(rows[at])}: {error}")
+    return [one for one in batch.values if one is not None]
+
+
+def index_version(index: bytes) -> int:
+    """Return the version of the index key in a blind index or hash: its first 4 bytes."""
+    return int.from_bytes(index[:4])
+
+
 def version_of(ciphertext: bytes) -> int:
     """Return the key version in a ciphertext's header.
 

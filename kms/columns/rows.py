@@ -47,7 +47,7 @@ def read(
         percent: of a random sample; None for all.
     """
     columns = sql.SQL(", ").join(sql.Identifier(ALIAS, column) for column in identity)
-    beyond = sql.SQL("true")
+    beyond: sql.Composable = sql.SQL("true")
     if after is not None:
         beyond = sql.SQL("({}) > ({})").format(columns, sql.SQL(", ").join(map(sql.Literal, after)))
     query = sql.SQL(

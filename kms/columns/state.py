@@ -159,3 +159,13 @@ def move(connection: Connection, table: str, columns: Iterable[str], before: Sta
         )
     if cursor.rowcount != len(names):
         raise WrongState(f"{table}: somebody else is at work, or not all of {', '.join(names)} are {before.value}")
+
+
+def note_not_null(connection: Connection, table: str, columns: Iterable[str]) -> None:
+    """Note which plaintext columns are NOT NULL, for that goes before they are blanked."""
+    connection.execute(
+        f"UPDATE {SCHEMA}.columns AS c SET not_null = a.attnotnull FROM pg_attribute a"  # noqa: S608
+        " WHERE a.attrelid = format('%%I.%%I', split_part(c.table_name, '.', 1), substr(c.table_name, strpos(c.table_name, '.') + 1))::regclass"
+        " AND a.attname = c.column_name AND c.table_name = %s AND c.column_name = ANY(%s)",
+        (table, sorted(columns)),
+    )
