@@ -19,6 +19,7 @@ from . import (
     certificates,
     classes,
     columns,
+    columns_apply,
     columns_upkeep,
     doctor,
     events,
@@ -75,6 +76,7 @@ audit.app.add_typer(audit_retention.archives, name="archives")
 app.add_typer(audit.app, name="audit")
 audit.app.command("verify")(audit_verify.verify)
 app.add_typer(integrity.app, name="integrity")
+columns.app.add_typer(columns_apply.app)
 columns.app.add_typer(columns_upkeep.app)
 app.add_typer(columns.app, name="columns")
 app.command("doctor")(doctor.doctor)
