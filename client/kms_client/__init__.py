@@ -49,6 +49,7 @@ from .formats.names import (
     TenantName,
     TokenName,
 )
+from .formats.normalisation import IndexNormaliser
 from .formats.suites import ProtectionLevel, Purpose, Suite
 from .profile import Profile
 from .receipts import NotGenuine, verify_receipt, verify_report
@@ -95,6 +96,7 @@ from .values import (
     Grant,
     GrantLook,
     HealthStatus,
+    IndexBatch,
     Kek,
     KekState,
     Key,
@@ -118,6 +120,7 @@ from .values import (
     QuorumRule,
     ReEncrypted,
     ReEncryptedBatch,
+    ReIndexedBatch,
     Report,
     ReportContent,
     ReportForm,
@@ -196,6 +199,8 @@ __all__ = [
     "Header",
     "HealthStatus",
     "HsmUnavailable",
+    "IndexBatch",
+    "IndexNormaliser",
     "InvalidRequest",
     "Kek",
     "KekState",
@@ -236,6 +241,7 @@ __all__ = [
     "QuorumRuleName",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "ReIndexedBatch",
     "Report",
     "ReportContent",
     "ReportForm",

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from .formats.context import MAX_LENGTH
 from .formats.errors import KmsError, invalid
+from .formats.normalisation import IndexNormaliser
 from .formats.suites import MAX_PLAINTEXT
 from .methods import CRYPTO
 from .requests.crypto import Context, context_value, pairs
@@ -19,13 +20,14 @@ from .requests.messages import Request, build
 from .responses import crypto
 from .responses.crypto import Part
 from .v1 import crypto_pb2
-from .values import BatchResult, EncryptedBatch, ReEncryptedBatch
+from .values import BatchResult, EncryptedBatch, IndexBatch, ReEncryptedBatch, ReIndexedBatch
 
 R = TypeVar("R")
 
 # The daemon's limits on one message (crypto.proto); its answers are kept below the same size.
 MESSAGE_BYTES: Final = 4 << 20
 MESSAGE_VALUES: Final = 10_000
+MESSAGE_LOOKUPS: Final = 500  # values whose index is wanted under several versions: each has as many answers
 # Fields of an answer other than its values; and what an item costs beyond its bytes, in both directions: header, nonce
 # and tag are 62 bytes at most (FORMATS section 2), two tags and lengths of protobuf 10.
 MARGIN: Final = 4096
@@ -120,7 +122,9 @@ def _batch(
     values: Sequence[bytes],
     context: Context | None,
     varying: Varying | None,
-    **others: str,
+    most: int = MESSAGE_VALUES,
+    part: Callable[[str, int, int], Callable[[Any], Part]] = crypto.part,
+    **others: Any,
 ) -> Batch[R]:
     """Check lengths and types of everything, then split; nothing has been sent when this raises."""
     asked, answered = fields
@@ -133,16 +137,16 @@ def _batch(
     lengths = list(map(len, values))
     if rows is not None:
         lengths = list(map(operator.add, lengths, map(len, rows[1])))
-    if len(values) <= MESSAGE_VALUES and sum(lengths) + ITEM_OVERHEAD * len(values) <= budget:
+    if len(values) <= most and sum(lengths) + ITEM_OVERHEAD * len(values) <= budget:
         runs, too_large = ([range(len(values))] if values else []), list[int]()
     else:
-        runs, too_large = split([ITEM_OVERHEAD + length for length in lengths], budget, MESSAGE_VALUES)
+        runs, too_large = split([ITEM_OVERHEAD + length for length in lengths], budget, most)
 
     def make(run: range) -> Request[Part]:
         message: dict[str, Any] = {**shared, asked: values[run.start : run.stop]}
         if rows is not None:
             message["varying"] = build(crypto_pb2.VaryingContext, key=rows[0], values=rows[1][run.start : run.stop])
-        return Request(method, build(kind, **message), crypto.part(answered, run.start, len(run)))
+        return Request(method, build(kind, **message), part(answered, run.start, len(run)))
 
     refused = {index: _too_large(index, len(values[index]), asked) for index in too_large}
     return Batch(len(values), refused, runs, make, join)
@@ -194,4 +198,73 @@ def reencrypt_batch(
         context=context,
         varying=varying,
         destination=destination,
+    )
+
+
+def normaliser_of(named: IndexNormaliser | str) -> IndexNormaliser:
+    """Return a normaliser by its name, such as "email", or as it is.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    if isinstance(named, IndexNormaliser):
+        return named
+    for normaliser in IndexNormaliser:
+        if normaliser.slug == named:
+            return normaliser
+    raise invalid("normaliser", "must be one of " + ", ".join(one.slug for one in IndexNormaliser))
+
+
+def compute_index_batch(
+    name: str,
+    values: Sequence[bytes],
+    scope: str,
+    normaliser: IndexNormaliser | str,
+    length: int,
+    *,
+    all_versions: bool,
+) -> Batch[IndexBatch]:
+    """CryptoService.ComputeIndexBatch."""
+    return _batch(
+        f"{CRYPTO}/ComputeIndexBatch",
+        crypto_pb2.ComputeIndexBatchRequest,
+        ("values", "indexes"),
+        crypto.index_batch,
+        name=name,
+        values=values,
+        context=None,
+        varying=None,
+        most=MESSAGE_LOOKUPS if all_versions else MESSAGE_VALUES,
+        part=crypto.index_part,
+        scope=scope,
+        normaliser=int(normaliser_of(normaliser)),
+        length=length,
+        all_versions=all_versions,
+    )
+
+
+def reindex_batch(
+    name: str,
+    source: str,
+    ciphertexts: Sequence[bytes],
+    context: Context | None,
+    varying: Varying | None,
+    scope: str,
+    normaliser: IndexNormaliser | str,
+    length: int,
+) -> Batch[ReIndexedBatch]:
+    """CryptoService.ReIndexBatch."""
+    return _batch(
+        f"{CRYPTO}/ReIndexBatch",
+        crypto_pb2.ReIndexBatchRequest,
+        ("ciphertexts", "indexes"),
+        crypto.reindexed_batch,
+        name=name,
+        values=ciphertexts,
+        context=context,
+        varying=varying,
+        source=source,
+        scope=scope,
+        normaliser=int(normaliser_of(normaliser)),
+        length=length,
     )

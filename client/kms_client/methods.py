@@ -53,6 +53,8 @@ SAFE: Final = MappingProxyType(
             "EncryptBatch",
             "DecryptBatch",
             "ReEncryptBatch",
+            "ComputeIndexBatch",
+            "ReIndexBatch",
             "GenerateDataKey",
             "DecryptDataKey",
             "GenerateRandomBytes",

@@ -28,14 +28,21 @@ class Purpose(IntEnum):
     ENCRYPT = 1
     DETERMINISTIC = 2
     DATA_KEY = 4
+    INDEX = 6
+
+
+# Never rotated by themselves, neither by time nor by count, and among many keys passed over: equal values would look
+# different from then on, and what is stored has to be brought up to date by whoever decides it.
+ROTATED_BY_HAND: Final = frozenset({Purpose.DETERMINISTIC, Purpose.INDEX})
 
 
 class Suite(IntEnum):
-    """The algorithm of a key version; immutable. The numbers are those of the header."""
+    """The algorithm of a key version; immutable. The numbers are those of the header and of the wrap binding."""
 
     AES_256_GCM = 0x01
     XAES_256_GCM = 0x02
     AES_SIV = 0x03
+    HMAC_SHA_256 = 0x40  # of no ciphertext
 
 
 class ProtectionLevel(IntEnum):
@@ -51,7 +58,7 @@ class SuiteRule:
     """Lengths in bytes and limits in messages of one suite; a limit of None means that there is none."""
 
     dek_length: int
-    overhead: int  # nonce or V, and tag: what a ciphertext has beyond header and plaintext
+    overhead: int | None  # nonce or V, and tag: what a ciphertext has beyond header and plaintext; None: there is none
     rotate_at: int | None
     stop_at: int | None
 
@@ -61,6 +68,7 @@ RULES: Final = MappingProxyType(
         Suite.AES_256_GCM: SuiteRule(dek_length=32, overhead=12 + 16, rotate_at=GCM_ROTATE, stop_at=GCM_STOP),
         Suite.XAES_256_GCM: SuiteRule(dek_length=32, overhead=24 + 16, rotate_at=XAES_STOP // 2, stop_at=XAES_STOP),
         Suite.AES_SIV: SuiteRule(dek_length=64, overhead=16, rotate_at=None, stop_at=None),
+        Suite.HMAC_SHA_256: SuiteRule(dek_length=32, overhead=None, rotate_at=None, stop_at=None),
     }
 )
 
@@ -69,6 +77,7 @@ ALLOWED: Final = MappingProxyType(
         Purpose.ENCRYPT: (Suite.AES_256_GCM, Suite.XAES_256_GCM),
         Purpose.DETERMINISTIC: (Suite.AES_SIV,),
         Purpose.DATA_KEY: (Suite.AES_256_GCM, Suite.XAES_256_GCM),
+        Purpose.INDEX: (Suite.HMAC_SHA_256,),
     }
 )
 

@@ -1,12 +1,28 @@
 from google.api import field_behavior_pb2 as _field_behavior_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class IndexNormaliser(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NORMALISER_UNSPECIFIED: _ClassVar[IndexNormaliser]
+    NORMALISER_NONE: _ClassVar[IndexNormaliser]
+    NORMALISER_TEXT: _ClassVar[IndexNormaliser]
+    NORMALISER_CASELESS: _ClassVar[IndexNormaliser]
+    NORMALISER_EMAIL: _ClassVar[IndexNormaliser]
+    NORMALISER_PHONE: _ClassVar[IndexNormaliser]
+NORMALISER_UNSPECIFIED: IndexNormaliser
+NORMALISER_NONE: IndexNormaliser
+NORMALISER_TEXT: IndexNormaliser
+NORMALISER_CASELESS: IndexNormaliser
+NORMALISER_EMAIL: IndexNormaliser
+NORMALISER_PHONE: IndexNormaliser
 
 class ContextPair(_message.Message):
     __slots__ = ("key", "value")
@@ -159,6 +175,62 @@ class ReEncryptBatchResponse(_message.Message):
     version: int
     changed: int
     def __init__(self, ciphertexts: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ..., changed: _Optional[int] = ...) -> None: ...
+
+class ComputeIndexBatchRequest(_message.Message):
+    __slots__ = ("name", "values", "scope", "normaliser", "length", "all_versions")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    NORMALISER_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    ALL_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    scope: str
+    normaliser: IndexNormaliser
+    length: int
+    all_versions: bool
+    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., scope: _Optional[str] = ..., normaliser: _Optional[_Union[IndexNormaliser, str]] = ..., length: _Optional[int] = ..., all_versions: _Optional[bool] = ...) -> None: ...
+
+class ComputeIndexBatchResponse(_message.Message):
+    __slots__ = ("indexes", "versions", "failures")
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    indexes: _containers.RepeatedScalarFieldContainer[bytes]
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    def __init__(self, indexes: _Optional[_Iterable[bytes]] = ..., versions: _Optional[_Iterable[int]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ...) -> None: ...
+
+class ReIndexBatchRequest(_message.Message):
+    __slots__ = ("name", "source", "ciphertexts", "context", "varying", "scope", "normaliser", "length")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    VARYING_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    NORMALISER_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    source: str
+    ciphertexts: _containers.RepeatedScalarFieldContainer[bytes]
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    varying: VaryingContext
+    scope: str
+    normaliser: IndexNormaliser
+    length: int
+    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., ciphertexts: _Optional[_Iterable[bytes]] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., varying: _Optional[_Union[VaryingContext, _Mapping]] = ..., scope: _Optional[str] = ..., normaliser: _Optional[_Union[IndexNormaliser, str]] = ..., length: _Optional[int] = ...) -> None: ...
+
+class ReIndexBatchResponse(_message.Message):
+    __slots__ = ("indexes", "failures", "version")
+    INDEXES_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    indexes: _containers.RepeatedScalarFieldContainer[bytes]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    version: int
+    def __init__(self, indexes: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class GenerateDataKeyRequest(_message.Message):
     __slots__ = ("name", "length", "context")

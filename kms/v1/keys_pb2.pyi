@@ -21,6 +21,7 @@ class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENCRYPT: _ClassVar[Purpose]
     DETERMINISTIC: _ClassVar[Purpose]
     DATA_KEY: _ClassVar[Purpose]
+    INDEX: _ClassVar[Purpose]
 
 class Suite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -28,6 +29,7 @@ class Suite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AES_256_GCM: _ClassVar[Suite]
     XAES_256_GCM: _ClassVar[Suite]
     AES_SIV: _ClassVar[Suite]
+    HMAC_SHA_256: _ClassVar[Suite]
 
 class ProtectionLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -73,10 +75,12 @@ PURPOSE_UNSPECIFIED: Purpose
 ENCRYPT: Purpose
 DETERMINISTIC: Purpose
 DATA_KEY: Purpose
+INDEX: Purpose
 SUITE_UNSPECIFIED: Suite
 AES_256_GCM: Suite
 XAES_256_GCM: Suite
 AES_SIV: Suite
+HMAC_SHA_256: Suite
 PROTECTION_LEVEL_UNSPECIFIED: ProtectionLevel
 SOFTWARE: ProtectionLevel
 ENCLAVE: ProtectionLevel

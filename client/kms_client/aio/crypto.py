@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .. import batches
 from ..batches import Varying
+from ..formats.normalisation import IndexNormaliser
 from ..requests import crypto
 from ..requests.crypto import Context
 from ..values import (
@@ -15,8 +16,10 @@ from ..values import (
     DecryptedDataKey,
     Encrypted,
     EncryptedBatch,
+    IndexBatch,
     ReEncrypted,
     ReEncryptedBatch,
+    ReIndexedBatch,
 )
 from .calls import Calls
 
@@ -91,6 +94,47 @@ class CryptoCalls(Calls):
     ) -> ReEncryptedBatch:
         """Bring many ciphertexts to the primary version of their key, or of *destination*; as encrypt_batch."""
         return await self._run_all(batches.reencrypt_batch(name, ciphertexts, context, varying, destination), deadline)
+
+    async def compute_index_batch(
+        self,
+        name: str,
+        values: Sequence[bytes],
+        *,
+        scope: str,
+        normaliser: IndexNormaliser | str = IndexNormaliser.NONE,
+        length: int = 16,
+        all_versions: bool = False,
+        deadline: float | None = None,
+    ) -> IndexBatch:
+        """Compute the blind index of many values under a key of purpose INDEX; as encrypt_batch.
+
+        *scope* says what the hashes are bound to, usually `schema.table.column`; *length* is that of a hash in bytes, 4 to
+        32. With *all_versions* a value has one index for each version that may be read, to be looked for while what is
+        stored is of several.
+        """
+        batch = batches.compute_index_batch(name, values, scope, normaliser, length, all_versions=all_versions)
+        return await self._run_all(batch, deadline)
+
+    async def reindex_batch(
+        self,
+        name: str,
+        source: str,
+        ciphertexts: Sequence[bytes],
+        *,
+        scope: str,
+        normaliser: IndexNormaliser | str = IndexNormaliser.NONE,
+        length: int = 16,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        deadline: float | None = None,
+    ) -> ReIndexedBatch:
+        """Compute the blind index, under the primary version of *name*, of values that the key *source* encrypted.
+
+        The plaintext does not leave the daemon. *context* and *varying* are those of the ciphertexts; else as
+        compute_index_batch.
+        """
+        batch = batches.reindex_batch(name, source, ciphertexts, context, varying, scope, normaliser, length)
+        return await self._run_all(batch, deadline)
 
     async def generate_data_key(
         self, name: str, *, length: int = 32, context: Context | None = None, deadline: float | None = None

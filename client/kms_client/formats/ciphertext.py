@@ -21,7 +21,8 @@ HEADER_LENGTH: Final = 22  # bytes
 TEXT_PREFIX: Final = "kms:1:"
 
 _HEADER = struct.Struct(">BB16sI")
-_SUITES = {int(suite): suite for suite in Suite}
+_OVERHEADS = {suite: rule.overhead for suite, rule in RULES.items() if rule.overhead is not None}
+_SUITES = {int(suite): suite for suite in _OVERHEADS}
 MAX_VERSION: Final = 2**32 - 1
 
 
@@ -62,7 +63,7 @@ class Header:
             raise invalid(field, f"byte 0 (format) must be {FORMAT}")
         suite = _SUITES.get(number)
         if suite is None:
-            raise invalid(field, "byte 1 (suite) must be one of " + ", ".join(str(int(s)) for s in Suite))
+            raise invalid(field, "byte 1 (suite) must be one of " + ", ".join(map(str, _SUITES)))
         uid = UUID(bytes=key)
         if uid.version != 4:  # RFC 9562, section 5.4
             raise invalid(field, "bytes 2 to 17 (key id) must be a UUIDv4")
@@ -76,7 +77,7 @@ class Header:
         Raises:
             InvalidRequest: too short for nonce and tag, or longer than the largest plaintext allows.
         """
-        least = HEADER_LENGTH + RULES[self.suite].overhead
+        least = HEADER_LENGTH + _OVERHEADS[self.suite]
         if length < least:
             raise invalid(field, f"must have at least {least} bytes, has {length}")
         if length > least + MAX_PLAINTEXT:

@@ -17,8 +17,10 @@ from ..values import (
     DecryptedDataKey,
     Encrypted,
     EncryptedBatch,
+    IndexBatch,
     ReEncrypted,
     ReEncryptedBatch,
+    ReIndexedBatch,
 )
 
 
@@ -67,9 +69,10 @@ class Part:
     failures: dict[int, KmsError]
     version: int
     changed: int
+    each: int = 1  # values for one item
 
 
-_INDEXED = re.compile(r"(plaintexts|ciphertexts|varying\.values)\[(\d{1,9})\]")
+_INDEXED = re.compile(r"(plaintexts|ciphertexts|values|varying\.values)\[(\d{1,9})\]")
 
 
 def _of_whole(error: KmsError, start: int) -> KmsError:
@@ -96,14 +99,31 @@ def part(values: str, start: int, count: int) -> Callable[[Any], Part]:
         answers = getattr(message, values)
         if len(answers) != count:
             raise KmsError(f"the daemon answers with {len(answers)} values for {count}")
-        failures = {}
-        for failure in message.failures:
-            if failure.index >= count:
-                raise KmsError(f"the daemon reports a failure of item {failure.index} of {count}")
-            failures[start + failure.index] = _of_whole(from_status(failure.status), start)
+        failures = _failures(message, start, count)
         return Part(start, answers, failures, getattr(message, "version", 0), getattr(message, "changed", 0))
 
     return read
+
+
+def index_part(values: str, start: int, count: int) -> Callable[[Any], Part]:
+    """As part(), where each item has as many values as there are *versions* in the answer."""
+
+    def read(message: crypto_pb2.ComputeIndexBatchResponse) -> Part:
+        answers, versions = getattr(message, values), message.versions
+        if not versions or len(answers) != count * len(versions):
+            raise KmsError(f"the daemon answers with {len(answers)} values of {len(versions)} versions for {count}")
+        return Part(start, answers, _failures(message, start, count), max(versions), 0, len(versions))
+
+    return read
+
+
+def _failures(message: Any, start: int, count: int) -> dict[int, KmsError]:
+    failures = {}
+    for failure in message.failures:
+        if failure.index >= count:
+            raise KmsError(f"the daemon reports a failure of item {failure.index} of {count}")
+        failures[start + failure.index] = _of_whole(from_status(failure.status), start)
+    return failures
 
 
 def _joined(
@@ -136,3 +156,21 @@ def reencrypted_batch(count: int, refused: dict[int, KmsError], parts: Sequence[
         version=max((one.version for one in parts), default=0),
         changed=sum(one.changed for one in parts),
     )
+
+
+def index_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> IndexBatch:
+    """Join the answers to a ComputeIndexBatch."""
+    values: list[list[bytes] | None] = [None] * count
+    failures = dict(refused)
+    for one in parts:
+        for place in range(len(one.values) // one.each):
+            values[one.start + place] = list(one.values[place * one.each : (place + 1) * one.each])
+        failures.update(one.failures)
+    for index in failures:
+        values[index] = None
+    return IndexBatch(values, dict(sorted(failures.items())), max((one.version for one in parts), default=0))
+
+
+def reindexed_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> ReIndexedBatch:
+    """Join the answers to a ReIndexBatch."""
+    return ReIndexedBatch(*_joined(count, refused, parts), max((one.version for one in parts), default=0))

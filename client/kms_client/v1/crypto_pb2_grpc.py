@@ -72,6 +72,16 @@ class CryptoServiceStub:
                 request_serializer=kms_dot_v1_dot_crypto__pb2.ReEncryptBatchRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_crypto__pb2.ReEncryptBatchResponse.FromString,
                 _registered_method=True)
+        self.ComputeIndexBatch = channel.unary_unary(
+                '/kms.v1.CryptoService/ComputeIndexBatch',
+                request_serializer=kms_dot_v1_dot_crypto__pb2.ComputeIndexBatchRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_crypto__pb2.ComputeIndexBatchResponse.FromString,
+                _registered_method=True)
+        self.ReIndexBatch = channel.unary_unary(
+                '/kms.v1.CryptoService/ReIndexBatch',
+                request_serializer=kms_dot_v1_dot_crypto__pb2.ReIndexBatchRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_crypto__pb2.ReIndexBatchResponse.FromString,
+                _registered_method=True)
         self.GenerateDataKey = channel.unary_unary(
                 '/kms.v1.CryptoService/GenerateDataKey',
                 request_serializer=kms_dot_v1_dot_crypto__pb2.GenerateDataKeyRequest.SerializeToString,
@@ -142,6 +152,22 @@ class CryptoServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ComputeIndexBatch(self, request, context):
+        """Computes the blind index of values under a key of purpose INDEX: keyed hashes by which equal values are found, and
+        nothing else. Equal values of one scope have equal hashes; docs/threat-model.md says what that tells.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReIndexBatch(self, request, context):
+        """Computes the blind index, under the primary version of an INDEX key, of values that are encrypted under another key:
+        for an index key that has been rotated, or a column that is to be found. The plaintext does not leave the daemon.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GenerateDataKey(self, request, context):
         """Makes a data key for use outside the daemon, in the clear and encrypted under a key of purpose DATA_KEY.
         """
@@ -195,6 +221,16 @@ def add_CryptoServiceServicer_to_server(servicer, server):
                     servicer.ReEncryptBatch,
                     request_deserializer=kms_dot_v1_dot_crypto__pb2.ReEncryptBatchRequest.FromString,
                     response_serializer=kms_dot_v1_dot_crypto__pb2.ReEncryptBatchResponse.SerializeToString,
+            ),
+            'ComputeIndexBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ComputeIndexBatch,
+                    request_deserializer=kms_dot_v1_dot_crypto__pb2.ComputeIndexBatchRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_crypto__pb2.ComputeIndexBatchResponse.SerializeToString,
+            ),
+            'ReIndexBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReIndexBatch,
+                    request_deserializer=kms_dot_v1_dot_crypto__pb2.ReIndexBatchRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_crypto__pb2.ReIndexBatchResponse.SerializeToString,
             ),
             'GenerateDataKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GenerateDataKey,
@@ -382,6 +418,60 @@ class CryptoService:
             '/kms.v1.CryptoService/ReEncryptBatch',
             kms_dot_v1_dot_crypto__pb2.ReEncryptBatchRequest.SerializeToString,
             kms_dot_v1_dot_crypto__pb2.ReEncryptBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ComputeIndexBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.CryptoService/ComputeIndexBatch',
+            kms_dot_v1_dot_crypto__pb2.ComputeIndexBatchRequest.SerializeToString,
+            kms_dot_v1_dot_crypto__pb2.ComputeIndexBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReIndexBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.CryptoService/ReIndexBatch',
+            kms_dot_v1_dot_crypto__pb2.ReIndexBatchRequest.SerializeToString,
+            kms_dot_v1_dot_crypto__pb2.ReIndexBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,8 +35,10 @@ from .crypto import (
     DecryptedDataKey,
     Encrypted,
     EncryptedBatch,
+    IndexBatch,
     ReEncrypted,
     ReEncryptedBatch,
+    ReIndexedBatch,
 )
 from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
@@ -91,6 +93,7 @@ __all__ = [
     "Grant",
     "GrantLook",
     "HealthStatus",
+    "IndexBatch",
     "Kek",
     "KekState",
     "Key",
@@ -114,6 +117,7 @@ __all__ = [
     "QuorumRule",
     "ReEncrypted",
     "ReEncryptedBatch",
+    "ReIndexedBatch",
     "Report",
     "ReportContent",
     "ReportForm",

@@ -82,6 +82,36 @@ class EncryptedBatch(BatchResult):
 
 
 @dataclass(frozen=True, slots=True)
+class IndexBatch:
+    """For each value its blind indexes under one key version or several, the newest first; None where the item failed.
+
+    Each index is version u32 (big-endian) and the hash: it is stored, and compared, as it is. *version* is the newest one
+    among those that computed, 0 for an empty batch.
+    """
+
+    values: list[list[bytes] | None] = field(repr=False)
+    failures: dict[int, KmsError]
+    version: int
+
+    def complete(self) -> list[bytes]:
+        """Return the newest index of each value of a batch in which every item succeeded: what is to be stored.
+
+        Raises:
+            KmsError: the error of the first item that failed.
+        """
+        for index in sorted(self.failures):
+            raise self.failures[index]
+        return [indexes[0] for indexes in self.values if indexes is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReIndexedBatch(BatchResult):
+    """Blind indexes as IndexBatch has them, one for each ciphertext, and the newest version that computed (0 for none)."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReEncryptedBatch(BatchResult):
     """Ciphertexts of the primary version, that version (0 for an empty batch), and how many had been of an older one."""
 
