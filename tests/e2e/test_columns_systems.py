@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from random import Random
+from typing import Self
 from uuid import UUID
 
 import pytest
@@ -69,6 +70,7 @@ class Site:
         code = run(["columns", *words, "--database", self.url, "--profile", str(self.profile)])
         assert code is ExitCode.OK, words
 
+    @property
     def keys(self) -> list[str]:
         """The keys of the plan, by the names that it gives them."""
         named = {column.key for _, column in protected(self.plan)}
@@ -107,7 +109,7 @@ def test_ten_thousand_rows_are_protected_from_end_to_end(
 def protect(site: Site, count: int) -> None:
     """Go the whole way, with so many rows in the largest tables."""
     with site.client() as kms, connect(site.url) as connection:
-        for key in site.keys():
+        for key in site.keys:
             kms.create_key(f"tenants/{site.plan.tenant}", key, PURPOSES[key], policy="confidential")
         markers = Markers()
         load_system(connection, site.system, count, markers)
@@ -126,7 +128,7 @@ def protect(site: Site, count: int) -> None:
         assert plaintexts(connection, site.plan) == original  # nothing is taken away yet
         rows_are_found_by_their_address(site, kms, connection, original)
 
-        rotated = [key for key in ROTATED if key in site.keys()]
+        rotated = [key for key in ROTATED if key in site.keys]
         for key in rotated:
             kms.rotate_key(site.plan.key_name(key))
         expected = {place: dict(values) for place, values in original.items()}
@@ -196,7 +198,7 @@ class Writer:
         self._written = 0
         self._error: BaseException | None = None
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> Self:
         self._thread.start()
         self.wait_for_one_more()
         return self
