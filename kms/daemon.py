@@ -74,8 +74,9 @@ from kms.services.evidence import KnownEvidence
 from kms.services.fields import Fields
 from kms.services.grants import Grants
 from kms.services.health import HealthMonitor
+from kms.services.indexes import Indexes
 from kms.services.keks import Keks
-from kms.services.keyrings import Keyrings, ReadyVersion
+from kms.services.keyrings import Keyrings
 from kms.services.keys import Keys
 from kms.services.legal_holds import LegalHolds
 from kms.services.lifecycle import Lifecycle
@@ -85,6 +86,7 @@ from kms.services.pins import PinGate, Pins
 from kms.services.policies import Policies
 from kms.services.principals import Principals
 from kms.services.quorum_rules import QuorumRules
+from kms.services.ready_versions import ReadyVersion
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
 from kms.services.report_generation import ReportGeneration
@@ -145,6 +147,7 @@ class Services:
     policies: Policies
     census: Census
     fields: Fields
+    indexes: Indexes
     data_keys: DataKeys
     rotation: Rotation
     tokens: Tokens
@@ -287,6 +290,7 @@ async def make_services(
         now,
         interval=settings.audit.verify_interval,
     )
+    fields = Fields(keyrings, settings.limits.batch_values, settings.rotation.identity)
     return Services(
         rings=rings,
         versions=versions,
@@ -304,7 +308,8 @@ async def make_services(
         destruction=destruction,
         policies=Policies(storage, tenants, now, operations.wake, keyrings.reread),
         census=Census(storage, keys, destruction.retire_automatically, now),
-        fields=Fields(keyrings, settings.limits.batch_values, settings.rotation.identity),
+        fields=fields,
+        indexes=Indexes(keyrings, fields),
         data_keys=DataKeys(keyrings, parts.vault),
         rotation=rotation,
         tokens=Tokens(storage, tenants, membership.drop, now),
@@ -354,7 +359,7 @@ def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> M
     servicers = (
         TenantServicer(services.tenants),
         KeyServicer(services.keys, services.keks, services.lifecycle, services.destruction),
-        CryptoServicer(services.fields, services.data_keys, metrics),
+        CryptoServicer(services.fields, services.indexes, services.data_keys, metrics),
         PolicyServicer(services.policies),
         CensusServicer(services.census),
         OperationServicer(services.operations),

@@ -25,7 +25,12 @@ from .tables import encryption_keys as k
 
 # The names in the column `algorithm`; a suite without one cannot be stored.
 ALGORITHMS: Final = MappingProxyType(
-    {Suite.AES_256_GCM: "AES-256-GCM", Suite.XAES_256_GCM: "XAES-256-GCM", Suite.AES_SIV: "AES-SIV"}
+    {
+        Suite.AES_256_GCM: "AES-256-GCM",
+        Suite.XAES_256_GCM: "XAES-256-GCM",
+        Suite.AES_SIV: "AES-SIV",
+        Suite.HMAC_SHA_256: "HMAC-SHA-256",
+    }
 )
 _HOUR: Final = timedelta(hours=1)
 _SECOND: Final = timedelta(seconds=1)

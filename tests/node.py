@@ -37,14 +37,16 @@ from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Fields
 from kms.services.grants import Grants
+from kms.services.indexes import Indexes
 from kms.services.keks import Keks
-from kms.services.keyrings import Keyrings, ReadyVersion
+from kms.services.keyrings import Keyrings
 from kms.services.keys import Keys, NewKey
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import Operations
 from kms.services.policies import Policies
 from kms.services.principals import Principals
+from kms.services.ready_versions import ReadyVersion
 from kms.services.rewrap import Rewrap
 from kms.services.rings import Ring
 from kms.services.rotating import Rotator
@@ -205,6 +207,7 @@ class Node:
         self.lifecycle = Lifecycle(self.storage, self.keys, self.rotator, self.drop, self.propagation, self.wall)
         self.policies = Policies(self.storage, self.tenants, self.wall, self.wake, self.keyrings.reread)
         self.fields = Fields(self.keyrings, 10_000, RESCUER)
+        self.indexes = Indexes(self.keyrings, self.fields)
         self.data_keys = DataKeys(self.keyrings, self.vault)
 
     def drop(self, tenant: TenantUid) -> None:

@@ -17,6 +17,7 @@ class PurposeChoice(StrEnum):
     ENCRYPT = "encrypt"
     DETERMINISTIC = "deterministic"
     DATA_KEY = "data-key"
+    INDEX = "index"
 
 
 class SuiteChoice(StrEnum):
@@ -25,6 +26,7 @@ class SuiteChoice(StrEnum):
     AES_256_GCM = "aes-256-gcm"
     XAES_256_GCM = "xaes-256-gcm"
     AES_SIV = "aes-siv"
+    HMAC_SHA_256 = "hmac-sha-256"
 
 
 class LevelChoice(StrEnum):

@@ -39,7 +39,7 @@ class ClassRules:
     purposes: tuple[Purpose, ...]
     suites: tuple[Suite, ...]
     required_context: tuple[str, ...]  # keys that every context must have, each with a value
-    longest_rotation: timedelta | None  # None: also never by time; a deterministic key is rotated by hand in any case
+    longest_rotation: timedelta | None  # None: also never by time; what is ROTATED_BY_HAND is so in any case
     longest_cache: timedelta  # of a DEK in a daemon's memory
     log_data_access: bool  # whether each use of a key is logged on its own
     least_approvals: int  # for dangerous operations on its keys and policies
@@ -76,7 +76,7 @@ CLASSES: Final = MappingProxyType(
         Classification.CONFIDENTIAL: ClassRules(
             encryption_required=True,
             levels=_EVERY_LEVEL,
-            # Deterministic, too: a login name or an address that is looked up by value is confidential.
+            # Deterministic and index keys, too: a login name or an address that is looked up by value is confidential.
             purposes=_EVERY_PURPOSE,
             suites=_EVERY_SUITE,
             required_context=("table", "column"),
@@ -88,7 +88,7 @@ CLASSES: Final = MappingProxyType(
         Classification.SECRET: ClassRules(
             encryption_required=True,
             levels=(ProtectionLevel.ENCLAVE,),
-            # A data key leaves the enclave in the clear, and equal ciphertexts tell which values are equal.
+            # A data key leaves the enclave in the clear, and equal ciphertexts or hashes tell which values are equal.
             purposes=(Purpose.ENCRYPT,),
             # Random 192-bit nonces: no count of encryptions has to be right for the nonces to be distinct.
             suites=(Suite.XAES_256_GCM,),

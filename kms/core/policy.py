@@ -12,7 +12,7 @@ from .classification import CLASSES, Classification, rule
 from .context import DETERMINISTIC_KEYS
 from .errors import Violation
 from .names import TenantUid
-from .suites import RULES, ProtectionLevel, Purpose, Suite
+from .suites import ROTATED_BY_HAND, RULES, ProtectionLevel, Purpose, Suite
 
 NEVER: Final = timedelta(0)
 
@@ -108,11 +108,12 @@ class NamedPolicy:
 def effective(policy: Policy, overrides: Overrides, purpose: Purpose) -> Policy:
     """Return what holds for a key with these overrides.
 
-    A deterministic key is never rotated by itself, neither by time nor by count: equal values would differ from then on.
+    A deterministic or index key is never rotated by itself, neither by time nor by count: equal values would differ from
+    then on.
     """
     own = {f.name: value for f in fields(overrides) if (value := getattr(overrides, f.name)) is not None}
     result = replace(policy, **own)
-    return replace(result, rotation=NEVER, encryption_limit=0) if purpose is Purpose.DETERMINISTIC else result
+    return replace(result, rotation=NEVER, encryption_limit=0) if purpose in ROTATED_BY_HAND else result
 
 
 def stop_at(policy: Policy, suite: Suite) -> int | None:
@@ -152,7 +153,7 @@ def violations(policy: Policy, purpose: Purpose, suite: Suite, level: Protection
     """Return which rules of its class a key breaks that lives by *policy*, its own overrides in it."""
     classification, rules = policy.classification, CLASSES[policy.classification]
     broken = list(_cache_violations(policy))
-    if purpose is not Purpose.DETERMINISTIC:  # which is rotated by hand only, whatever its class
+    if purpose not in ROTATED_BY_HAND:  # whatever the class
         broken += _rotation_violations(policy)
     for field, chosen, allowed in (
         ("purpose", purpose, rules.purposes),

@@ -18,7 +18,7 @@ from .keyring import Key, KeyVersion
 from .lifecycle import ENCRYPTING, KeyState
 from .policy import NEVER, Policy, stop_at
 from .report_controls import Part
-from .suites import Purpose
+from .suites import ROTATED_BY_HAND
 from .tokens import ApiToken, TokenUse
 
 Found = Iterator[tuple[str, str]]
@@ -76,7 +76,7 @@ RULES: Final[Mapping[Rule, RuleText]] = MappingProxyType(
             Severity.LOW,
             Part.INVENTORY,
             "a key that encrypts is never rotated by time",
-            "give it a rotation period, or write down why it has none; deterministic keys are rotated by hand",
+            "give it a rotation period, or write down why it has none; deterministic and index keys are rotated by hand",
         ),
         Rule.ROTATION_LATE: RuleText(
             Severity.MEDIUM,
@@ -203,7 +203,7 @@ def judge_key(key: Key, policy: Policy, reserved: int, now: datetime) -> Found:
         yield Rule.COMPROMISED, f"since {days(now - key.state_at)} days"
     if key.state not in ENCRYPTING:
         return
-    if policy.rotation == NEVER and key.purpose is not Purpose.DETERMINISTIC:
+    if policy.rotation == NEVER and key.purpose not in ROTATED_BY_HAND:
         yield Rule.KEY_NOT_ROTATED, f"its primary version is {days(now - key.rotated_at)} days old"
     if (late := late_by(key.rotated_at, now, policy)) is not None:
         yield Rule.KEY_OVERDUE, f"overdue by {spoken(late)}"

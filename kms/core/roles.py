@@ -22,9 +22,17 @@ class Role(StrEnum):
     OPERATOR = "operator"  # runs the installation; no keys
 
 
-# What puts values under a key, or brings them out again.
+# What puts values under a key, brings them out again, or makes them findable.
 USE: Final = frozenset(
-    {"keys.encrypt", "keys.decrypt", "keys.reEncrypt", "dataKeys.generate", "dataKeys.decrypt"},
+    {
+        "keys.encrypt",
+        "keys.decrypt",
+        "keys.reEncrypt",
+        "keys.computeIndex",
+        "keys.reIndex",
+        "dataKeys.generate",
+        "dataKeys.decrypt",
+    }
 )
 
 # With any role: one's own tenant and identity, what roles and classes are, what proves receipts, and what becomes of

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
+from kms.core.errors import invalid
 from kms.core.names import KeyName, Principal
+from kms.core.normalisation import IndexNormaliser
 from kms.rpc.fields import pairs_of, varying_of
 from kms.rpc.status import status_of
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Batch, Fields
+from kms.services.indexes import Indexes, IndexRule
 from kms.v1 import crypto_pb2 as pb
 
 # Other calls get their turn after so many failures; each costs up to 30 us to tell.
@@ -27,8 +30,9 @@ class BatchObserver(Protocol):
 class CryptoServicer:
     """Serves kms.v1.CryptoService."""
 
-    def __init__(self, fields: Fields, data_keys: DataKeys, observer: BatchObserver) -> None:
+    def __init__(self, fields: Fields, indexes: Indexes, data_keys: DataKeys, observer: BatchObserver) -> None:
         self._fields = fields
+        self._indexes = indexes
         self._data_keys = data_keys
         self._observer = observer
 
@@ -80,6 +84,27 @@ class CryptoServicer:
             changed=batch.changed,
         )
 
+    async def ComputeIndexBatch(
+        self, request: pb.ComputeIndexBatchRequest, caller: Principal
+    ) -> pb.ComputeIndexBatchResponse:
+        """Compute the blind index of many values."""
+        name, rule = KeyName.parse(request.name), _index_rule(request)
+        made = await self._indexes.compute_batch(
+            caller, name, request.values[:], rule, all_versions=request.all_versions
+        )
+        self._count("ComputeIndexBatch", made.batch)
+        failures = await self._failures(made.batch)
+        return pb.ComputeIndexBatchResponse(indexes=made.flat(), versions=made.versions, failures=failures)
+
+    async def ReIndexBatch(self, request: pb.ReIndexBatchRequest, caller: Principal) -> pb.ReIndexBatchResponse:
+        """Compute the blind index of many encrypted values."""
+        name, source = KeyName.parse(request.name), KeyName.parse(request.source, "source")
+        context, varying, rule = pairs_of(request.context), varying_of(request), _index_rule(request)
+        batch = await self._indexes.reindex_batch(caller, name, source, request.ciphertexts[:], context, varying, rule)
+        self._count("ReIndexBatch", batch)
+        failures = await self._failures(batch)
+        return pb.ReIndexBatchResponse(indexes=batch.values, failures=failures, version=batch.version)
+
     async def GenerateDataKey(
         self, request: pb.GenerateDataKeyRequest, caller: Principal
     ) -> pb.GenerateDataKeyResponse:
@@ -119,3 +144,12 @@ class CryptoServicer:
 
 def _destination(request: pb.ReEncryptRequest | pb.ReEncryptBatchRequest) -> KeyName | None:
     return KeyName.parse(request.destination, "destination") if request.destination else None
+
+
+def _index_rule(request: pb.ComputeIndexBatchRequest | pb.ReIndexBatchRequest) -> IndexRule:
+    try:
+        normaliser = IndexNormaliser(request.normaliser or IndexNormaliser.NONE)
+    except ValueError as error:
+        names = ", ".join(f"NORMALISER_{normaliser.name}" for normaliser in IndexNormaliser)
+        raise invalid("normaliser", f"must be one of {names}") from error
+    return IndexRule(request.scope, normaliser, request.length)

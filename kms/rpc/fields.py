@@ -35,7 +35,7 @@ from kms.core.policy import (
     Policy,
 )
 from kms.core.roles import ALL_PERMISSIONS
-from kms.core.suites import ProtectionLevel, Purpose, Suite
+from kms.core.suites import ROTATED_BY_HAND, ProtectionLevel, Purpose, Suite
 from kms.services.contexts import Varying
 from kms.v1 import crypto_pb2, keys_pb2, policies_pb2
 
@@ -72,7 +72,7 @@ _PERIODS: Final = MappingProxyType(
         "grace_period": (_SECOND, SHORTEST_GRACE, LONGEST_GRACE),
     }
 )
-# A deterministic key is never rotated by itself.
+# Of no use to a key that is never rotated by itself.
 _ROTATING_FIELDS: Final = frozenset({"rotation_period", "encryption_limit"})
 
 
@@ -184,8 +184,8 @@ def parse_overrides(key: keys_pb2.Key, paths: Iterable[str], purpose: Purpose) -
         if not key.HasField(path):
             overrides[RULE_FIELDS[path]] = None
             continue
-        if purpose is Purpose.DETERMINISTIC and path in _ROTATING_FIELDS:
-            raise invalid(f"key.{path}", "must be absent for a DETERMINISTIC key")
+        if purpose in ROTATED_BY_HAND and path in _ROTATING_FIELDS:
+            raise invalid(f"key.{path}", "must be absent for a {purpose.name} key")
         overrides[RULE_FIELDS[path]] = _parse_rule(key, path, "key")
     return overrides
 

@@ -151,6 +151,7 @@ SERVICES: Final = (
 _PARENT: Final = Named(TenantName.parse, "parent")
 _KEY: Final = Named(KeyName.parse, "name")
 _DESTINATION: Final = Named(KeyName.parse, "destination", optional=True)
+_SOURCE: Final = Named(KeyName.parse, "source")
 _VERSION: Final = Named(KeyVersionName.parse, "name", given=lambda name: str(name.key))
 _PLACE: Final = Named(PlaceName.parse, "name", given=lambda name: str(name.parent))
 _PRINCIPAL: Final = Named(Principal.parse, "name")
@@ -251,6 +252,8 @@ METHODS: Final = (
         AuditKind.DATA,
         (_KEY, _DESTINATION),
     ),
+    Method(_CRYPTO, "ComputeIndexBatch", "keys.computeIndex", Callers.TENANT, AuditKind.DATA, (_KEY,)),
+    Method(_CRYPTO, "ReIndexBatch", "keys.reIndex", Callers.TENANT, AuditKind.DATA, (_KEY, _SOURCE)),
     Method(_CRYPTO, "GenerateDataKey", "dataKeys.generate", Callers.TENANT, AuditKind.DATA, (_KEY,)),
     Method(_CRYPTO, "DecryptDataKey", "dataKeys.decrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
     Method(_CRYPTO, "GenerateRandomBytes", "random.generate", Callers.ANYONE, AuditKind.READ),

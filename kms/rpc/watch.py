@@ -43,6 +43,7 @@ IPV6_PREFIX: Final = 64  # bits: who has one address of such a network usually h
 MOST_FAILURES: Final = 1_000
 LOUD_EVERY: Final = 60.0  # seconds between two log lines about failures of the watch itself
 
+_KEY_FIELDS: Final = ("name", "destination", "source")  # what requests for the use of keys name them in
 _CANNOT_DECRYPT: Final = str(CannotDecrypt())
 _CORRUPT: Final = StatusCode.DATA_LOSS.value[0]
 _REFUSED_STATES: Final = MappingProxyType(
@@ -59,6 +60,7 @@ class _Reading:
 
     plaintexts: str
     shows: bool  # whether the caller gets to see plaintext
+    key: str = "name"  # the field of the request that names the key of the ciphertexts
 
 
 _READING: Final = MappingProxyType(
@@ -68,6 +70,7 @@ _READING: Final = MappingProxyType(
         "DecryptDataKey": _Reading("", shows=True),
         "ReEncrypt": _Reading("", shows=False),
         "ReEncryptBatch": _Reading("ciphertexts", shows=False),
+        "ReIndexBatch": _Reading("indexes", shows=False, key="source"),
     }
 )
 
@@ -115,7 +118,7 @@ class SecurityWatch:
         reading = _READING.get(call.method.name)
         if reading is None or call.caller is None:
             return
-        principal, name = call.caller.principal, call.request.name
+        principal, name = call.caller.principal, getattr(call.request, reading.key)
         values, failures = 1, 0
         if reading.plaintexts:
             failures = len(call.response.failures)
@@ -124,13 +127,13 @@ class SecurityWatch:
         now = self._clock()
         if failures:
             raised = self._detections.partly_decrypted(principal, shown, now) if shown else None
-            self._items_failed(call, call.response.failures[:MOST_FAILURES])
+            self._items_failed(call, name, call.response.failures[:MOST_FAILURES])
         else:
             raised = self._detections.decrypted(principal, name, shown, now)
         if raised is not None:
             self._raise(EventType.DECRYPT_VOLUME, raised, call)
 
-    def _items_failed(self, call: Ended, failures: Iterable[Any]) -> None:
+    def _items_failed(self, call: Ended, name: str, failures: Iterable[Any]) -> None:
         undecryptable = corrupt = 0
         for failure in failures:
             status = failure.status
@@ -138,7 +141,6 @@ class SecurityWatch:
                 corrupt += 1
             elif status.message == _CANNOT_DECRYPT:
                 undecryptable += 1
-        name = call.request.name
         if undecryptable:
             self._count(EventType.DECRYPT_FAILURES, (_who(call), name), call, name, undecryptable)
         if corrupt:
@@ -179,7 +181,7 @@ class SecurityWatch:
     def _look_for_canaries(self, call: Ended) -> None:
         if call.caller is None or call.request is None:
             return
-        for name in {getattr(call.request, "name", ""), getattr(call.request, "destination", "")}:
+        for name in {getattr(call.request, field, "") for field in _KEY_FIELDS}:
             # What a caller of another tenant asks for in vain is that tenant's to hear of in another way.
             if name in self._sightings.canaries and KeyName.parse(name).tenant == call.caller.principal.tenant:
                 self._count(EventType.CANARY_TOUCHED, (call.caller.principal, name), call, name)

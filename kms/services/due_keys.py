@@ -33,7 +33,7 @@ from kms.core.rotation import (
     planned,
     postponed,
 )
-from kms.core.suites import Purpose
+from kms.core.suites import ROTATED_BY_HAND
 from kms.failpoints import reach
 from kms.services.audit import UNRECORDED, Act, Acts
 from kms.services.lineages import lineage_of
@@ -143,8 +143,8 @@ class DueKeys:
             key = await work.keys.by_uid(tenant.uid, counter.subject)  # type: ignore[arg-type]  # no KEK's: it was looked at
         if key is None or key.primary_version != counter.version or not key_allows(key.state, Use.ENCRYPT):
             return
-        if key.purpose is Purpose.DETERMINISTIC:
-            return  # equal values would no longer have equal ciphertexts
+        if key.purpose in ROTATED_BY_HAND:
+            return  # equal values would no longer look equal
         async with self._act("key.rotated", tenant, key, cause="count"):
             rotated = await self._rotator.rotate(tenant, key, SCHEDULER)
         self._rotated(tenant, rotated, "count")

@@ -15,7 +15,8 @@ from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
 from kms.core.suites import MAX_PLAINTEXT
 from kms.services.contexts import Places, Varying, context_of, require_context
-from kms.services.keyrings import ALL_PURPOSES, FIELD_PURPOSES, Grant, Keyrings, ReadyVersion, version_in
+from kms.services.keyrings import CIPHER_PURPOSES, FIELD_PURPOSES, Grant, Keyrings, version_in
+from kms.services.ready_versions import ReadyVersion
 from kms.services.rings import Ring
 
 # Other calls get their turn after so many values: measured as the best of 64 to 1,024 for a lone caller's latency
@@ -153,7 +154,7 @@ class Fields:
         varying: Varying | None,
     ) -> Batch:
         """Encrypt many values under the primary version."""
-        self._check_count("plaintexts", len(plaintexts), varying)
+        self.check_count("plaintexts", len(plaintexts), varying)
         ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.ENCRYPT)
         places = Places(ring, pairs, varying)
         batch = Batch([b""] * len(plaintexts), dict(places.failures))
@@ -162,7 +163,7 @@ class Fields:
             _keep_first(batch, plaintexts, lambda index, value: check_plaintext(value, f"plaintexts[{index}]"))
         primary = await self._keyrings.primary(ring)
         batch.version = primary.version
-        await self._encrypt_into(batch, places, ring, primary, plaintexts, _remaining(batch))
+        await self._encrypt_into(batch, places, ring, primary, plaintexts, remaining(batch))
         await self.confirm(batch)
         return batch
 
@@ -175,13 +176,13 @@ class Fields:
         varying: Varying | None,
     ) -> Batch:
         """Decrypt many values of one key, of any of its versions."""
-        self._check_count("ciphertexts", len(ciphertexts), varying)
+        self.check_count("ciphertexts", len(ciphertexts), varying)
         note_items(ciphertexts)
         ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.DECRYPT, ciphertexts=ciphertexts)
         places = Places(ring, pairs, varying)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures))
         note_items(ciphertexts, batch.failures)
-        for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
+        for head, indexes in _by_header(ciphertexts, remaining(batch)).items():
             await self._decrypt_into(batch, places, ring, Use.DECRYPT, head, ciphertexts, indexes)
         await self.confirm(batch)
         return batch
@@ -196,7 +197,7 @@ class Fields:
         destination: KeyName | None = None,
     ) -> Batch:
         """Bring many values to the primary version; those already there are checked and stay as they are."""
-        self._check_count("ciphertexts", len(ciphertexts), varying)
+        self.check_count("ciphertexts", len(ciphertexts), varying)
         note_items(ciphertexts)
         source, target = await self._route(caller, name, destination, ciphertexts)
         use = self._reading(caller)
@@ -204,7 +205,7 @@ class Fields:
         primary = await self._keyrings.primary(target)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures), primary.version)
         note_items(ciphertexts, batch.failures)
-        for head, indexes in _by_header(ciphertexts, _remaining(batch)).items():
+        for head, indexes in _by_header(ciphertexts, remaining(batch)).items():
             at_home = head[2:18] == target.key.uid.bytes
             ring = target if at_home else source
             await self._decrypt_into(batch, places, ring, use, head, ciphertexts, indexes)
@@ -241,7 +242,7 @@ class Fields:
             ClassViolation: the values would go to a lower class.
         """
         use = self._reading(caller)
-        source = await self._keyrings.find(caller, name, ALL_PURPOSES, use, ciphertexts=ciphertexts)
+        source = await self._keyrings.find(caller, name, CIPHER_PURPOSES, use, ciphertexts=ciphertexts)
         goal = destination or name
         purposes = frozenset({source.key.purpose})
         target = await self._keyrings.find(caller, goal, purposes, Use.ENCRYPT)
@@ -268,7 +269,7 @@ class Fields:
         await version.usage.take(len(indexes))
         version.marks.used = True
         batch.grants.append(Grant(ring, Use.ENCRYPT, [version.version]))
-        for turn in _turns(indexes):
+        for turn in turns(indexes):
             values = _pick(plaintexts, turn)
             if places.frame is None:
                 made = version.cipher.encrypt_many(version.header, places.shared, values)
@@ -300,7 +301,7 @@ class Fields:
             await asyncio.sleep(0)
             return
         batch.grants.append(Grant(ring, use, [version.version]))
-        for turn in _turns(indexes):
+        for turn in turns(indexes):
             values = _pick(ciphertexts, turn)
             if places.frame is None:
                 made = version.cipher.decrypt_many(places.shared, values)
@@ -314,7 +315,12 @@ class Fields:
             _put(batch.values, turn, [value or b"" for value in made] if None in made else made)
             await asyncio.sleep(0)
 
-    def _check_count(self, where: str, count: int, varying: Varying | None) -> None:
+    def check_count(self, where: str, count: int, varying: Varying | None) -> None:
+        """Refuse a batch that is empty or too large.
+
+        Raises:
+            InvalidRequest: so it is, or there are not as many varying values.
+        """
         if not 1 <= count <= self._batch_values:
             raise invalid(where, f"must have 1 to {self._batch_values} values, has {count}")
         if varying is not None and len(varying.values) != count:
@@ -338,7 +344,8 @@ def _keep_first(batch: Batch, values: Sequence[bytes], check: Callable[[int, byt
                 batch.failures[index] = error
 
 
-def _remaining(batch: Batch) -> Sequence[int]:
+def remaining(batch: Batch) -> Sequence[int]:
+    """Return the indexes of the items that have not failed."""
     count = len(batch.values)
     return [index for index in range(count) if index not in batch.failures] if batch.failures else range(count)
 
@@ -361,7 +368,8 @@ def _newest(ciphertexts: Sequence[bytes], ring: Ring) -> int:
     return max((version_in(ciphertext) for ciphertext in ciphertexts if ciphertext[2:18] == uid), default=0)
 
 
-def _turns(indexes: Sequence[int]) -> Iterable[Sequence[int]]:
+def turns(indexes: Sequence[int]) -> Iterable[Sequence[int]]:
+    """Cut items into runs between which other calls get their turn."""
     return (indexes[start : start + TURN] for start in range(0, len(indexes), TURN))
 
 

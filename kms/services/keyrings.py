@@ -40,38 +40,26 @@ from kms.core.policy import rotate_at, stop_at
 from kms.core.ports import Counter, Storage
 from kms.core.suites import Purpose
 from kms.core.wrapping import DekPlace
-from kms.crypto.aead import FieldCipher, cipher_for
 from kms.crypto.cache import DekCache
 from kms.services.counting import UsageCounter, UsageCounters
 from kms.services.lineages import policy_of
+from kms.services.ready_versions import ReadyVersion, list_readable, readable_numbers, tool_for
 from kms.services.rings import Generation, Ring
 from kms.services.sightings import KeySightings
-from kms.services.uses import Marks, UseRecorder
+from kms.services.uses import UseRecorder
 from kms.services.wrapping import DekWrapping
 
 _log = structlog.get_logger(__name__)
 
 FIELD_PURPOSES: Final = frozenset({Purpose.ENCRYPT, Purpose.DETERMINISTIC})
 DATA_KEY_PURPOSES: Final = frozenset({Purpose.DATA_KEY})
-ALL_PURPOSES: Final = FIELD_PURPOSES | DATA_KEY_PURPOSES
+INDEX_PURPOSES: Final = frozenset({Purpose.INDEX})
+CIPHER_PURPOSES: Final = FIELD_PURPOSES | DATA_KEY_PURPOSES
 
 NO_WORD: Final = (
     "no word from the database for longer than cache.revocation_deadline allows: this node neither encrypts nor decrypts"
     " until it has heard again"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyVersion:
-    """One key version with its DEK loaded."""
-
-    version: int
-    header: bytes
-    cipher: FieldCipher
-    usage: UsageCounter
-    state: KeyState
-    uses: frozenset[Use]  # what its state allows
-    marks: Marks
 
 
 @dataclass(slots=True)
@@ -202,6 +190,30 @@ class Keyrings:
             raise CannotDecrypt
         return version
 
+    async def readable(self, ring: Ring) -> tuple[Ring, list[ReadyVersion]]:
+        """Return the versions of an INDEX key whose hashes may be looked for, the newest first, and the record used.
+
+        Raises:
+            FailedPrecondition: there are more than 16.
+            WrongKeyState: the key's state does not allow it any more.
+            HsmUnavailable, StorageUnavailable, CorruptRecord: one could not be loaded.
+        """
+        try:
+            return ring, await self._each_readable(ring)
+        except WrongKeyState:
+            # Another node has stopped one of them, of which this node has not heard yet.
+            fresh = await self._permitted(ring, Use.DECRYPT, again=True)
+            return fresh, await self._each_readable(fresh)
+
+    async def _each_readable(self, ring: Ring) -> list[ReadyVersion]:
+        found = []
+        for number in readable_numbers(ring):
+            version = await self._load(ring, number, Use.DECRYPT)
+            if version is None:
+                raise CorruptRecord(f"version {number} of {ring.key.name(ring.tenant)} is not there")
+            found.append(version)
+        return found
+
     def stands(self, ring: Ring) -> bool:
         """Whether what was decided by this record may leave; without an await in between, it may leave then.
 
@@ -297,9 +309,10 @@ class Keyrings:
             if key is None:
                 raise NotFound(str(name))
             policy, _ = await policy_of(work, key)
+            readable = await list_readable(work, key)
         self._sightings.read(name, key)
         uses = frozenset(use for use in Use if key_allows(key.state, use))
-        ring = Ring(tenant, key, policy, uses, generation, changes, stops)
+        ring = Ring(tenant, key, policy, uses, generation, changes, stops, readable)
         self._usage_of(ring, key.primary_version)  # a limit that has changed holds from here on
         return ring
 
@@ -347,7 +360,7 @@ class Keyrings:
         return ReadyVersion(
             version=number,
             header=Header(key.suite, key.uid, number).encode(),
-            cipher=cipher_for(key.suite, dek),
+            tool=tool_for(key.suite, dek),
             usage=self._usage_of(ring, number),
             state=stored.state,
             uses=frozenset(use for use in Use if version_allows(stored.state, use)),

@@ -34,6 +34,7 @@ class Ring:
     generation: Generation = field(default_factory=Generation, compare=False)
     changes: int = field(default=0, compare=False)
     stops: int = field(default=0, compare=False)
+    readable: tuple[int, ...] = ()  # of an INDEX key: the versions whose hashes may be looked for
     # All that the primary version's wrap is bound to: a changed record finds no DEK that was unwrapped for another place.
     place: DekPlace = field(init=False, compare=False)
     required: frozenset[str] = field(init=False, compare=False)  # keys that each context must have

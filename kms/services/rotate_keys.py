@@ -15,7 +15,7 @@ from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName
 from kms.core.operations import Operation
 from kms.core.ports import Storage
-from kms.core.suites import Purpose
+from kms.core.suites import ROTATED_BY_HAND
 from kms.services.operations import Batch
 from kms.services.rotating import Rotator
 
@@ -104,9 +104,8 @@ def _parsed(cursor: str) -> tuple[str, int]:
 
 
 def _wanted(operation: Operation, key: Key) -> bool:
-    # Equal values of a deterministic key would differ from then on: that is for its owner to decide.
-    deterministic = key.purpose is Purpose.DETERMINISTIC
-    return key.state in _ENCRYPTS and not deterministic and key.rotated_at < operation.created_at
+    by_hand = key.purpose in ROTATED_BY_HAND  # it is for its owner to decide
+    return key.state in _ENCRYPTS and not by_hand and key.rotated_at < operation.created_at
 
 
 def _told(tenant: Tenant, key: Key, error: KmsError) -> bool:

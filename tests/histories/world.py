@@ -26,12 +26,13 @@ from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import SCHEDULER, DueKeys
 from kms.services.fields import Fields
 from kms.services.keks import Keks
-from kms.services.keyrings import Keyrings, ReadyVersion
+from kms.services.keyrings import Keyrings
 from kms.services.keys import Keys
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import Operations
 from kms.services.policies import Policies
+from kms.services.ready_versions import ReadyVersion
 from kms.services.receipts import Receipts
 from kms.services.replan import Replan
 from kms.services.rewrap import Rewrap

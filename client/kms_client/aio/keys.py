@@ -120,7 +120,7 @@ class KeyCalls(Calls):
         return await self._run(keys.rotate_key(name, etag), deadline)
 
     async def rotate_keys(self, parent: str, *, deadline: float | None = None) -> Operation:
-        """Rotate every key of a tenant that encrypts, deterministic ones excepted, as an operation."""
+        """Rotate every key of a tenant that encrypts, deterministic and index keys excepted, as an operation."""
         return await self._run(keys.rotate_keys(parent), deadline)
 
     def list_key_versions(

@@ -1,0 +1,83 @@
+"""A key version with its DEK loaded, and which versions of an INDEX key may be looked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from kms.core.errors import FailedPrecondition
+from kms.core.keyring import Key
+from kms.core.lifecycle import KeyState, Use, version_allows
+from kms.core.repositories import UnitOfWork
+from kms.core.suites import Purpose, Suite
+from kms.crypto.aead import FieldCipher, cipher_for
+from kms.crypto.dek import Dek
+from kms.crypto.index import IndexHasher
+from kms.services.counting import UsageCounter
+from kms.services.rings import Ring
+from kms.services.uses import Marks
+
+# Versions of an INDEX key whose hashes may be stored at one time; each has to be looked for.
+MOST_INDEX_VERSIONS: Final = 16
+
+_READABLE: Final = tuple(state for state in KeyState if version_allows(state, Use.DECRYPT))
+
+Tool = FieldCipher | IndexHasher
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyVersion:
+    """One key version with its DEK loaded."""
+
+    version: int
+    header: bytes
+    tool: Tool
+    usage: UsageCounter
+    state: KeyState
+    uses: frozenset[Use]  # what its state allows
+    marks: Marks
+
+    @property
+    def cipher(self) -> FieldCipher:
+        """What encrypts and decrypts."""
+        if not isinstance(self.tool, FieldCipher):
+            raise TypeError("a version of an INDEX key has no cipher")  # find() has refused the purpose
+        return self.tool
+
+    @property
+    def hasher(self) -> IndexHasher:
+        """What computes indexes."""
+        if not isinstance(self.tool, IndexHasher):
+            raise TypeError("only versions of INDEX keys hash")  # find() has refused the purpose
+        return self.tool
+
+
+def tool_for(suite: Suite, dek: Dek) -> Tool:
+    """Make what works with a DEK.
+
+    Raises:
+        ValueError: the DEK has not the length that the suite asks for.
+    """
+    return IndexHasher(dek) if suite is Suite.HMAC_SHA_256 else cipher_for(suite, dek)
+
+
+async def list_readable(work: UnitOfWork, key: Key) -> tuple[int, ...]:
+    """Return the versions of an INDEX key under which values may be looked for, at most one more than 16; of others none."""
+    if key.purpose is not Purpose.INDEX:
+        return ()
+    versions = await work.key_versions.list_in_states(key.tenant, key.uid, _READABLE, 0, MOST_INDEX_VERSIONS + 1)
+    return tuple(version.version for version in versions)
+
+
+def readable_numbers(ring: Ring) -> list[int]:
+    """Return the versions under which values may be looked for, the newest first.
+
+    Raises:
+        FailedPrecondition: there are more than 16.
+    """
+    if len(ring.readable) > MOST_INDEX_VERSIONS:
+        raise FailedPrecondition(
+            f"{ring.key.name(ring.tenant)} has more than {MOST_INDEX_VERSIONS} versions that may be looked for:"
+            " re-index what is stored, and retire the older ones"
+        )
+    return sorted(ring.readable, reverse=True)
