@@ -6,6 +6,7 @@ progress. A row that somebody has changed between is left as it is, and comes ag
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ from .state import SCHEMA
 
 BATCH: Final = 1_000  # rows
 MOST_PASSES: Final = 1_000
+PAUSE: Final = 0.2  # seconds after a pass that could change nothing
 
 Identity = tuple[str, ...]  # of a row: the columns of its identity, as text
 
@@ -60,7 +62,7 @@ class Task(Protocol, Generic[R, W]):
         """Ask the daemon; no transaction is open."""
         ...
 
-    def write(self, connection: Connection, work: W) -> Done:
+    def write(self, connection: Connection, work: W, /) -> Done:
         """Write what has come of it, in the transaction that also writes the progress."""
         ...
 
@@ -114,6 +116,7 @@ def run_until_nothing_is_left(
     tell: Callable[[Progress], None],
     wait: Callable[[Connection], None],
     batch: int = BATCH,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Progress:
     """Repeat passes until one has found nothing to do; each pass sees only what is still to be done.
 
@@ -125,6 +128,8 @@ def run_until_nothing_is_left(
         after = run(connection, task, tell=tell, wait=wait, batch=batch)
         if before.cursor is None and after.seen == before.seen:
             return after
+        if after.changed == before.changed:  # others hold all that is left
+            sleep(PAUSE)
     raise ColumnsError(f"{task.table}: rows change faster than they are worked on")
 
 

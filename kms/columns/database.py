@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -60,6 +62,67 @@ def connect(conninfo: str) -> Connection:
 def named(table: str) -> sql.Identifier:
     """Return a table's quoted name from `schema.table`."""
     return sql.Identifier(*table.split(".", 1))
+
+
+def quieten(connection: Connection) -> bool:
+    """Let the runner's writes fire none of the application's triggers; returns whether the role may.
+
+    Those that stamp or copy rows would say that people had changed them. Needs a superuser, or from PostgreSQL 15 on
+    GRANT SET ON PARAMETER session_replication_role.
+    """
+    try:
+        connection.execute("SET session_replication_role = replica")
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what the server complains of as a ColumnsError; of its message only what holds no value of a row.
+
+    Raises:
+        DatabaseGone: the connection has ended.
+        ColumnsError: anything else.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        diagnostics = error.diag
+        if diagnostics.sqlstate is None or isinstance(error, _GONE):
+            raise DatabaseGone("the database has ended the connection; run the command again") from None
+        raise ColumnsError(_without_values(error)) from None
+
+
+# Their first lines name tables, columns, constraints, roles and locks; those of other classes may repeat a value.
+_WITHOUT_VALUES: Final = (
+    psycopg.errors.IntegrityError,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateColumn,
+    psycopg.errors.DependentObjectsStillExist,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.StringDataRightTruncation,
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.ObjectNotInPrerequisiteState,
+    psycopg.errors.WrongObjectType,
+)
+_GONE: Final = (
+    psycopg.errors.AdminShutdown,
+    psycopg.errors.CrashShutdown,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+
+
+def _without_values(error: psycopg.Error) -> str:
+    where = ".".join(part for part in (error.diag.schema_name, error.diag.table_name) if part)
+    said = error.diag.message_primary if isinstance(error, _WITHOUT_VALUES) else type(error).__name__
+    return f"{where}: {said}" if where else f"the database says: {said}"
 
 
 def _require_utf8(connection: Connection) -> None:

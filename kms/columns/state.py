@@ -4,7 +4,12 @@ The state of a column decides what is plaintext and what is ciphertext; how a va
 the table `columns`; nothing in it is secret.
 
     (none) -> filling -> protected -> verified -> blanked -> dropped
-       ^________|___________|____________|___________|          undo
+                 |           |            |           |
+                 |           +------------+-----------+--> undoing -> (none)
+                 +--> (none)
+
+In each of them a row's ciphertext is what counts where there is one, for the guard (guard.py) keeps none that is stale. So a
+reader needs to know but one thing of the state: whether the plaintext column is still there.
 """
 
 from __future__ import annotations
@@ -29,8 +34,9 @@ class State(StrEnum):
     FILLING = "filling"  # the plaintext is what counts; ciphertexts are written beside it
     PROTECTED = "protected"  # the ciphertext is what counts; every row has one, and none comes without
     VERIFIED = "verified"  # and every one of them has been decrypted and compared
-    BLANKED = "blanked"  # the plaintext is gone from the rows
+    BLANKED = "blanked"  # no plaintext is taken any more, and what was there goes from the rows
     DROPPED = "dropped"  # and its column from the table
+    UNDOING = "undoing"  # row by row the plaintext is brought back: where a row has a ciphertext, that is what counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,9 @@ class Known:
     identity: tuple[str, ...]  # columns
     sql_type: str  # of the plaintext column, with its modifiers, as format_type() prints it
     state: State
+    key_name: str  # resource name
+    index_key_name: str | None = None  # of the key of the blind index, or of the hashes
+    not_null: bool = False  # whether the plaintext column was so before it was blanked
 
 
 _DDL: Final = f"""
@@ -52,11 +61,13 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.columns (
     state text NOT NULL CHECK (state IN ({", ".join(f"'{state.value}'" for state in State)})),
     mode text NOT NULL,
     key_name text NOT NULL,
+    index_key_name text,
     ciphertext_column text NOT NULL,
     version_column text NOT NULL,
     index_column text,
     identity text[] NOT NULL,
     sql_type text NOT NULL,
+    not_null boolean NOT NULL DEFAULT false,
     definition jsonb NOT NULL,  -- the plan's column, whole
     changed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (table_name, column_name)
@@ -88,21 +99,29 @@ def known(connection: Connection) -> list[Known]:
     if not there:
         return []
     rows = connection.execute(
-        f"SELECT table_name, definition, identity, sql_type, state FROM {SCHEMA}.columns ORDER BY table_name, column_name"  # noqa: S608
+        "SELECT table_name, definition, identity, sql_type, state, key_name, index_key_name, not_null"  # noqa: S608
+        f" FROM {SCHEMA}.columns ORDER BY table_name, column_name"
     ).fetchall()
     return [
-        Known(table, Column.model_validate(definition), tuple(identity), sql_type, State(state))
-        for table, definition, identity, sql_type, state in rows
+        Known(table, Column.model_validate(definition), tuple(identity), sql_type, State(state), *others)
+        for table, definition, identity, sql_type, state, *others in rows
     ]
 
 
 def add(
-    connection: Connection, table: Table, column: Column, key_name: str, identity: tuple[str, ...], sql_type: str
+    connection: Connection,
+    table: Table,
+    column: Column,
+    key_name: str,
+    identity: tuple[str, ...],
+    sql_type: str,
+    index_key_name: str | None = None,
 ) -> None:
     """Note that a column's protection begins."""
     connection.execute(
         f"INSERT INTO {SCHEMA}.columns (table_name, column_name, state, mode, key_name, ciphertext_column, version_column,"  # noqa: S608
-        " index_column, identity, sql_type, definition) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        " index_column, identity, sql_type, definition, index_key_name)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             table.table,
             column.column,
@@ -115,6 +134,7 @@ def add(
             list(identity),
             sql_type,
             Jsonb(column.model_dump(mode="json")),
+            index_key_name,
         ),
     )
 
@@ -139,3 +159,13 @@ def move(connection: Connection, table: str, columns: Iterable[str], before: Sta
         )
     if cursor.rowcount != len(names):
         raise WrongState(f"{table}: somebody else is at work, or not all of {', '.join(names)} are {before.value}")
+
+
+def note_not_null(connection: Connection, table: str, columns: Iterable[str]) -> None:
+    """Note which plaintext columns are NOT NULL, for that goes before they are blanked."""
+    connection.execute(
+        f"UPDATE {SCHEMA}.columns AS c SET not_null = a.attnotnull FROM pg_attribute a"  # noqa: S608
+        " WHERE a.attrelid = format('%%I.%%I', split_part(c.table_name, '.', 1), substr(c.table_name, strpos(c.table_name, '.') + 1))::regclass"
+        " AND a.attname = c.column_name AND c.table_name = %s AND c.column_name = ANY(%s)",
+        (table, sorted(columns)),
+    )
