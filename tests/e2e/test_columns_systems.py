@@ -109,8 +109,9 @@ def test_ten_thousand_rows_are_protected_from_end_to_end(
 def protect(site: Site, count: int) -> None:
     """Go the whole way, with so many rows in the largest tables."""
     with site.client() as kms, connect(site.url) as connection:
+        tenant = f"tenants/{site.plan.tenant}"
         for key in site.keys:
-            kms.create_key(f"tenants/{site.plan.tenant}", key, PURPOSES[key], policy="confidential")
+            kms.create_key(tenant, key, PURPOSES[key], policy=f"{tenant}/policies/confidential")
         markers = Markers()
         load_system(connection, site.system, count, markers)
         every = {(table.table, column.column) for table, column in protected(site.plan)}
