@@ -76,6 +76,7 @@ FAILPOINTS: Final = frozenset(
         "archive.detached",
         "columns.batch_written",
         "columns.batch_committed",
+        "columns.expired",
     }
 )
 

@@ -8,6 +8,8 @@ from typing import Final
 
 import kms_client
 
+from kms.columns.errors import ColumnsError, PlanError
+
 
 class ExitCode(IntEnum):
     """Cut by what the caller can do."""
@@ -28,9 +30,9 @@ class ExitCode(IntEnum):
 MEANINGS: Final = MappingProxyType(
     {
         ExitCode.OK: "done",
-        ExitCode.UNEXPECTED: "an error that should not happen; somebody has to look",
+        ExitCode.UNEXPECTED: "an error that should not happen, or work on columns that cannot go on; somebody has to look",
         ExitCode.USAGE: "wrong options or arguments, or a profile that cannot be used",
-        ExitCode.INVALID: "the daemon refuses the request as invalid, or does not support it",
+        ExitCode.INVALID: "the daemon refuses the request as invalid, or does not support it; a plan is none, or does not fit its database",
         ExitCode.NOT_FOUND: "no such resource, or one of another tenant",
         ExitCode.DENIED: "the identity is unknown or may not do this",
         ExitCode.CONFLICT: "the name is taken, somebody else changed the resource, or its state does not allow this",
@@ -63,7 +65,9 @@ OF_ERROR: Final = MappingProxyType(
 
 
 def code_of(error: Exception) -> ExitCode:
-    """Return the exit code for an error of the SDK."""
+    """Return the exit code for an error of the SDK, or of the work on columns."""
+    if isinstance(error, ColumnsError):
+        return ExitCode.INVALID if isinstance(error, PlanError) else ExitCode.UNEXPECTED
     if isinstance(error, kms_client.ConfigurationError):
         return ExitCode.USAGE
     return next((OF_ERROR[kind] for kind in type(error).__mro__ if kind in OF_ERROR), ExitCode.UNEXPECTED)

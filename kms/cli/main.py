@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import kms_client
 import typer
 
+from kms.columns.errors import ColumnsError
+
 from . import (
     access,
     approvals,
@@ -16,6 +18,8 @@ from . import (
     audit_verify,
     certificates,
     classes,
+    columns,
+    columns_upkeep,
     doctor,
     events,
     grants,
@@ -71,6 +75,8 @@ audit.app.add_typer(audit_retention.archives, name="archives")
 app.add_typer(audit.app, name="audit")
 audit.app.command("verify")(audit_verify.verify)
 app.add_typer(integrity.app, name="integrity")
+columns.app.add_typer(columns_upkeep.app)
+app.add_typer(columns.app, name="columns")
 app.command("doctor")(doctor.doctor)
 
 
@@ -88,7 +94,7 @@ def _report(error: BaseException) -> ExitCode:
         case kms_client.KmsError():
             _complain(str(error), error.request_id)
             return code_of(error)
-        case kms_client.ConfigurationError():
+        case kms_client.ConfigurationError() | ColumnsError():
             _complain(str(error))
             return code_of(error)
         case typer.TyperException():
