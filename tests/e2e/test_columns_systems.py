@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Self
 from uuid import UUID
 
 import pytest
-from kms_client import Client, KeyState, Purpose
+from kms_client import Client, KeyState, KeyVersion, Purpose
 from psycopg import sql
 
 from kms.cli.exit_codes import ExitCode
 from kms.cli.main import run
+from kms.columns import census, state
+from kms.columns import database as database_of_columns
 from kms.columns.plan import Normaliser, Plan
 from tests.column_systems import (
     FIRST_TWO,
@@ -136,6 +139,7 @@ def protect(site: Site, count: int) -> None:
         with Writer(site, expected) as writer:
             site.command("reencrypt")
             writer.wait_for_one_more()
+        site.command("census")
         assert reader.differences(expected) == []
         rows_are_found_by_their_address(site, kms, connection, expected)
 
@@ -179,14 +183,21 @@ def rows_are_found_by_their_address(site: Site, kms: Client, connection: Connect
 
 def versions_are_counted_and_retire(site: Site, kms: Client, rotated: list[str]) -> None:
     """Count what is left under the old versions, which is nothing, and retire them."""
-    olds = {key: next(kms.list_key_versions(site.plan.key_name(key))).name for key in rotated}
-    for old in olds.values():
-        wait_until(lambda old=old: kms.get_key_version(old).state is KeyState.ARCHIVED, "the end of the grace")
-        assert not kms.get_key_version(old).census.zero  # unknown is not zero
-    site.command("census")
-    for old in olds.values():
-        assert kms.get_key_version(old).census.zero
-        assert kms.retire_key_version(old).state is KeyState.DESTRUCTION_SCHEDULED
+    names = [site.plan.key_name(key) for key in rotated]
+
+    def oldest(name: str) -> KeyVersion:
+        return next(kms.list_key_versions(name))
+
+    for name in names:
+        wait_until(lambda name=name: oldest(name).state is KeyState.ARCHIVED, "the end of the grace")
+        assert not oldest(name).census.zero  # unknown is not zero
+    with closing(database_of_columns.connect(site.url)) as connection:
+        counts = census.count(connection, kms, state.known(connection), now=lambda: datetime.now(UTC) + LATER)
+        census.report(kms, counts)
+    for name in names:
+        kms.declare_places(name, complete=True)
+        assert oldest(name).census.zero
+        assert kms.retire_key_version(oldest(name).name).state is KeyState.DESTRUCTION_SCHEDULED
 
 
 class Writer:
