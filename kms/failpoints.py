@@ -77,6 +77,17 @@ FAILPOINTS: Final = frozenset(
         "columns.batch_written",
         "columns.batch_committed",
         "columns.expired",
+        "columns.expanded",
+        "columns.index_built",
+        "columns.before_switch",
+        "columns.switched",
+        "columns.blank_begun",
+        "columns.before_drop",
+        "columns.dropped",
+        "columns.undo_begun",
+        "columns.before_undo_removed",
+        "columns.undo_removed",
+        "columns.before_undone",
     }
 )
 

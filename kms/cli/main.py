@@ -20,6 +20,7 @@ from . import (
     classes,
     columns,
     columns_upkeep,
+    columns_apply,
     doctor,
     events,
     grants,
@@ -76,6 +77,7 @@ app.add_typer(audit.app, name="audit")
 audit.app.command("verify")(audit_verify.verify)
 app.add_typer(integrity.app, name="integrity")
 columns.app.add_typer(columns_upkeep.app)
+columns.app.add_typer(columns_apply.app)
 app.add_typer(columns.app, name="columns")
 app.command("doctor")(doctor.doctor)
 

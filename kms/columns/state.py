@@ -15,7 +15,7 @@ reader needs to know but one thing of the state: whether the plaintext column is
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -169,3 +169,13 @@ def note_not_null(connection: Connection, table: str, columns: Iterable[str]) ->
         " AND a.attname = c.column_name AND c.table_name = %s AND c.column_name = ANY(%s)",
         (table, sorted(columns)),
     )
+
+
+def with_column(known: Known, column: Column) -> Known:
+    """Return what is known with another definition of the column: what becomes of its plaintext may be decided later."""
+    return replace(known, column=column)
+
+
+def forget_progress(connection: Connection, table: str) -> None:
+    """Forget how far all tasks of a table are; those that are not at their end begin anew."""
+    connection.execute(f"DELETE FROM {SCHEMA}.progress WHERE table_name = %s", (table,))  # noqa: S608

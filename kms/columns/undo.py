@@ -13,7 +13,7 @@ from psycopg import sql
 from kms.failpoints import reach
 
 from . import guard, state
-from .batches import Done, Identity, Progress, forget, run_until_nothing_is_left
+from .batches import Done, Identity, Progress, run_until_nothing_is_left
 from .cells import ALIAS, MAX_STORED, Cell, cells_of, decrypt, text_array
 from .database import Connection, named
 from .errors import ColumnsError, NotVerified, WrongState
@@ -193,9 +193,8 @@ def _remove(connection: Connection, task: Undo) -> bool:
     changes: list[sql.Composable] = []
     for one in task.columns:
         column = one.column
-        for name in (column.ciphertext, column.version, column.blind_index):
-            if name is not None:
-                changes.append(sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)))
+        added = (column.ciphertext, column.version, column.blind_index)
+        changes += [sql.SQL("DROP COLUMN {}").format(sql.Identifier(name)) for name in added if name is not None]
         if one.not_null:
             changes.append(
                 sql.SQL("ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID").format(
@@ -224,7 +223,7 @@ def _finish(connection: Connection, table: str, columns: Sequence[Known]) -> Non
             connection.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(named(table), _check_name(one)))
         state.move(connection, table, [one.column.column for one in columns], State.UNDOING, None)
         _make_guard(connection, table)
-        forget(connection, "undo", table)
+        state.forget_progress(connection, table)
         reach("columns.before_undone")
 
     locked(connection, table, "ACCESS EXCLUSIVE", act)

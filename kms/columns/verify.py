@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -53,13 +54,16 @@ class Verify:
 
     client: Client
     columns: Sequence[Known]
-    name: str = "verify"
+    # Of these columns: a run with others must not go on in the middle of the table.
+    name: str = field(init=False)
     table: str = field(init=False)
     identity: tuple[str, ...] = field(init=False)
     findings: list[Finding] = field(default_factory=list)  # of this run; the progress counts those of all
 
     def __post_init__(self) -> None:
         self.table, self.identity = self.columns[0].table, self.columns[0].identity
+        names = " ".join(sorted(one.column.column for one in self.columns))
+        self.name = f"verify {hashlib.sha256(names.encode()).hexdigest()[:8]}"
 
     def outputs(self) -> list[sql.Composable]:
         """Return what is read of a row; _Values names it."""
