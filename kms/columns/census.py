@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -81,13 +81,15 @@ def count(
         began = now()
         _outlast(connection, patience, sleep)
         counts = []
-        headed = {known.key_name for known in columns if _needs_headers(known, from_headers=from_headers)}
-        uids = {name: UUID(client.get_key(name).uid) for name in headed}
+        headed = [known for known in columns if _needs_headers(known, from_headers=from_headers)]
+        uids = {name: UUID(client.get_key(name).uid) for name in {known.key_name for known in headed}}
         with connection.transaction():
             # One snapshot for all, taken after `began`.
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             for known in columns:
-                for key_name, column, versions in _of_column(connection, known, uids):
+                for key_name, column, versions in _of_column(
+                    connection, known, uids[known.key_name] if known in headed else None
+                ):
                     place = place_id(database, known.table, column)
                     description = f"database {database}, {known.table}.{column}"
                     counts.append(Count(key_name, known.table, column, place, description, versions, began))
@@ -129,7 +131,8 @@ def _database(connection: Connection) -> str:
 
 def _outlast(connection: Connection, patience: float, sleep: Callable[[float], None]) -> None:
     """Wait for the end of all transactions that may have written already: their rows are in no snapshot yet."""
-    [(newest,)] = connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchall()
+    # An id of our own is above those of all that have written; a snapshot's xmax is not.
+    [(newest,)] = connection.execute("SELECT pg_current_xact_id()::text").fetchall()
     query = "SELECT pg_snapshot_xmin(pg_current_snapshot()) >= %s::xid8"
     waited = 0.0
     while not connection.execute(query, (newest,)).fetchall()[0][0]:
@@ -147,12 +150,11 @@ def _needs_headers(known: Known, *, from_headers: bool) -> bool:
     return known.column.mode is not Mode.HASH_ONLY and (from_headers or bool(known.column.paths))
 
 
-def _of_column(connection: Connection, known: Known, uids: Mapping[str, UUID]) -> list[tuple[str, str, Versions]]:
-    """Return key, column and counts of all that is stored of a protected column."""
+def _of_column(connection: Connection, known: Known, uid: UUID | None) -> list[tuple[str, str, Versions]]:
+    """Return key, column and counts of all that is stored of a protected column; *uid* where headers are read."""
     column = known.column
     counts = []
     if column.mode is not Mode.HASH_ONLY:
-        uid = uids.get(known.key_name)
         versions = _by_version_column(connection, known) if uid is None else _by_headers(connection, known, uid)
         counts.append((known.key_name, column.ciphertext, versions))
     hashes = column.ciphertext if column.mode is Mode.HASH_ONLY else column.blind_index

@@ -75,12 +75,10 @@ def _whole(known: Known, cells: Sequence[Cell]) -> sql.Composable:
         return sql.SQL("s.c0")
     whole: sql.Composable = sql.Identifier(ALIAS, known.column.ciphertext)
     for number, cell in enumerate(cells):
-        # A document that has nothing at the path stays as it is; jsonb_set does so for the empty path, and of NULL would
-        # make NULL.
-        whole = sql.SQL(
-            "jsonb_set({whole}, CASE WHEN {value} IS NULL THEN ARRAY[]::text[] ELSE {path} END,"
-            " coalesce(to_jsonb(convert_from({value}, 'UTF8')), 'null'), false)"
-        ).format(whole=whole, path=text_array(cell.path), value=sql.Identifier("s", f"c{number}"))
+        # A document that has nothing at the path stays as it is.
+        whole = sql.SQL("jsonb_set_lax({}, {}, to_jsonb(convert_from({}, 'UTF8')), false, 'return_target')").format(
+            whole, text_array(cell.path), sql.Identifier("s", f"c{number}")
+        )
     return whole
 
 
