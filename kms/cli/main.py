@@ -21,6 +21,7 @@ from . import (
     columns,
     columns_upkeep,
     columns_apply,
+    columns_plan,
     doctor,
     events,
     grants,
@@ -78,6 +79,7 @@ audit.app.command("verify")(audit_verify.verify)
 app.add_typer(integrity.app, name="integrity")
 columns.app.add_typer(columns_upkeep.app)
 columns.app.add_typer(columns_apply.app)
+columns.app.add_typer(columns_plan.app)
 app.add_typer(columns.app, name="columns")
 app.command("doctor")(doctor.doctor)
 

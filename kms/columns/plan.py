@@ -139,6 +139,8 @@ class Column(_Model):
     ciphertext_column: Identifier | None = None
     version_column: Identifier | None = None
     index_column: Identifier | None = None
+    # Equality of few different values is borne: without it, `check` refuses an index for such a column.
+    accept_leakage: bool = False
     comment: Text = ""
 
     @model_validator(mode="after")
