@@ -23,14 +23,16 @@ from kms.core.audit_ports import Position
 from kms.core.callers import Caller
 from kms.core.names import KeyName, Principal, TenantName
 from kms.core.suites import Purpose, Suite
-from kms.daemon import make_gates, make_services
+from kms.daemon import make_gates
 from kms.logs import configure
 from kms.parts import opened_parts
 from kms.rpc.admission import FairAdmission
 from kms.rpc.gates import Ended, Gates
 from kms.rpc.methods import METHODS, Method
+from kms.services.audit import UNRECORDED
 from kms.services.keys import NewKey
 from kms.settings import load
+from kms.use_cases import make_services
 
 OPERATOR: Final = Principal(None, "local")
 AUTHENTICATOR: Final = "authentication"
@@ -153,7 +155,7 @@ async def passing(directory: Path) -> AsyncIterator[dict[int, Passing]]:
     settings = load(home / "kmsd.toml")
     configure("error", "text")
     async with opened_parts(settings) as parts:
-        services = await make_services(settings, parts)
+        services = await make_services(settings, parts, UNRECORDED, None, None)
         await services.membership.look()
         key = KeyName.parse(KEY)
         await services.tenants.create(OPERATOR, key.tenant, "")
