@@ -130,7 +130,9 @@ def _batch(
     asked, answered = fields
     values = _checked(values, asked)
     rows = _varying(varying, len(values))
-    shared: dict[str, Any] = {"name": name, "context": pairs(context), **others}
+    shared: dict[str, Any] = {"name": name, **others}
+    if context:
+        shared["context"] = pairs(context)
     budget = MESSAGE_BYTES - MARGIN - build(kind, **shared).ByteSize()
     if budget < 2 * MAX_PLAINTEXT:  # any legal item must fit
         raise invalid("context", f"must have at most {MAX_LENGTH} bytes in canonical form")
