@@ -35,7 +35,7 @@ def texts(url: str, table: str, columns: str) -> Rows:
     """Return the columns of all rows as texts, by the first one."""
     with connect(url) as connection:
         query = ", ".join(f"{column.strip()}::text" for column in columns.split(","))
-        return {row[0]: row[1:] for row in connection.execute(f"SELECT {query} FROM {table}")}
+        return {row[0]: row[1:] for row in connection.execute(f"SELECT {query} FROM {table}")}  # noqa: S608
 
 
 def checksum(url: str, table: str, columns: str) -> str:
@@ -47,8 +47,7 @@ def shape(url: str, table: str) -> list[tuple]:
     with psycopg.connect(url) as connection:
         oid = sql.Literal(table)
         queries = [
-            "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute"
-            " WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname",
+            "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname",
             "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE indrelid = {}::regclass ORDER BY 1",
             "SELECT tgname FROM pg_trigger WHERE tgrelid = {}::regclass AND NOT tgisinternal ORDER BY 1",
             "SELECT conname FROM pg_constraint WHERE conrelid = {}::regclass ORDER BY 1",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from kms.columns.batches import Progress
 from tests.protected import runner, shape, texts
 
 PLAN = """
