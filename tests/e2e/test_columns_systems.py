@@ -69,9 +69,11 @@ class Site:
     def client(self) -> Client:
         return Client.from_profile(self.profile, deadline=30)
 
-    def command(self, *words: str) -> None:
-        code = run(["columns", *words, "--database", self.url, "--profile", str(self.profile)])
-        assert code is ExitCode.OK, words
+    def command(self, word: str) -> None:
+        code = run(
+            ["columns", word, str(self.system.plan_file), "--database", self.url, "--profile", str(self.profile)]
+        )
+        assert code is ExitCode.OK, word
 
     @property
     def keys(self) -> list[str]:
@@ -123,9 +125,8 @@ def protect(site: Site, count: int) -> None:
         assert markers.found(site.server, connection) == planted  # what is there is found
         original = plaintexts(connection, site.plan)
 
-        plan_file = str(site.system.plan_file)
-        site.command("check", plan_file)
-        site.command("apply", plan_file)
+        site.command("check")
+        site.command("apply")
         site.command("verify")
         reader = Reader(kms, connection, site.plan)
         assert reader.differences(original) == []
