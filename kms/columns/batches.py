@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
+from kms_client import DeadlineExceeded, Unavailable
+
 from kms.failpoints import reach
 
 from .database import Connection
@@ -19,6 +21,10 @@ from .state import SCHEMA
 
 BATCH: Final = 1_000  # rows
 MOST_PASSES: Final = 1_000
+# Writers wait for these, and for the daemon no longer than LAST_DEADLINE for each of its calls.
+LAST: Final = 200  # rows
+LAST_READS: Final = 3  # the last finds none
+LAST_DEADLINE: Final = 2.0  # seconds
 PAUSE: Final = 0.2  # seconds after a pass that could change nothing
 
 Identity = tuple[str, ...]  # of a row: the columns of its identity, as text
@@ -131,6 +137,25 @@ def run_until_nothing_is_left(
         if after.changed == before.changed:  # others hold all that is left
             sleep(PAUSE)
     raise ColumnsError(f"{task.table}: rows change faster than they are worked on")
+
+
+def finish(connection: Connection, task: Task[R, W]) -> bool:
+    """Do what is left of a task, in the transaction that is open, under a lock that lets nobody write meanwhile.
+
+    Returns False where that is more than a few rows, or the daemon does not answer at once: then another pass is due,
+    without the lock.
+    """
+    for _ in range(LAST_READS):
+        rows = task.read(connection, None, LAST)
+        if not rows:
+            return True
+        try:
+            work = task.work(rows)
+        except (DeadlineExceeded, Unavailable):
+            return False
+        if task.write(connection, work).skipped:
+            return False
+    return False
 
 
 def forget(connection: Connection, task: str, table: str) -> None:

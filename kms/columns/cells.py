@@ -133,7 +133,9 @@ class Sealed:
     version: int
 
 
-def encrypt(client: Client, cell: Cell, rows: Sequence[Identity], values: Sequence[bytes]) -> list[Sealed]:
+def encrypt(
+    client: Client, cell: Cell, rows: Sequence[Identity], values: Sequence[bytes], *, deadline: float = DEADLINE
+) -> list[Sealed]:
     """Encrypt the values of a cell in these rows, one for each.
 
     Raises:
@@ -146,14 +148,16 @@ def encrypt(client: Client, cell: Cell, rows: Sequence[Identity], values: Sequen
                 f"{cell}, row {row_value(row)}: longer than {MAX_VALUE} bytes, which the daemon can encrypt"
             )
     batch = client.encrypt_batch(
-        cell.known.key_name, values, context=cell.context, varying=cell.varying(rows), deadline=DEADLINE
+        cell.known.key_name, values, context=cell.context, varying=cell.varying(rows), deadline=deadline
     )
     for index, error in sorted(batch.failures.items()):
         raise ColumnsError(f"{cell}, row {row_value(rows[index])}: {error}")
     return [Sealed(ciphertext, version_of(ciphertext)) for ciphertext in batch.complete()]
 
 
-def decrypt(client: Client, cell: Cell, rows: Sequence[Identity], stored: Sequence[bytes]) -> list[bytes | None]:
+def decrypt(
+    client: Client, cell: Cell, rows: Sequence[Identity], stored: Sequence[bytes], *, deadline: float = DEADLINE
+) -> list[bytes | None]:
     """Decrypt what is stored for a cell in these rows; None where that is no ciphertext of this cell in its row.
 
     Raises:
@@ -166,12 +170,18 @@ def decrypt(client: Client, cell: Cell, rows: Sequence[Identity], stored: Sequen
         except InvalidRequest:
             ciphertexts.append(b"")  # the daemon refuses it alone
     return client.decrypt_batch(
-        cell.known.key_name, ciphertexts, context=cell.context, varying=cell.varying(rows), deadline=DEADLINE
+        cell.known.key_name, ciphertexts, context=cell.context, varying=cell.varying(rows), deadline=deadline
     ).values
 
 
 def compute_index(
-    client: Client, known: Known, rows: Sequence[Identity], values: Sequence[bytes], *, all_versions: bool = False
+    client: Client,
+    known: Known,
+    rows: Sequence[Identity],
+    values: Sequence[bytes],
+    *,
+    all_versions: bool = False,
+    deadline: float = DEADLINE,
 ) -> list[list[bytes]]:
     """Return for each value its blind index, or the indexes of all versions that may be used, the newest first.
 
@@ -189,7 +199,7 @@ def compute_index(
         normaliser=index.normaliser.value,
         length=index.length,
         all_versions=all_versions,
-        deadline=DEADLINE,
+        deadline=deadline,
     )
     for at, error in sorted(batch.failures.items()):
         raise ColumnsError(f"{known.table}.{known.column.column}, row {row_value(rows[at])}: {error}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
 
 from kms_client import Client
 from psycopg import sql
@@ -12,9 +11,10 @@ from psycopg import sql
 from kms.failpoints import reach
 
 from . import guard, state
-from .batches import Done, Identity, Progress, forget, run_until_nothing_is_left
+from .batches import LAST, LAST_DEADLINE, MOST_PASSES, Done, Identity, Progress, finish, forget, run
 from .cells import (
     ALIAS,
+    DEADLINE,
     MAX_VALUE,
     Cell,
     cells_of,
@@ -30,8 +30,6 @@ from .indexes import build, drop_pending, pending_index
 from .locks import locked
 from .rows import Row, read, update, update_statements
 from .state import Known, State
-
-MOST_SWITCHES: Final = 100  # tries: each of them finds that somebody has written plaintext just before the lock
 
 Batch = list[tuple[Identity, Row]]
 
@@ -61,6 +59,7 @@ class Fill:
 
     client: Client
     columns: Sequence[Known]
+    deadline: float = DEADLINE
     name: str = "fill"
     table: str = field(init=False)
     identity: tuple[str, ...] = field(init=False)
@@ -127,7 +126,9 @@ class Fill:
                 for n, index in zip(there, self._indexes(known, which, given), strict=True):
                     sealed[n], versions[n] = index, index_version(index)
                 return [sealed, versions]
-            for n, one in zip(there, encrypt(self.client, cell, which, given) if there else [], strict=True):
+            for n, one in zip(
+                there, encrypt(self.client, cell, which, given, deadline=self.deadline) if there else [], strict=True
+            ):
                 before = versions[n]
                 sealed[n] = cell.to_store(one.ciphertext)
                 versions[n] = min(before, one.version) if isinstance(before, int) else one.version
@@ -145,7 +146,11 @@ class Fill:
                 raise ColumnsError(
                     f"{known.table}.{known.column.column}, row {', '.join(row)}: longer than {MAX_VALUE} bytes"
                 )
-        return [versions[0] for versions in compute_index(self.client, known, rows, values)] if values else []
+        return (
+            [versions[0] for versions in compute_index(self.client, known, rows, values, deadline=self.deadline)]
+            if values
+            else []
+        )
 
     def plan(self) -> tuple[list[tuple[str, sql.Composable]], list[str]]:
         """Return the assignments of the update, and the types of what is staged."""
@@ -209,9 +214,9 @@ def fill(
     """
     task = Fill(client, columns)
     build(connection, task.table, pending_index(task.table, task.identity, task.index()))
-    for _ in range(MOST_SWITCHES):
-        progress = run_until_nothing_is_left(connection, task, tell=tell, wait=wait)
-        if switch(connection, task):
+    for _ in range(MOST_PASSES):
+        progress = run(connection, task, tell=tell, wait=wait)
+        if few_left(connection, task.table, task.condition) and switch(connection, task):
             break
     else:
         raise ColumnsError(f"{task.table}: rows are written faster than they are encrypted")
@@ -220,13 +225,20 @@ def fill(
     return progress
 
 
+def few_left(connection: Connection, table: str, condition: sql.Composed) -> bool:
+    """Return whether so few rows are left to be done that writers may wait for them."""
+    left = sql.SQL("SELECT count(*) <= {} FROM (SELECT FROM {} AS t WHERE {} LIMIT {}) AS few").format(
+        sql.Literal(LAST), named(table), condition, sql.Literal(LAST + 1)
+    )
+    [(few,)] = connection.execute(left).fetchall()
+    return bool(few)
+
+
 def switch(connection: Connection, task: Fill) -> bool:
-    """Let the ciphertexts count from now on; returns False where plaintext has come since the last pass."""
+    """Let the ciphertexts count from now on; returns False where too much plaintext has come since the last pass."""
 
     def act() -> bool:
-        left = sql.SQL("SELECT EXISTS (SELECT FROM {} AS t WHERE {})").format(named(task.table), task.condition)
-        [(found,)] = connection.execute(left).fetchall()
-        if found:
+        if not finish(connection, replace(task, deadline=LAST_DEADLINE)):
             return False
         names = [one.column.column for one in task.columns]
         state.move(connection, task.table, names, State.FILLING, State.PROTECTED)

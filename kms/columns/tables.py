@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +36,10 @@ UNFIT_TYPES: Final = frozenset(
     {"money", "oid", "regclass", "regproc", "regprocedure", "regtype", "regrole", "regnamespace", "regoper"}
     | {"regoperator", "regconfig", "regdictionary", "regcollation", "pg_lsn", "tid", "xid", "cid"}
 )
+
+# What PostgreSQL takes for the number of an element, and the one way of writing it that is taken here.
+_NUMBER: Final = re.compile(r"\s*[+-]?[0-9]")
+_PLAIN_NUMBER: Final = re.compile(r"0|[1-9][0-9]*|.*[^0-9\s+-].*", re.DOTALL)
 
 _TABLE: Final = "SELECT c.oid, c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
 _ATTRIBUTES: Final = """
@@ -117,8 +122,8 @@ def require_fit(table: Table, catalogued: Catalogued, identity: tuple[str, ...])
             raise PlanError(f"{name}: values of type {attribute.sql_type} have no text that is always the same")
         if column.paths and attribute.sql_type != "jsonb":
             raise PlanError(f"{name}: paths are for jsonb, and this is {attribute.sql_type}")
-        if any(key.startswith("-") and key[1:].isdigit() for path in column.paths for key in path):
-            raise PlanError(f"{name}: a path must not count elements from the end: two paths could be one place")
+        if any(_NUMBER.match(key) and not _PLAIN_NUMBER.fullmatch(key) for path in column.paths for key in path):
+            raise PlanError(f"{name}: a number in a path must be plain, such as 0 or 12: two paths could be one place")
         if column.rows is not None and column.rows.column not in catalogued.attributes:
             raise PlanError(f"{name}: rows names {column.rows.column}, which is no column")
         if column.index is not None and column.index.unique and catalogued.partitioned:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as made
-from typing import Final
 
 from kms_client import Client
 from psycopg import sql
@@ -13,18 +12,17 @@ from psycopg import sql
 from kms.failpoints import reach
 
 from . import guard, state
-from .batches import Done, Identity, Progress, run_until_nothing_is_left
-from .cells import ALIAS, MAX_STORED, Cell, cells_of, decrypt, text_array
+from .batches import LAST_DEADLINE, MOST_PASSES, Done, Identity, Progress, finish, run
+from .cells import ALIAS, DEADLINE, MAX_STORED, Cell, cells_of, decrypt, text_array
 from .database import Connection, named
 from .errors import ColumnsError, NotVerified, WrongState
+from .fill import few_left
 from .indexes import build, drop_pending, pending_index
 from .locks import locked
 from .plan import Mode, shortened
 from .rows import Row, read, update
 from .state import Known, State
 from .tables import attributes
-
-MOST_TRIES: Final = 100  # each finds that somebody has written a ciphertext just before the lock
 
 Batch = list[tuple[Identity, Row]]
 
@@ -36,6 +34,7 @@ class Undo:
     client: Client
     columns: Sequence[Known]
     categories: dict[str, str]  # of the plaintext columns' types
+    deadline: float = DEADLINE
     name: str = "undo"
     table: str = made(init=False)
     identity: tuple[str, ...] = made(init=False)
@@ -93,7 +92,7 @@ class Undo:
             return found
         identities = [rows[n][0] for n in there]
         stored = [bytes(rows[n][1] or b"") for n in there]
-        for n, plain in zip(there, decrypt(self.client, cell, identities, stored), strict=True):
+        for n, plain in zip(there, decrypt(self.client, cell, identities, stored, deadline=self.deadline), strict=True):
             if plain is None:
                 raise NotVerified(f"{cell}, row {', '.join(rows[n][0])}: does not decrypt in its row; mend it first")
             found[n] = plain
@@ -165,9 +164,10 @@ def undo(
     if mine:
         task = Undo(client, mine, {one.column.column: there[one.column.column].category for one in mine})
         build(connection, table, pending_index(table, task.identity, task.condition(None)))
-        for _ in range(MOST_TRIES):
-            progress = run_until_nothing_is_left(connection, task, tell=tell, wait=wait)
-            if locked(connection, table, "ACCESS EXCLUSIVE", lambda: _remove(connection, task)):
+        for _ in range(MOST_PASSES):
+            progress = run(connection, task, tell=tell, wait=wait)
+            few = few_left(connection, table, task.condition(ALIAS))
+            if few and locked(connection, table, "ACCESS EXCLUSIVE", lambda: _remove(connection, task)):
                 break
         else:
             raise ColumnsError(f"{table}: ciphertexts are written faster than they are decrypted")
@@ -185,10 +185,8 @@ def _begin(connection: Connection, table: str, columns: Sequence[Known]) -> None
 
 
 def _remove(connection: Connection, task: Undo) -> bool:
-    """Remove the added columns; returns False where somebody has written a ciphertext since the last pass."""
-    found = sql.SQL("SELECT EXISTS (SELECT FROM {} AS t WHERE {})").format(named(task.table), task.condition(ALIAS))
-    [(there,)] = connection.execute(found).fetchall()
-    if there:
+    """Remove the added columns; returns False where too many ciphertexts have come since the last pass."""
+    if not finish(connection, replace(task, deadline=LAST_DEADLINE)):
         return False
     changes: list[sql.Composable] = []
     for one in task.columns:

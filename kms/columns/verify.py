@@ -269,11 +269,16 @@ def _rest_differs(known: Known) -> sql.Composable:
     """Compare, in SQL, what the documents hold elsewhere than at the paths."""
     plain: sql.Composable = sql.Identifier(ALIAS, known.column.column)
     stored: sql.Composable = sql.Identifier(ALIAS, known.column.ciphertext)
-    null = sql.SQL("'null'::jsonb")
+    whole = plain, stored
     for path in known.column.paths:
-        at = text_array(path)
-        plain = sql.SQL("jsonb_set({}, {}, {}, false)").format(plain, at, null)
-        stored = sql.SQL("jsonb_set({}, {}, {}, false)").format(stored, at, null)
+        plain, stored = (
+            # Only where there is something: jsonb_set() fails at a scalar, and at a key of an array.
+            sql.SQL(
+                "jsonb_set_lax({document}, {path}, CASE WHEN {whole} #> {path} IS NOT NULL THEN 'null'::jsonb END,"
+                " false, 'return_target')"
+            ).format(document=document, path=text_array(path), whole=original)
+            for document, original in zip((plain, stored), whole, strict=True)
+        )
     return sql.SQL("({plain} IS NOT NULL AND {plain}::text IS DISTINCT FROM {stored}::text)").format(
         plain=plain, stored=stored
     )

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import psycopg
 import pytest
 
+from kms.cli.exit_codes import ExitCode
+from kms.cli.main import run as command
+from kms.columns.cells import Cell, decrypt
+from kms.columns.errors import ColumnsError, NotVerified, PlanError, WrongState
+from kms.columns.state import known
 from tests.protected import runner, shape, texts
 
 PLAN = """
@@ -63,3 +70,330 @@ def test_what_is_applied_blanked_and_undone_is_as_before_but_for_what_is_hashed(
         assert states(run.undo()) == {"none"}
     assert texts(database, "public.people", COLUMNS) == before
     assert shape(database, "public.people") == shaped
+
+
+def first(url, query):
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def write(url, statement):
+    with psycopg.connect(url) as connection:
+        return connection.execute(statement).rowcount
+
+
+def refused(url, statement, word):
+    with pytest.raises(psycopg.errors.IntegrityConstraintViolation) as error:
+        write(url, statement)
+    assert "kms columns: public.people." in str(error.value)
+    assert word in str(error.value)
+
+
+def test_applied_twice_changes_no_row(database, service):
+    with runner(database, service.acme, PLAN) as run:
+        run.apply()
+        rows, shaped = (
+            first(database, "SELECT id, ctid::text, xmin::text FROM people ORDER BY 1"),
+            shape(database, "people"),
+        )
+        assert states(run.apply()) == {"verified"}
+    assert first(database, "SELECT id, ctid::text, xmin::text FROM people ORDER BY 1") == rows
+    assert shape(database, "people") == shaped
+    assert first(database, "SELECT count(*) FROM kms_columns.progress") == [(0,)]
+
+
+def test_a_plan_that_says_something_else_than_at_the_beginning_is_refused(protected, service):
+    other = PLAN.replace("hash_only", "blind_index")
+    with (
+        runner(protected, service.acme, other) as run,
+        pytest.raises(PlanError, match="token: the plan differs"),
+    ):
+        run.apply()
+
+
+def test_a_dry_run_shows_the_sql_and_changes_nothing(database, service, tmp_path, capsys):
+    shaped = shape(database, "people")
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    words = [str(plan), "--database", database, "--profile", str(service.acme_profile)]
+    assert command(["columns", "apply", "--dry-run", *words]) is ExitCode.OK
+    shown = capsys.readouterr().out
+    for part in ('ADD COLUMN "email_ct" bytea', "CREATE UNIQUE INDEX CONCURRENTLY", "ENABLE ALWAYS TRIGGER", "UPDATE"):
+        assert part in shown
+    assert shape(database, "people") == shaped
+    assert first(database, "SELECT to_regnamespace('kms_columns') IS NULL") == [(True,)]
+
+
+def test_what_is_dropped_still_decrypts_and_cannot_be_undone(database, service):
+    before = texts(database, "public.people", COLUMNS)
+    with runner(database, service.acme, PLAN) as run:
+        run.apply()
+        with pytest.raises(WrongState, match="must be blanked first"):
+            run.drop()
+        run.blank()
+        with pytest.raises(WrongState, match="cannot be had back"):
+            run.undo()
+        assert states(run.drop()) == {"dropped"}
+        assert states(run.verify()) == {"dropped"}
+        with pytest.raises(WrongState, match="cannot be had back"):
+            run.undo()
+        [cell] = [Cell(one) for one in known(run.connection) if one.column.column == "email"]
+    rows = first(database, "SELECT id::text, email_ct FROM people WHERE email_ct IS NOT NULL")
+    plain = decrypt(service.acme, cell, [(row[0],) for row in rows], [row[1] for row in rows])
+    assert dict(zip((row[0] for row in rows), plain, strict=True)) == {
+        key: row[1].encode() for key, row in before.items() if row[1] is not None
+    }
+    email = service.acme.compute_index_batch(
+        "tenants/acme/keys/index", [b" PERSON1@EXAMPLE.COM"], scope="public.people.email", normaliser="email"
+    ).complete()
+    with psycopg.connect(database) as connection:
+        query = "SELECT id FROM people WHERE email_bi = ANY(%s)"
+        assert connection.execute(query, (email,)).fetchall() == [(1,)]
+        connection.execute("SET enable_seqscan = off")
+        explained = connection.execute(f"EXPLAIN {query}", (email,)).fetchall()
+        assert "people_email_bi_kms" in str(explained)
+
+
+def test_once_protected_no_plaintext_comes_without_its_ciphertext(database, service):
+    with runner(database, service.acme, PLAN) as run:
+        run.apply()
+        refused(database, "INSERT INTO people (name) VALUES ('new')", "must be written together")
+        refused(database, "UPDATE people SET email = 'other@example.com' WHERE id = 1", "must be as well")
+        refused(database, "UPDATE people SET settings = '{}' WHERE id = 3", "must be as well")
+        refused(database, "UPDATE people SET token = 'other' WHERE id = 1", "must be as well")
+        refused(database, "UPDATE people SET id = 1000 WHERE id = 1", "the identity is changed")
+        refused(database, "UPDATE people SET email_bi = NULL WHERE id = 1", "must be written together")
+        assert write(database, "UPDATE people SET note = 'changed' WHERE id = 1") == 1
+        assert states(run.verify()) == {"verified"}
+        run.blank()
+        refused(database, "UPDATE people SET email = 'other@example.com' WHERE id = 1", "must be as well")
+        refused(database, "INSERT INTO people (name) VALUES ('new')", "must be written together")
+        assert write(database, "UPDATE people SET name = NULL, note = 'again' WHERE id = 1") == 1
+        # A program that still writes both: the plaintext is not taken.
+        write(database, "UPDATE people SET email = 'x', (email_ct, email_kv, email_bi) = ('', 1, '') WHERE id = 1")
+        assert first(database, "SELECT email, email_ct FROM people WHERE id = 1") == [(None, b"")]
+
+
+def test_while_it_is_filled_what_changes_is_encrypted_again(database, service):
+    """The plaintext is what counts, and whoever changes it knows nothing of what stands beside it."""
+    seen = []
+
+    def change(_task, _progress):
+        if not seen:
+            seen.append(write(database, "UPDATE people SET email = 'later@example.com' WHERE id = 1"))
+            write(database, "UPDATE people SET id = 1000 WHERE id = 2")
+            assert first(database, "SELECT count(email_ct), count(email_bi) FROM people WHERE id = 1") == [(0, 0)]
+
+    with runner(database, service.acme, PLAN, tell=change) as run:
+        assert states(run.apply()) == {"verified"}
+        assert states(run.verify()) == {"verified"}
+    assert seen == [1]
+    assert first(database, "SELECT email, email_ct IS NOT NULL FROM people WHERE id = 1") == [
+        ("later@example.com", True)
+    ]
+
+
+def test_what_writers_write_meanwhile_is_protected_too(database, service):
+    """Until the switch refuses them; what they were told is done is there in the end."""
+    done, stopped = [], []
+
+    def write_on():
+        number = 100
+        with psycopg.connect(database, autocommit=True) as connection:
+            while True:
+                number += 1
+                try:
+                    value = f"w{number}"
+                    connection.execute(
+                        "INSERT INTO people (id, name, email) VALUES (%s, %s, %s)", (number, value, value)
+                    )
+                    connection.execute(
+                        "UPDATE people SET name = %s WHERE id = %s OR id = %s", (value, number - 1, number % 40)
+                    )
+                    connection.execute("DELETE FROM people WHERE id = %s", (number - 7,))
+                except psycopg.errors.IntegrityConstraintViolation as error:
+                    stopped.append(str(error))
+                    return
+                done.append(number)
+
+    writer = threading.Thread(target=write_on)
+
+    def wait(_connection):
+        if not writer.is_alive() and not stopped:
+            writer.start()
+
+    with runner(database, service.acme, PLAN, wait=wait) as run:
+        assert states(run.apply()) == {"verified"}
+        writer.join(30)
+        assert stopped
+        assert "kms columns: public.people." in stopped[0]
+        plaintext = texts(database, "public.people", COLUMNS)
+        assert states(run.verify()) == {"verified"}
+    assert done
+    with runner(database, service.acme, PLAN) as run:
+        run.undo()
+    assert texts(database, "public.people", COLUMNS) == plaintext
+
+
+def test_a_row_that_somebody_holds_waits_and_holds_up_no_other(database, service):
+    skipped = []
+    with psycopg.connect(database) as holder:
+
+        def wait(_connection):  # from the first batch on: a concurrent build of an index waits for older transactions
+            if not skipped:
+                holder.execute("UPDATE people SET note = 'held' WHERE id = 3")
+
+        def tell(_task, progress):
+            if progress.skipped and not skipped:
+                skipped.append((progress.changed, progress.skipped))
+                holder.commit()
+
+        with runner(database, service.acme, PLAN, tell=tell, wait=wait) as run:
+            assert states(run.apply()) == {"verified"}
+    assert skipped == [(39, 1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("UPDATE people a SET name_ct = b.name_ct FROM people b WHERE a.id = 1 AND b.id = 2", "does not decrypt"),
+        ("UPDATE people SET name = 'forged' WHERE id = 1", "another value than stands beside it"),
+        ("UPDATE people SET email_kv = 2 WHERE id = 1", "another version in its column"),
+        ("UPDATE people SET email_bi = email_bi || '\\x00' WHERE id = 1", "the index of another value"),
+        ("UPDATE people SET token_hash = token_hash || '\\x00' WHERE id = 1", "the index of another value"),
+        ("UPDATE people SET settings_ct = settings_ct || '{\"x\": 1}' WHERE id = 1", "differs outside of the paths"),
+        ("UPDATE people SET settings_ct['pin'] = 'null' WHERE id = 2", "does not decrypt"),
+        (
+            "UPDATE people SET settings_ct = settings_ct #- '{pin}' WHERE id = 3",
+            "differs outside|where the ciphertext has none",
+        ),
+        ("UPDATE people SET country_ct = NULL WHERE id = 1", "without a whole ciphertext"),
+    ],
+)
+def test_what_is_not_as_it_should_be_is_found(protected, service, change, fault):
+    database = protected
+    write(database, "ALTER TABLE people DISABLE TRIGGER zzz_kms_columns")
+    assert write(database, change) == 1
+    with runner(database, service.acme, PLAN) as run:
+        with pytest.raises(NotVerified, match=f"1 rows are not what they should be: .*({fault})"):
+            run.verify()
+        with pytest.raises(NotVerified, match=fault):
+            run.blank()
+    assert first(database, "SELECT count(name) FROM people") == [(40,)]  # nothing that is in doubt is taken away
+
+
+@pytest.fixture(scope="module")
+def protected_template(service, postgresql_databases):
+    """A database whose columns are verified, for copying."""
+    name = postgresql_databases.create()
+    url = postgresql_databases.url(name)
+    write(url, ROWS)
+    with runner(url, service.acme, PLAN) as run:
+        run.apply()
+    yield name
+    postgresql_databases.drop(name)
+
+
+@pytest.fixture
+def protected(protected_template, postgresql_databases):
+    name = postgresql_databases.create(protected_template)
+    yield postgresql_databases.url(name)
+    postgresql_databases.drop(name)
+
+
+def test_only_one_runner_is_at_work_on_a_table(database, service):
+    refusals = []
+
+    def tell(_task, _progress):
+        with runner(database, service.acme, PLAN) as second, pytest.raises(WrongState) as error:
+            second.apply()
+        refusals.append(str(error.value))
+
+    with runner(database, service.acme, PLAN, tell=tell) as run:
+        run.apply()
+    assert set(refusals) == {"public.people: another `kms columns` is at work on it"}
+
+
+def test_a_value_that_no_key_can_hold_is_told_by_its_row_and_nothing_of_it(database, service):
+    write(database, "UPDATE people SET name = repeat('secret!!', 131073) WHERE id = 7")
+    with runner(database, service.acme, PLAN) as run:
+        with pytest.raises(ColumnsError) as error:
+            run.apply()
+        assert "public.people.name, row 7: longer than 1048576 bytes" in str(error.value)
+        assert "secret!!" not in str(error.value)
+        write(database, "UPDATE people SET name = repeat('secret!!', 131072) WHERE id = 7")
+        assert states(run.apply()) == {"verified"}
+
+
+def test_two_rows_with_one_value_where_it_must_be_unique_are_told_without_it(database, service):
+    write(database, "UPDATE people SET email = 'PERSON1@example.com' WHERE id = 2")
+    with runner(database, service.acme, PLAN) as run, pytest.raises(ColumnsError) as error:
+        run.apply()
+    assert 'unique constraint "people_email_bi_kms"' in str(error.value)
+    assert "@" not in str(error.value)
+
+
+PARTITIONED = """
+CREATE TYPE kind AS ENUM ('open', 'secret');
+CREATE TABLE events (tenant uuid, at timestamptz NOT NULL, kind kind NOT NULL, detail text, PRIMARY KEY (tenant, at)) PARTITION BY RANGE (at);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2026-01-01Z') TO ('2026-02-01Z');
+CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2026-02-01Z') TO ('2026-03-01Z');
+INSERT INTO events SELECT '7f1c3a52-2c0e-4b7e-9d59-0d1f3a6b1e11', timestamptz '2026-01-20 00:00:00.123456Z' + i * interval '1 day',
+       (ARRAY['open', 'secret'])[1 + i % 2]::kind, 'detail ' || i FROM generate_series(1, 20) i
+"""
+EVENTS = """
+version: 1
+tenant: acme
+tables:
+- table: public.events
+  columns:
+  - {column: detail, classification: confidential, mode: blind_index, key: encrypt, plaintext: blank, index: {key: index},
+     rows: {column: kind, values: [secret]}}
+"""
+
+
+def test_partitions_are_protected_with_their_table_and_only_the_rows_that_say_so(empty_postgresql_url, service):
+    url = empty_postgresql_url
+    write(url, PARTITIONED)
+    before, shaped = texts(url, "public.events", "at, tenant, kind, detail"), shape(url, "events")
+    with runner(url, service.acme, EVENTS) as run:
+        assert states(run.apply()) == {"verified"}
+        assert first(
+            url, "SELECT kind::text, count(*), count(detail_ct), count(detail_bi) FROM events GROUP BY 1 ORDER BY 1"
+        ) == [
+            ("open", 10, 0, 0),
+            ("secret", 10, 10, 10),
+        ]
+        with pytest.raises(psycopg.errors.IntegrityConstraintViolation):
+            write(url, "INSERT INTO events_1 VALUES (gen_random_uuid(), '2026-01-02Z', 'secret', 'x')")
+        with pytest.raises(psycopg.errors.IntegrityConstraintViolation):  # from one partition to the other
+            write(url, "UPDATE events SET at = at + interval '20 days' WHERE kind = 'secret' AND at < '2026-01-25Z'")
+        assert write(url, "INSERT INTO events VALUES (gen_random_uuid(), '2026-01-02Z', 'open', 'x')") == 1
+        assert write(url, "DELETE FROM events WHERE detail = 'x'") == 1
+        assert states(run.blank()) == {"blanked"}
+        assert first(url, "SELECT kind::text, count(detail) FROM events GROUP BY 1 ORDER BY 1") == [
+            ("open", 10),
+            ("secret", 0),
+        ]
+        with pytest.raises(WrongState, match="its column is kept"):
+            run.drop()
+        run.undo()
+    assert texts(url, "public.events", "at, tenant, kind, detail") == before
+    assert shape(url, "events") == shaped
+
+
+def test_commands_tell_states_and_errors_in_one_line(database, service, tmp_path, capsys):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(PLAN)
+    words = ["--database", database, "--profile", str(service.acme_profile)]
+    assert command(["columns", "status", "--database", database, "--output", "json"]) is ExitCode.OK
+    assert capsys.readouterr().out == "[]\n"
+    assert command(["columns", "verify", str(plan), *words]) is ExitCode.UNEXPECTED
+    assert capsys.readouterr().err == "kms: public.people.name: is not protected yet; run `kms columns apply` first\n"
+    assert command(["columns", "apply", str(plan), *words]) is ExitCode.OK
+    assert command(["columns", "status", "--database", database]) is ExitCode.OK
+    shown = capsys.readouterr().out
+    assert shown.count("verified") == 10
+    assert "tenants/acme/keys/deterministic" in shown
+    assert command(["columns", "blank", str(plan), *words, "--tenant", "globex"]) is not ExitCode.OK
+    assert "is a plan of tenant acme" in capsys.readouterr().err
