@@ -80,6 +80,8 @@ app.add_typer(integrity.app, name="integrity")
 columns.app.add_typer(columns_upkeep.app)
 columns.app.add_typer(columns_apply.app)
 columns.app.add_typer(columns_plan.app)
+columns.app.add_typer(columns_apply.app)
+columns.app.add_typer(columns_upkeep.app)
 app.add_typer(columns.app, name="columns")
 app.command("doctor")(doctor.doctor)
 
