@@ -41,7 +41,7 @@ from tests.column_systems import (
 from tests.daemon import Installation, wait_until
 from tests.postgresql_server import Databases, PostgresqlServer
 
-pytestmark = [pytest.mark.softhsm, pytest.mark.postgresql]
+pytestmark = [pytest.mark.softhsm, pytest.mark.postgresql, pytest.mark.timeout(300)]
 
 PURPOSES = {
     "personal": Purpose.ENCRYPT,
@@ -99,7 +99,7 @@ def database(own_postgresql_server: PostgresqlServer) -> Iterator[tuple[Postgres
 def test_a_database_that_has_data_is_protected_from_end_to_end(
     system: System, installation: Installation, database: tuple[PostgresqlServer, str]
 ) -> None:
-    protect(Site(installation, *database, system), 300)
+    protect(Site(installation, *database, system), 150)
 
 
 @pytest.mark.soak
