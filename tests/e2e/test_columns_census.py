@@ -119,9 +119,16 @@ def test_a_transaction_that_was_open_before_holds_up_the_count(people):
             " FROM public.people WHERE id = 0"
         )
         # It is waited for; what it has written meanwhile is in the count.
-        counts = counted(people, now=clock, sleep=lambda _: other.commit())
+        ended = []
+
+        def sleep(_seconds):
+            ended.append(now())
+            other.commit()
+
+        counts = counted(people, now=clock, sleep=sleep)
     assert by_column(counts)["note_ct"] == {1: 33}
     assert [one.began for one in counts] == [moments[0]] * len(counts)
+    assert moments[0] < ended[0]
 
 
 def test_a_value_that_is_no_ciphertext_of_the_key_lets_no_count_be_made(people):

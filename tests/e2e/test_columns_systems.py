@@ -41,7 +41,7 @@ from tests.column_systems import (
 from tests.daemon import Installation, wait_until
 from tests.postgresql_server import Databases, PostgresqlServer
 
-pytestmark = [pytest.mark.softhsm, pytest.mark.postgresql]
+pytestmark = [pytest.mark.softhsm, pytest.mark.postgresql, pytest.mark.timeout(300)]
 
 PURPOSES = {
     "personal": Purpose.ENCRYPT,
@@ -69,9 +69,11 @@ class Site:
     def client(self) -> Client:
         return Client.from_profile(self.profile, deadline=30)
 
-    def command(self, *words: str) -> None:
-        code = run(["columns", *words, "--database", self.url, "--profile", str(self.profile)])
-        assert code is ExitCode.OK, words
+    def command(self, word: str) -> None:
+        code = run(
+            ["columns", word, str(self.system.plan_file), "--database", self.url, "--profile", str(self.profile)]
+        )
+        assert code is ExitCode.OK, word
 
     @property
     def keys(self) -> list[str]:
@@ -97,7 +99,7 @@ def database(own_postgresql_server: PostgresqlServer) -> Iterator[tuple[Postgres
 def test_a_database_that_has_data_is_protected_from_end_to_end(
     system: System, installation: Installation, database: tuple[PostgresqlServer, str]
 ) -> None:
-    protect(Site(installation, *database, system), 300)
+    protect(Site(installation, *database, system), 150)
 
 
 @pytest.mark.soak
@@ -123,9 +125,8 @@ def protect(site: Site, count: int) -> None:
         assert markers.found(site.server, connection) == planted  # what is there is found
         original = plaintexts(connection, site.plan)
 
-        plan_file = str(site.system.plan_file)
-        site.command("check", plan_file)
-        site.command("apply", plan_file)
+        site.command("check")
+        site.command("apply")
         site.command("verify")
         reader = Reader(kms, connection, site.plan)
         assert reader.differences(original) == []
