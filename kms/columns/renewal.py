@@ -13,7 +13,7 @@ from psycopg import sql
 
 from . import batches
 from .batches import BATCH, Done, Identity, Progress
-from .cells import Cell, cells_of
+from .cells import MAX_STORED, Cell, cells_of
 from .database import Connection, named, quieten, translated
 from .errors import ColumnsError, NotVerified, WrongState
 from .locks import alone
@@ -21,7 +21,6 @@ from .rows import Row, read, update
 from .state import Known, State
 
 MOST_NAMED: Final = 5  # rows that an error names
-
 LONGEST_REST: Final = 5.0  # seconds between passes that found rows which others hold
 
 Tell = Callable[[Progress], None]
@@ -84,7 +83,7 @@ class Renewal:
 
     def outputs(self) -> list[sql.Composable]:
         """Return what is read of a row: the ciphertexts of its cells."""
-        return [cell.stored for cell in self.cells]
+        return [cut(cell.stored, MAX_STORED) for cell in self.cells]
 
     def write(self, connection: Connection, work: Sequence[Change]) -> Done:
         """Write what has come of it where rows are as they were."""
@@ -123,6 +122,11 @@ class Renewal:
             else:
                 indexes.append(index)
         return indexes, found
+
+
+def cut(value: sql.Composable, most: int) -> sql.Composable:
+    """Return a bytea of which so much is read that it can be seen to be longer than *most* bytes."""
+    return sql.SQL("substring({} FROM 1 FOR {})").format(value, sql.Literal(most + 1))
 
 
 def require_ciphertexts(known: Known) -> None:
