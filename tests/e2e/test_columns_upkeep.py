@@ -70,7 +70,7 @@ def test_what_the_commands_cannot_do_is_one_plain_line(people, postgresql_databa
         "ALTER TABLE people DISABLE TRIGGER zzz_kms_columns; UPDATE people SET note_ct = email_ct, note_kv = 0"
     )
     bad = run(people, "reencrypt", code=1)
-    assert bad.startswith("kms: public.people.note: 40 rows hold what cannot be decrypted in their context")
+    assert bad.startswith("kms: public.people.note: 40 rows cannot be re-encrypted (")
     assert bad.count("\n") == 1
 
 
