@@ -27,6 +27,7 @@ from kms_client import (
     Conditions,
     Effect,
     Founder,
+    IndexNormaliser,
     KekState,
     KeyState,
     OperationState,
@@ -614,6 +615,44 @@ METHODS = {
             lambda r, _: crypto_pb2.ReEncryptBatchResponse(ciphertexts=r.ciphertexts, version=3, changed=1),
             lambda c: c.reencrypt_batch(KEY, [b"<a>", b"<b>"]),
             lambda v: (v.complete(), v.version, v.changed) == ([b"<a>", b"<b>"], 3, 1),
+        ),
+        "compute_index_batch": (
+            "ComputeIndexBatch",
+            lambda r, _: crypto_pb2.ComputeIndexBatchResponse(
+                indexes=[v + n for v in r.values for n in (b"3", b"1")], versions=[3, 1]
+            ),
+            lambda c: c.compute_index_batch(
+                KEY, [b"a", b"b"], scope="public.users.email", normaliser="email", all_versions=True
+            ),
+            lambda v: (v.values, v.version) == ([[b"a3", b"a1"], [b"b3", b"b1"]], 3),
+            crypto_pb2.ComputeIndexBatchRequest(
+                name=KEY, values=[b"a", b"b"], scope="public.users.email", normaliser=4, length=16, all_versions=True
+            ),
+        ),
+        "reindex_batch": (
+            "ReIndexBatch",
+            lambda r, _: crypto_pb2.ReIndexBatchResponse(indexes=[c[1:-1] for c in r.ciphertexts], version=3),
+            lambda c: c.reindex_batch(
+                KEY,
+                "tenants/acme/keys/crm",
+                [b"<a>", b"<b>"],
+                scope="public.users.email",
+                normaliser=IndexNormaliser.CASELESS,
+                length=8,
+                context={"table": "public.users"},
+                varying=("row", ["1", "2"]),
+            ),
+            lambda v: (v.complete(), v.version) == ([b"a", b"b"], 3),
+            crypto_pb2.ReIndexBatchRequest(
+                name=KEY,
+                source="tenants/acme/keys/crm",
+                ciphertexts=[b"<a>", b"<b>"],
+                context=[crypto_pb2.ContextPair(key="table", value=b"public.users")],
+                varying=crypto_pb2.VaryingContext(key="row", values=[b"1", b"2"]),
+                scope="public.users.email",
+                normaliser=3,
+                length=8,
+            ),
         ),
         "generate_data_key": (
             "GenerateDataKey",

@@ -131,7 +131,7 @@ def _batch(
     values = _checked(values, asked)
     rows = _varying(varying, len(values))
     shared: dict[str, Any] = {"name": name, **others}
-    if context is not None:
+    if context:
         shared["context"] = pairs(context)
     budget = MESSAGE_BYTES - MARGIN - build(kind, **shared).ByteSize()
     if budget < 2 * MAX_PLAINTEXT:  # any legal item must fit

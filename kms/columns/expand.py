@@ -96,7 +96,7 @@ def require_same(plan: Plan, known: Known, column: Column) -> None:
     """
     if known.state is State.UNDOING:
         raise WrongState(f"{known.table}.{column.column}: is being undone; run `kms columns undo` until that is done")
-    free = {"comment", "plaintext", "classification"}
+    free = {"comment", "plaintext", "classification", "accept_leakage"}
     same = known.column.model_dump(exclude=free) == column.model_dump(exclude=free)
     if not same or known.key_name != plan.key_name(column.key):
         raise PlanError(

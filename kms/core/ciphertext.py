@@ -14,15 +14,14 @@ from uuid import UUID
 
 from .errors import invalid
 from .names import KeyUid
-from .suites import MAX_PLAINTEXT, RULES, Suite
+from .suites import CIPHERS, MAX_PLAINTEXT, RULES, Suite
 
 FORMAT: Final = 0x01
 HEADER_LENGTH: Final = 22  # bytes
 TEXT_PREFIX: Final = "kms:1:"
 
 _HEADER = struct.Struct(">BB16sI")
-_OVERHEADS = {suite: rule.overhead for suite, rule in RULES.items() if rule.overhead is not None}
-_SUITES = {int(suite): suite for suite in _OVERHEADS}
+_SUITES = {int(suite): suite for suite in CIPHERS}
 MAX_VERSION: Final = 2**32 - 1
 
 
@@ -77,7 +76,7 @@ class Header:
         Raises:
             InvalidRequest: too short for nonce and tag, or longer than the largest plaintext allows.
         """
-        least = HEADER_LENGTH + _OVERHEADS[self.suite]
+        least = HEADER_LENGTH + (RULES[self.suite].overhead or 0)
         if length < least:
             raise invalid(field, f"must have at least {least} bytes, has {length}")
         if length > least + MAX_PLAINTEXT:

@@ -185,7 +185,7 @@ def parse_overrides(key: keys_pb2.Key, paths: Iterable[str], purpose: Purpose) -
             overrides[RULE_FIELDS[path]] = None
             continue
         if purpose in ROTATED_BY_HAND and path in _ROTATING_FIELDS:
-            raise invalid(f"key.{path}", "must be absent for a {purpose.name} key")
+            raise invalid(f"key.{path}", f"must be absent for a key of purpose {purpose.name}")
         overrides[RULE_FIELDS[path]] = _parse_rule(key, path, "key")
     return overrides
 

@@ -10,8 +10,11 @@ import pytest
 from kms.cli.exit_codes import ExitCode
 from kms.cli.main import run as command
 from kms.columns.cells import Cell, decrypt
+from kms.columns.database import connect
 from kms.columns.errors import ColumnsError, NotVerified, PlanError, WrongState
+from kms.columns.pressure import Pressure
 from kms.columns.state import known
+from tests.daemon import wait_until
 from tests.protected import runner, shape, texts
 
 PLAN = """
@@ -40,7 +43,7 @@ SELECT 'Name ' || i, CASE WHEN i % 7 > 0 THEN 'Person' || i || '@example.com' EN
        CASE WHEN i % 5 > 0 THEN 'token' || i END,
        CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN '{"plain": 1.10}'
                   WHEN 2 THEN '{"pin": null, "oauth": {"scope": [1e400]}}'
-                  ELSE '{"pin": {"n": [1, 2.50]}, "oauth": {"token": "t", "x": 0.10}}' END::jsonb, 'note'
+                  ELSE '{"pin": {"n": [1, 2.50]}, "oauth": {"token": "bearer of it", "x": 0.10}}' END::jsonb, 'note'
 FROM generate_series(1, 40) i
 """
 
@@ -397,3 +400,81 @@ def test_commands_tell_states_and_errors_in_one_line(database, service, tmp_path
     assert "tenants/acme/keys/deterministic" in shown
     assert command(["columns", "blank", str(plan), *words, "--tenant", "globex"]) is not ExitCode.OK
     assert "is a plan of tenant acme" in capsys.readouterr().err
+
+
+def test_no_plaintext_is_in_a_statement_a_parameter_an_error_or_a_row_of_progress(database, service, postgresql_server):
+    """With all that a server can log: a value that is planted in a statement of our own is found there first."""
+    log = postgresql_server.directory / "log"
+    with psycopg.connect(database, autocommit=True) as connection:
+        for setting in ("log_statement = 'all'", "log_min_duration_statement = 0", "log_min_messages = debug1"):
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}")
+    begin = log.stat().st_size
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE people SET name = %s WHERE id = 1", ("Planted by the test",))
+    progress = []
+
+    def tell(_task, _progress):
+        progress.extend(first(database, "SELECT p::text FROM kms_columns.progress p"))
+
+    with runner(database, service.acme, PLAN.replace("hash_only", "blind_index"), tell=tell) as run:
+        run.apply()
+        run.blank()
+        run.undo()
+    logged = log.read_bytes()[begin:].decode()
+    assert "Planted by the test" in logged  # by the test itself, whose statement is on the next line
+    logged = "\n".join(line for line in logged.splitlines() if "Planted by the test" not in line)
+    assert "COPY" in logged
+    assert "jsonb_set_lax" in logged
+    for value in ("Name 2", "erson1@example", "token1", "bearer of it", "PERSON"):
+        assert value not in logged
+        assert value.encode().hex() not in logged
+        assert value not in str(progress)
+    assert progress
+
+
+def test_batches_wait_while_others_wait_for_locks(database):
+    told, slept = [], []
+    with connect(database) as connection, psycopg.connect(database) as holder, psycopg.connect(database) as waiter:
+        holder.execute("LOCK TABLE people")
+        waiting = threading.Thread(target=lambda: waiter.execute("SELECT count(*) FROM people"))
+        waiting.start()
+
+        def sleep(seconds):
+            slept.append(seconds)
+            holder.rollback()
+
+        pressure = Pressure(told.append, most_waiting=0, sleep=sleep)
+        wait_until(lambda: pressure.reason(connection), "the waiter to wait")
+        pressure(connection)
+        waiting.join(30)
+        assert pressure.reason(connection) is None
+    assert told == ["1 sessions wait for locks"]
+    assert slept
+
+
+def test_batches_wait_no_longer_than_a_person_should_know(database):
+    with connect(database) as connection:
+        always = Pressure(lambda _: None, most_waiting=-1, sleep=lambda _: None)
+        with pytest.raises(ColumnsError, match="0 sessions wait for locks, for 1800 s now"):
+            always(connection)
+
+
+def test_without_the_right_to_keep_triggers_quiet_the_work_is_done_all_the_same(
+    database, service, postgresql_databases
+):
+    role = f"owner_{database.rpartition('_')[2][:8]}"
+    postgresql_databases.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(f"GRANT CREATE ON DATABASE {connection.info.dbname} TO {role}")
+            connection.execute(f"GRANT CREATE ON SCHEMA public TO {role}; ALTER TABLE people OWNER TO {role}")
+        url = database.replace("postgres@", f"{role}@")
+        with runner(url, service.acme, PLAN) as run:
+            assert not run.quiet
+            assert states(run.apply()) == {"verified"}
+        stamped = first(database, "SELECT count(*) FROM people WHERE updated_at > '2026-01-01Z'")
+        assert stamped == [(40,)]  # as the command says before it begins
+    finally:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}")
+        postgresql_databases.execute(f"DROP ROLE {role}")

@@ -18,10 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from kms.core.ciphertext import to_text
 from kms.core.names import KekUid, KeyUid, TenantUid
+from kms.core.normalisation import IndexNormaliser, normalise
 from kms.core.receipts import JsonValue, body_of, signed_bytes
-from kms.core.suites import ProtectionLevel, Purpose, Suite
+from kms.core.suites import CIPHERS, ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import DekPlace, WrapMechanism, WrappedDek, binding, kw_bind_input
 from kms.crypto.aead import cipher_for
+from kms.crypto.index import IndexHasher
 from tests.vectors.golden_format import FOLDER, FORMAT, context_of, golden_dek, header_of
 
 TENANTS = ["6f1c1a52-8f5e-4f0e-9a53-0d8f5f6f7a01", "b3f0e1d2-c4a5-4678-8b9a-0c1d2e3f4a5b"]
@@ -52,6 +54,17 @@ CONTEXTS: list[list[list[str]]] = [
     [["composed", "\u00e9"], ["decomposed", "e\u0301"]],
     [["k" * 64, "v" * 1000]],
     [[f"k{number}", str(number)] for number in range(63)],
+]
+INDEXED: list[tuple[str, int, str, int, bytes]] = [
+    ("NONE", 1, "public.users.email", 16, b"\x00\xff as it is "),
+    ("NONE", 258, "public.users.email", 4, b""),
+    ("TEXT", 1, "public.users.name", 16, "  Jose\u0301 \ufb01n\u3000".encode()),
+    ("CASELESS", 70000, "public.straße.größe", 32, "STRASSE \u1e9e \u0130".encode()),
+    ("CASELESS", 1, "public.users.name", 16, "A\u0301\u0378\u0301Z".encode()),
+    ("EMAIL", 2**32 - 1, "public.users.email", 16, b" Ada @ EXAMPLE.Org. "),
+    ("EMAIL", 1, "public.users.email", 16, b"no address"),
+    ("PHONE", 1, "crm.contact.phone", 8, "00 49 (0)30 / 1234\u201156".encode()),
+    ("PHONE", 1, "crm.contact.phone", 16, "\u0660\u0661 ext. 7".encode()),
 ]
 TEXTS = [b"", b"\x00", b"\x00\x00", b"\xfb\xef\xbe", b"\xff\xff", bytes(range(48))]
 
@@ -88,9 +101,34 @@ def contexts() -> list[dict[str, Any]]:
 def headers() -> list[dict[str, Any]]:
     """Encode a header of every suite."""
     cases = []
-    for suite, key, version in zip(Suite, (KEYS[0], KEYS[1], KEYS[0]), (1, 258, 2**32 - 1), strict=True):
+    for suite, key, version in zip(CIPHERS, (KEYS[0], KEYS[1], KEYS[0]), (1, 258, 2**32 - 1), strict=True):
         case: dict[str, Any] = {"suite": suite.name, "key": key, "version": version}
         cases.append({**case, "header": header_of(case).encode().hex()})
+    return cases
+
+
+def indexes() -> list[dict[str, Any]]:
+    """Compute the index of a value of each normaliser."""
+    cases = []
+    for number, (name, version, scope, length, value) in enumerate(INDEXED):
+        normaliser, seed = IndexNormaliser[name], f"kmsd golden file, not a secret: HMAC_SHA_256 {number}"
+        normalised = normalise(normaliser, value)
+        hasher = IndexHasher(golden_dek(Suite.HMAC_SHA_256, seed))
+        (index,) = hasher.compute(version, scope.encode(), normaliser, length, [normalised])
+        cases.append(
+            {
+                "dek_seed": seed,
+                "normaliser": name,
+                "normaliser_id": int(normaliser),
+                "version": version,
+                "scope": scope,
+                "length": length,
+                "value": value.hex(),
+                "normalised": normalised.hex(),
+                "column_key": hasher.column_key(scope.encode(), normaliser).hex(),
+                "index": index.hex(),
+            }
+        )
     return cases
 
 
@@ -177,6 +215,7 @@ def main(folder: Path) -> None:
     files = {name: ("Decrypting each ciphertext gives its plaintext.", ciphertexts(s)) for s, name in FILES.items()}
     files["contexts.json"] = ("The canonical form of each set of pairs.", contexts())
     files["headers.json"] = ("The 22 bytes that begin a ciphertext.", headers())
+    files["indexes.json"] = ("The blind index of a value, and what it is computed from.", indexes())
     texts = [{"bytes": data.hex(), "text": to_text(data)} for data in TEXTS]
     files["texts.json"] = ("The text form of bytes.", texts)
     files["wraps.json"] = ("What the wrap of a DEK is bound to, and its blob.", wraps())

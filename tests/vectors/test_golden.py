@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from kms_client import DestructionReceipt, verify_receipt
 from kms.core.ciphertext import Header, from_text, to_text
 from kms.core.errors import CannotDecrypt
 from kms.core.names import KekUid, KeyUid, TenantUid
+from kms.core.normalisation import IndexNormaliser, normalise
 from kms.core.receipts import body_of, signed_bytes
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import DekPlace, WrapMechanism, WrappedDek, binding, kw_bind_input
 from kms.crypto.aead import cipher_for
+from kms.crypto.index import IndexHasher
 from tests.vectors import make_golden
 from tests.vectors.golden_format import FOLDER, context_of, golden_dek, header_of, read
 
@@ -29,6 +32,7 @@ DIGESTS = {
     "aes-256-gcm.json": "345edcbace24beef6ca51dd6e3fa81118277509cd0300e80a7c70b84938ac6f0",
     "aes-siv.json": "fc0a50a94580caee9110cab2a4ca64df9125b6b2694768072473a0677abc81a9",
     "contexts.json": "f006a53442c99ebc205775af3017406a6613039f47e36ad201619e2f770e1f42",
+    "indexes.json": "dfd71b235f60f95978e0a32eb331b9fe4629c3f1de769809b30ca4f6c3a776a9",
     "headers.json": "1ae7985db2bd43c2edb047e62be35cd325d24b88215630de27b22646c946ab0f",
     "receipts.json": "ceba7859b241402364c56175c1cd26c8dfeb6f4d6efbf5e159a3fb26b30cee68",
     "texts.json": "a8320f186597ba7713bf83e16fd172b45d2e14bdba64bfff81d84bc3b20d5356",
@@ -53,6 +57,7 @@ def test_the_files_hold_as_many_cases_as_were_made():
         "aes-siv.json": 5,
         "contexts.json": 9,
         "headers.json": 3,
+        "indexes.json": 9,
         "receipts.json": 2,
         "texts.json": 6,
         "wraps.json": 3,
@@ -100,6 +105,26 @@ def test_a_golden_header(case: dict[str, Any]):
     header = header_of(case)
     assert header.encode().hex() == case["header"]
     assert Header.parse(bytes.fromhex(case["header"]) + bytes(100)) == header
+
+
+@pytest.mark.parametrize("case", read("indexes.json"), ids=lambda case: case["dek_seed"][-1] + case["normaliser"])
+def test_a_golden_index(case: dict[str, Any]):
+    """The hash is computed here once more, from the words of FORMATS section 6 and nothing of ours."""
+    normaliser, value = IndexNormaliser[case["normaliser"]], bytes.fromhex(case["value"])
+    assert normaliser == case["normaliser_id"]
+    assert normalise(normaliser, value).hex() == case["normalised"]
+
+    scope, number = case["scope"].encode(), case["normaliser_id"]
+    dek = hashlib.sha256(f"{case['dek_seed']}/0".encode()).digest()
+    label = b"kms/v1/index\0" + len(scope).to_bytes(4, "big") + scope + number.to_bytes(2, "big")
+    column = hmac.digest(dek, label, "sha256")
+    assert column.hex() == case["column_key"]
+    whole = hmac.digest(column, b"\x01" + bytes.fromhex(case["normalised"]), "sha256")
+    assert case["version"].to_bytes(4, "big") + whole[: case["length"]] == bytes.fromhex(case["index"])
+
+    hasher = IndexHasher(golden_dek(Suite.HMAC_SHA_256, case["dek_seed"]))
+    made = hasher.compute(case["version"], scope, number, case["length"], [normalise(normaliser, value)])
+    assert [index.hex() for index in made] == [case["index"]]
 
 
 @pytest.mark.parametrize("case", read("receipts.json"), ids=lambda case: case["subject"])
@@ -155,7 +180,7 @@ def test_the_script_never_overwrites(tmp_path: Path):
 
 def test_what_is_not_random_is_made_the_same_again(tmp_path: Path):
     make_golden.main(tmp_path)
-    for name in ("aes-siv.json", "contexts.json", "headers.json", "texts.json", "wraps.json"):
+    for name in ("aes-siv.json", "contexts.json", "headers.json", "indexes.json", "texts.json", "wraps.json"):
         assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
     for name in ("aes-256-gcm.json", "xaes-256-gcm.json"):
         assert (tmp_path / name).read_bytes() != (FOLDER / name).read_bytes()

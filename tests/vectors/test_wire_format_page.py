@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from kms.core.lifecycle import KeyEvent
+from kms.core.normalisation import IndexNormaliser
 from kms.core.operations import OperationState
-from kms.core.suites import RULES, Suite
+from kms.core.suites import CIPHERS, RULES, Suite
 from tests.lifespan import Lifespan
 from tests.vectors.golden_format import FOLDER, context_of, read
 
@@ -91,11 +92,17 @@ def test_the_example_of_suite_3_decrypts_as_the_page_says():
     assert opened == b"ada@example.org"
 
 
-@pytest.mark.parametrize("suite", Suite)
+@pytest.mark.parametrize("suite", CIPHERS)
 def test_the_table_of_suites_says_what_the_code_does(suite: Suite):
     (row,) = re.findall(rf"^\| 0x{suite:02x} \| {NAMES[suite]} \| (\d+) bytes.*? \| (.*?) \|", PAGE, re.MULTILINE)
     assert int(row[0]) == RULES[suite].dek_length
     assert sum(map(int, re.findall(r"\((\d+)\)", row[1]))) == RULES[suite].overhead
+
+
+def test_the_page_gives_each_normaliser_its_number():
+    part = PAGE.partition("\n## Index\n")[2].partition("\n## ")[0]
+    listed = {slug: int(number) for number, slug in re.findall(r"^\| (\d+) \| (\w+) \| ", part, re.MULTILINE)}
+    assert listed == {normaliser.slug: int(normaliser) for normaliser in IndexNormaliser}
 
 
 def test_the_page_names_every_golden_file():

@@ -72,6 +72,8 @@ RULES: Final = MappingProxyType(
     }
 )
 
+CIPHERS: Final = tuple(suite for suite, rule in RULES.items() if rule.overhead is not None)
+
 ALLOWED: Final = MappingProxyType(
     {
         Purpose.ENCRYPT: (Suite.AES_256_GCM, Suite.XAES_256_GCM),

@@ -65,11 +65,14 @@ def test_wishes_that_look_like_nothing_are_wishes():
     )
 
 
+@pytest.mark.parametrize(
+    ("purpose", "suite"), [(Purpose.DETERMINISTIC, Suite.AES_SIV), (Purpose.INDEX, Suite.HMAC_SHA_256)]
+)
 @given(policy_rules, overrides)
-def test_a_deterministic_key_is_rotated_neither_by_time_nor_by_count(policy: Policy, own: Overrides):
-    found = effective(policy, own, Purpose.DETERMINISTIC)
+def test_a_deterministic_or_index_key_is_rotated_neither_by_time_nor_by_count(purpose, suite, policy, own):
+    found = effective(policy, own, purpose)
     assert found.rotation == NEVER
-    assert (rotate_at(found, Suite.AES_SIV), stop_at(found, Suite.AES_SIV)) == (None, None)
+    assert (rotate_at(found, suite), stop_at(found, suite)) == (None, None)
     other = effective(policy, own, Purpose.ENCRYPT)
     assert found == replace(other, rotation=NEVER, encryption_limit=0)
 

@@ -65,7 +65,8 @@ def test_a_key_is_overdue_when_its_primary_version_outlives_its_period_and_what_
 def test_a_key_that_is_never_rotated_by_time_is_found_but_for_deterministic_ones():
     never = replace(MONTHLY, rotation=NEVER)
     assert rules(judge_key(KEY, never, 0, NOW)) == [Rule.KEY_NOT_ROTATED]
-    assert rules(judge_key(replace(KEY, purpose=Purpose.DETERMINISTIC), never, 0, NOW)) == []
+    for purpose in (Purpose.DETERMINISTIC, Purpose.INDEX):
+        assert rules(judge_key(replace(KEY, purpose=purpose), never, 0, NOW)) == []
 
 
 def test_a_version_near_its_limit_is_found_at_three_quarters():

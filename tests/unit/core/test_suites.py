@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from kms.core.errors import InvalidRequest
-from kms.core.suites import ALLOWED, MAX_PLAINTEXT, RULES, ProtectionLevel, Purpose, Suite, choose_suite
+from kms.core.suites import ALLOWED, CIPHERS, MAX_PLAINTEXT, RULES, ProtectionLevel, Purpose, Suite, choose_suite
 
 
 def test_the_numbers_are_those_of_the_wire():
-    assert {p.name: p.value for p in Purpose} == {"ENCRYPT": 1, "DETERMINISTIC": 2, "DATA_KEY": 4}
-    assert {s.name: s.value for s in Suite} == {"AES_256_GCM": 1, "XAES_256_GCM": 2, "AES_SIV": 3}
+    assert {p.name: p.value for p in Purpose} == {"ENCRYPT": 1, "DETERMINISTIC": 2, "DATA_KEY": 4, "INDEX": 6}
+    assert {s.name: s.value for s in Suite} == {"AES_256_GCM": 1, "XAES_256_GCM": 2, "AES_SIV": 3, "HMAC_SHA_256": 64}
+    assert set(CIPHERS) == set(Suite) - {Suite.HMAC_SHA_256}
     assert {x.name: x.value for x in ProtectionLevel} == {"SOFTWARE": 1, "ENCLAVE": 2, "HSM": 3}
 
 
@@ -24,9 +25,12 @@ def test_every_suite_and_purpose_has_its_row():
         (Suite.AES_256_GCM, 32, 28, 2**31, 4278190080),
         (Suite.XAES_256_GCM, 32, 40, 2**44, 2**45),
         (Suite.AES_SIV, 64, 16, None, None),
+        (Suite.HMAC_SHA_256, 32, None, None, None),
     ],
 )
-def test_lengths_and_limits(suite: Suite, dek_length: int, overhead: int, rotate_at: int | None, stop_at: int | None):
+def test_lengths_and_limits(
+    suite: Suite, dek_length: int, overhead: int | None, rotate_at: int | None, stop_at: int | None
+):
     rule = RULES[suite]
     assert (rule.dek_length, rule.overhead, rule.rotate_at, rule.stop_at) == (dek_length, overhead, rotate_at, stop_at)
 
@@ -41,6 +45,7 @@ def test_a_field_is_at_most_a_mebibyte():
         (Purpose.ENCRYPT, Suite.AES_256_GCM),
         (Purpose.DETERMINISTIC, Suite.AES_SIV),
         (Purpose.DATA_KEY, Suite.AES_256_GCM),
+        (Purpose.INDEX, Suite.HMAC_SHA_256),
     ],
 )
 def test_unasked_the_suite_is_the_purposes_default(purpose: Purpose, suite: Suite):
@@ -50,8 +55,8 @@ def test_unasked_the_suite_is_the_purposes_default(purpose: Purpose, suite: Suit
 @pytest.mark.parametrize("purpose", Purpose)
 @pytest.mark.parametrize("suite", Suite)
 def test_a_suite_is_given_when_the_purpose_allows_it(purpose: Purpose, suite: Suite):
-    deterministic = suite is Suite.AES_SIV
-    if deterministic == (purpose is Purpose.DETERMINISTIC):
+    special = {Suite.AES_SIV: Purpose.DETERMINISTIC, Suite.HMAC_SHA_256: Purpose.INDEX}
+    if special.get(suite) is purpose or (suite not in special and purpose not in special.values()):
         assert choose_suite(purpose, suite) is suite
     else:
         with pytest.raises(InvalidRequest, match=r"key\.suite: must be .* for purpose " + purpose.name):

@@ -209,6 +209,20 @@ async def test_a_destination_must_be_allowed_too_and_may_not_be_anothers(node, g
             await gate.check(method, caller, crypto_pb2.ReEncryptRequest(name=name, destination=OTHER))
 
 
+async def test_the_source_of_an_index_must_be_allowed_too_and_may_not_be_anothers(node, gate):
+    await give(node, permissions=["keys.reIndex"], resource=KEY)
+    method, caller = BY_NAME["ReIndexBatch"], called_by(BOB)
+    await gate.check(method, caller, crypto_pb2.ReIndexBatchRequest(name=KEY, source=KEY))
+    there = "tenants/acme/keys/there"
+    for names in ({"name": KEY, "source": there}, {"name": there, "source": KEY}):
+        message = await refused(gate, "ReIndexBatch", caller, crypto_pb2.ReIndexBatchRequest(**names))
+        assert message == f"keys.reIndex on {there} is not allowed"
+    with pytest.raises(NotFound, match=f"^{OTHER} does not exist$"):
+        await gate.check(method, caller, crypto_pb2.ReIndexBatchRequest(name=KEY, source=OTHER))
+    message = await refused(gate, "ComputeIndexBatch", caller, crypto_pb2.ComputeIndexBatchRequest(name=KEY))
+    assert message == f"keys.computeIndex on {KEY} is not allowed"
+
+
 async def test_a_refusal_names_permission_and_resource_and_nothing_else(node, gate):
     request = crypto_pb2.EncryptRequest(name=KEY, plaintext=b"secret")
     told = await refused(gate, "Encrypt", called_by(BOB), request)

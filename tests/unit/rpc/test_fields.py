@@ -88,18 +88,18 @@ def test_both_rules_of_labels_are_named_once_each():
 
 @pytest.mark.parametrize("number", range(-1, 12))
 def test_a_purpose_is_one_that_exists(number: int):
-    if number in {1, 2, 4}:
+    if number in {1, 2, 4, 6}:
         assert parse_purpose(number) is Purpose(number)
     else:
         with refused("key.purpose"):
             parse_purpose(number)
 
 
-@pytest.mark.parametrize("number", [-1, 0, 1, 2, 3, 4, 16])
+@pytest.mark.parametrize("number", [-1, 0, 1, 2, 3, 4, 16, 64])
 def test_a_suite_is_one_that_exists_or_is_left_open(number: int):
     if number == 0:
         assert parse_suite(number) is None
-    elif number in {1, 2, 3}:
+    elif number in {1, 2, 3, 64}:
         assert parse_suite(number) is Suite(number)
     else:
         with refused("key.suite"):
@@ -241,15 +241,16 @@ def test_a_limit_of_encryptions_is_1000_or_more_and_fits_the_database():
             parse_overrides(keys_pb2.Key(encryption_limit=number), ["encryption_limit"], Purpose.ENCRYPT)
 
 
-def test_a_deterministic_key_is_not_rotated_by_itself():
+@pytest.mark.parametrize("purpose", [Purpose.DETERMINISTIC, Purpose.INDEX])
+def test_a_deterministic_or_index_key_is_not_rotated_by_itself(purpose):
     given = keys_pb2.Key(grace_period=Duration(seconds=60), automatic_retirement=False)
-    assert parse_overrides(given, ["grace_period", "automatic_retirement"], Purpose.DETERMINISTIC) == {
+    assert parse_overrides(given, ["grace_period", "automatic_retirement"], purpose) == {
         "grace": timedelta(minutes=1),
         "automatic_retirement": False,
     }
     for key in (keys_pb2.Key(rotation_period=Duration(seconds=HOUR)), keys_pb2.Key(encryption_limit=1_000)):
-        with pytest.raises(InvalidRequest, match="must be absent for a DETERMINISTIC key"):
-            parse_overrides(key, RULE_FIELDS, Purpose.DETERMINISTIC)
+        with pytest.raises(InvalidRequest, match=f"must be absent for a key of purpose {purpose.name}"):
+            parse_overrides(key, RULE_FIELDS, purpose)
 
 
 @pytest.mark.parametrize(

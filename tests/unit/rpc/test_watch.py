@@ -268,6 +268,24 @@ def test_any_use_of_a_canary_is_an_event_whether_it_succeeds_or_not(seen):
     assert seen.types == [EventType.CANARY_TOUCHED] * 2  # of the other caller
 
 
+@pytest.mark.parametrize("field", ["name", "source"])
+def test_a_canary_is_touched_by_an_index_of_it_or_under_it(seen, field):
+    seen.canary()
+    names = {"name": "tenants/acme/keys/other", "source": "tenants/acme/keys/other", field: KEY}
+    seen.end("ReIndexBatch", pb.ReIndexBatchRequest(**names), pb.ReIndexBatchResponse())
+    assert [(event.type, event.resource) for event in seen.events] == [(EventType.CANARY_TOUCHED, KEY)]
+
+
+def test_values_that_do_not_decrypt_on_the_way_to_an_index_are_counted_for_their_own_key(seen):
+    request = pb.ReIndexBatchRequest(name="tenants/acme/keys/search", source=KEY, ciphertexts=[b"c"] * 30)
+    failures = [pb.ItemFailure(index=index, status=status_of(CannotDecrypt(), "")) for index in range(30)]
+    seen.end("ReIndexBatch", request, pb.ReIndexBatchResponse(indexes=[b""] * 30, failures=failures))
+    assert [(event.type, event.resource) for event in seen.events] == [(EventType.DECRYPT_FAILURES, KEY)]
+    done = pb.ReIndexBatchResponse(indexes=[b"i"] * 2_000)
+    seen.end("ReIndexBatch", pb.ReIndexBatchRequest(name=KEY, source=KEY, ciphertexts=[b"c"] * 2_000), done)
+    assert EventType.DECRYPT_VOLUME not in seen.types
+
+
 def test_another_tenant_touches_no_canary(seen):
     seen.canary()
     seen.end("Decrypt", decrypt(), error=NotFound("x"), caller=Principal("globex", "app"))

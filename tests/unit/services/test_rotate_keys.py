@@ -81,13 +81,14 @@ async def test_every_key_that_encrypts_is_rotated_once(node, acme):
     for state in KeyState:
         await key_in(node, acme, f"k-{state.value.replace('_', '-')}", state)
     await node.key(acme, "fixed", Purpose.DETERMINISTIC)
+    await node.key(acme, "search", Purpose.INDEX)
     await node.key(acme, "data", Purpose.DATA_KEY)
     before = await primaries(node, acme)
     operation = await begun(node, acme)
-    assert (operation.kind, operation.target, operation.total) == ("rotate_keys", "tenants/acme", 10)
+    assert (operation.kind, operation.target, operation.total) == ("rotate_keys", "tenants/acme", 11)
     assert operation.requested_by == str(acme)
     ended, last = await carried_out(node, operation)
-    assert (ended.done, last.error) == (10, "")
+    assert (ended.done, last.error) == (11, "")
     rotated = {slug for slug, version in (await primaries(node, acme)).items() if version != before[slug]}
     assert rotated == {"k-active", "k-rotating", "data"}
     # Again, as after a crash, and with a key that was made meanwhile.

@@ -217,8 +217,9 @@ async def test_a_key_that_does_not_encrypt_is_not_rotated(node, rotation, wall, 
     assert (await stored(node.storage, name))[1].due_at == waits.get("destroy_at")
 
 
-async def test_a_deterministic_key_is_never_rotated_by_itself(node, rotation, wall, acme):
-    name = await node.key(acme, "index", Purpose.DETERMINISTIC)
+@pytest.mark.parametrize("purpose", [Purpose.DETERMINISTIC, Purpose.INDEX])
+async def test_a_deterministic_or_index_key_is_never_rotated_by_itself(node, rotation, wall, acme, purpose):
+    name = await node.key(acme, "index", purpose)
     tenant, key, _ = await stored(node.storage, name)
     await change(node.storage, name, due_at=START)
     rotation.request(Counter(tenant.uid, key.uid, 1))
