@@ -38,7 +38,7 @@ class _Deed:
     """A rule in SQL: which rows it is about, and what is done with them."""
 
     rule: CatalogRule
-    due: sql.Composable  # a condition of a row of `t`; parameter: cutoff
+    due: sql.Composable  # a condition of a row of `t`
     emptied: tuple[str, ...] = ()  # columns; none: the row is deleted
     pseudonym: str | None = None  # the column that must have one before the value goes
 
@@ -46,7 +46,7 @@ class _Deed:
     def table(self) -> sql.Identifier:
         return named(self.rule.table)
 
-    def statement(self) -> sql.Composed:
+    def statement(self, batch: int) -> sql.Composed:
         act, condition = sql.SQL("DELETE FROM {} AS t USING due").format(self.table), self.due
         if self.emptied:
             nothing = sql.SQL(", ").join(sql.SQL("{} = NULL").format(sql.Identifier(name)) for name in self.emptied)
@@ -56,8 +56,8 @@ class _Deed:
         # A ctid is unique within one partition only. Rows that others hold are left for the next time.
         return sql.SQL(
             "WITH due AS MATERIALIZED (SELECT t.tableoid, t.ctid FROM {} AS t WHERE {}"
-            " LIMIT %(batch)s FOR UPDATE OF t SKIP LOCKED) {} WHERE t.tableoid = due.tableoid AND t.ctid = due.ctid"
-        ).format(self.table, condition, act)
+            " LIMIT {} FOR UPDATE OF t SKIP LOCKED) {} WHERE t.tableoid = due.tableoid AND t.ctid = due.ctid"
+        ).format(self.table, condition, sql.Literal(batch), act)
 
 
 def enforced(plan: Plan) -> list[CatalogRule]:
@@ -75,7 +75,7 @@ def due(connection: Connection, plan: Plan, now: datetime) -> list[Expired]:
     columns = known(connection)
 
     def looked_at(rule: CatalogRule) -> Expired:
-        return Expired(rule, left=_count(connection, _deed(columns, rule), now))
+        return Expired(rule, left=_count(connection, _deed(columns, rule, now)))
 
     return [_tried(rule, looked_at) for rule in enforced(plan)]
 
@@ -107,17 +107,17 @@ def expire(
     columns = known(connection)
 
     def carried_out(rule: CatalogRule) -> Expired:
-        deed = _deed(columns, rule)
-        statement, changed = deed.statement(), 0
+        deed = _deed(columns, rule, now)
+        statement, changed = deed.statement(batch), 0
         while not stopped():
             wait(connection)
-            gone = connection.execute(statement, {"cutoff": _cutoff(rule, now), "batch": batch}).rowcount
+            gone = connection.execute(statement).rowcount
             reach("columns.expired")
             if gone == 0:
                 break
             changed += gone
             tell(Expired(rule, changed))
-        return Expired(rule, changed, _count(connection, deed, now))
+        return Expired(rule, changed, _count(connection, deed))
 
     return [_tried(rule, carried_out) for rule in enforced(plan) if not stopped()]
 
@@ -132,17 +132,13 @@ def _tried(rule: CatalogRule, act: Callable[[CatalogRule], Expired]) -> Expired:
         return Expired(rule, reason=str(error))
 
 
-def _count(connection: Connection, deed: _Deed, now: datetime) -> int:
+def _count(connection: Connection, deed: _Deed) -> int:
     query = sql.SQL("SELECT count(*) FROM {} AS t WHERE {}").format(deed.table, deed.due)
-    [(count,)] = connection.execute(query, {"cutoff": _cutoff(deed.rule, now)}).fetchall()
+    [(count,)] = connection.execute(query).fetchall()
     return int(count)
 
 
-def _cutoff(rule: CatalogRule, now: datetime) -> datetime:
-    return now - timedelta(days=rule.keep_days or 0)
-
-
-def _deed(columns: list[Known], rule: CatalogRule) -> _Deed:
+def _deed(columns: list[Known], rule: CatalogRule, now: datetime) -> _Deed:
     """Decide by the column's state what a rule means.
 
     Raises:
@@ -151,7 +147,8 @@ def _deed(columns: list[Known], rule: CatalogRule) -> _Deed:
     if rule.age is None or rule.keep_days is None:
         raise WrongState(f"{rule.table}: a rule without days to keep, or without a column that says how old a row is")
     # Compared as it is, so that an index on it serves; a date or a time without a zone is one of UTC.
-    old = sql.SQL("t.{} < %(cutoff)s::timestamptz").format(sql.Identifier(rule.age))
+    cutoff = sql.Literal(now - timedelta(days=rule.keep_days))
+    old = sql.SQL("t.{} < {}").format(sql.Identifier(rule.age), cutoff)
     if rule.on_expiry is Expiry.DELETE:
         return _Deed(rule, old)
     found = next((one for one in columns if (one.table, one.column.column) == (rule.table, rule.column)), None)

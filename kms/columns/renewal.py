@@ -13,7 +13,7 @@ from psycopg import sql
 
 from . import batches
 from .batches import BATCH, Done, Identity, Progress
-from .cells import Cell, cells_of
+from .cells import MAX_STORED, Cell, cells_of
 from .database import Connection, named, quieten, translated
 from .errors import ColumnsError, NotVerified, WrongState
 from .locks import alone
@@ -21,7 +21,6 @@ from .rows import Row, read, update
 from .state import Known, State
 
 MOST_NAMED: Final = 5  # rows that an error names
-
 LONGEST_REST: Final = 5.0  # seconds between passes that found rows which others hold
 
 Tell = Callable[[Progress], None]
@@ -48,7 +47,7 @@ class Change:
 class Renewal:
     """A task that brings what is stored of one column to a version; a subclass says how."""
 
-    fault = "hold what cannot be decrypted in their context"
+    fault = "cannot be re-encrypted"
 
     def __init__(self, known: Known, name: str, target: int, stale: sql.Composable) -> None:
         """*stale* is the condition of rows of `t` that are of an older version than *target*."""
@@ -65,6 +64,7 @@ class Renewal:
         """Begin a pass, or go on with one."""
         self.changed = self.skipped = self.failures = 0
         self.failed: list[Identity] = []  # the first of them
+        self.reason = ""  # of the first
 
     def assignments(self) -> list[tuple[str, sql.Composable]]:
         """Return columns, and SQL of their new values over `t` and `s.c0`, `s.c1`, ..."""
@@ -84,7 +84,7 @@ class Renewal:
 
     def outputs(self) -> list[sql.Composable]:
         """Return what is read of a row: the ciphertexts of its cells."""
-        return [cell.stored for cell in self.cells]
+        return [cut(cell.stored, MAX_STORED) for cell in self.cells]
 
     def write(self, connection: Connection, work: Sequence[Change]) -> Done:
         """Write what has come of it where rows are as they were."""
@@ -100,14 +100,15 @@ class Renewal:
         """Write rows; returns how many took it."""
         return update(connection, self.table, self.known.identity, self.assignments(), self.types(), rows)
 
-    def fail(self, identity: Identity) -> None:
-        """Note a row of which nothing can be made."""
+    def fail(self, identity: Identity, reason: str) -> None:
+        """Note a row of which nothing can be made, and why."""
         self.failures += 1
+        self.reason = self.reason or reason
         if len(self.failed) < MOST_NAMED:
             self.failed.append(identity)
 
     def ciphertexts(
-        self, cell: Cell, rows: Sequence[tuple[Identity, Row]], bad: set[int]
+        self, cell: Cell, rows: Sequence[tuple[Identity, Row]], bad: dict[int, str]
     ) -> tuple[list[int], list[bytes]]:
         """Return the ciphertexts of a cell and the indexes of their rows; what is none makes its row bad."""
         number = self.cells.index(cell)
@@ -118,11 +119,16 @@ class Renewal:
                 continue
             try:
                 found.append(cell.ciphertext(stored))
-            except InvalidRequest:
-                bad.add(index)
+            except InvalidRequest as error:
+                bad[index] = str(error)
             else:
                 indexes.append(index)
         return indexes, found
+
+
+def cut(value: sql.Composable, most: int) -> sql.Composable:
+    """Return a bytea of which so much is read that it can be seen to be longer than *most* bytes."""
+    return sql.SQL("substring({} FROM 1 FOR {})").format(value, sql.Literal(most + 1))
 
 
 def require_ciphertexts(known: Known) -> None:
@@ -189,7 +195,7 @@ def _bring(
     else:
         raise ColumnsError(f"{task.where}: rows change faster than they are worked on; run it again")
     named_rows = ", ".join(row_value(identity) for identity in task.failed)
-    raise NotVerified(f"{task.where}: {left} rows {task.fault}, such as: {named_rows}")
+    raise NotVerified(f"{task.where}: {left} rows {task.fault} ({task.reason}), such as: {named_rows}")
 
 
 def _left(connection: Connection, task: Renewal) -> int:

@@ -135,6 +135,14 @@ def test_a_rule_that_cannot_be_carried_out_says_why_and_holds_up_no_other(visits
     assert not any("street" in reason for reason in reasons.values())
 
 
+def test_names_may_hold_what_means_something_in_sql(visits):
+    visits.execute('CREATE TABLE "a ""%s"" b" ("at %(x)s" timestamptz, "100%" text DEFAULT 5)')
+    visits.execute('INSERT INTO "a ""%s"" b" VALUES (\'2020-01-01\')')
+    odd = rule("100%", "blank", "at %(x)s", 'public.a "%s" b')
+    assert summary(visits.expire(plan_of(odd))) == [(1, 0, "")]
+    assert visits.execute('SELECT "100%" FROM "a ""%s"" b"') == [(None,)]
+
+
 def test_a_row_that_somebody_holds_is_left_for_the_next_time(visits):
     visits.visit(NOW - timedelta(days=31), NOW - timedelta(days=32))
     with psycopg.connect(visits.url) as holder:

@@ -153,6 +153,20 @@ def test_a_ciphertext_of_another_row_is_named_and_holds_up_no_other(people):
     assert people.execute("SELECT id FROM people WHERE note_kv = 1") == [(8,)]
 
 
+def test_a_document_with_one_bad_ciphertext_is_left_whole(people):
+    people.client.rotate_key(people.key)
+    people.execute(
+        "ALTER TABLE people DISABLE TRIGGER zzz_kms_columns; UPDATE people SET settings_ct ="
+        " jsonb_set(settings_ct, '{oauth,token}', (SELECT settings_ct #> '{oauth,token}' FROM people WHERE id = 5))"
+        " WHERE id = 0"
+    )
+    before = people.execute("SELECT settings_ct::text, settings_kv FROM people WHERE id = 0")
+    with pytest.raises(NotVerified, match=r"settings: 1 rows .* such as: 0$"):
+        run(people, "settings")
+    assert people.execute("SELECT settings_ct::text, settings_kv FROM people WHERE id = 0") == before
+    assert people.execute("SELECT min(settings_kv) FROM people WHERE id > 0") == [(2,)]
+
+
 def test_a_version_column_that_lies_is_found_by_the_headers(people):
     people.client.rotate_key(people.key)
     people.execute("UPDATE people SET note_kv = 2 WHERE id = 3")
@@ -165,6 +179,19 @@ def test_a_version_column_that_lies_is_found_by_the_headers(people):
     assert versions(people, "note") == {2}
     assert run(people, "settings", from_headers=True).changed == run(people, "settings").changed + 16
     assert versions(people, "settings") == {2}
+
+
+def test_after_a_revocation_the_rotation_identity_alone_brings_them(people, service):
+    before = decrypted(people, "note")
+    people.client.revoke_key_version(f"{people.key}/versions/1", reason="leaked", wait=True)
+    with pytest.raises(NotVerified, match=r"32 rows cannot be re-encrypted \(.*revoked.*\), such as: 0, 1, 3, 4, 5$"):
+        run(people, "note")
+    assert versions(people, "note") == {1}
+    with service.installation.client("tenants/acme/principals/rotation") as rescuer, people.connect() as connection:
+        brought = reencrypt.reencrypt(connection, rescuer, people.known("note"), **QUIET)
+    assert (brought.changed, brought.version) == (32, 2)
+    assert versions(people, "note") == {2}
+    assert decrypted(people, "note") == before
 
 
 def test_a_column_without_ciphertexts_is_refused(people):
