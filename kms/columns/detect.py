@@ -27,7 +27,6 @@ _TOTP: Final = re.compile(r"[A-Z2-7]{16,128}={0,6}")
 _VERIFIER: Final = re.compile(
     r"\$(2[abxy]|argon2(id|i|d)|scrypt|pbkdf2[a-z0-9-]*|[156y])\$.+|pbkdf2[_:$].+|\{S?SHA\d*\}.+|SCRAM-SHA-256\$.+"
 )
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 # Prefixes that issuers give their secrets, so that they can be found.
 _KEY_PREFIX: Final = re.compile(
@@ -134,7 +133,7 @@ def is_api_key(text: str) -> bool:
     """Return whether it is an API key or a token: an issuer's prefix, a JWT, or mixed characters of high entropy."""
     if _JWT.fullmatch(text):
         return True
-    if not _OPAQUE.fullmatch(text) or _UUID.fullmatch(text) or text.count("/") > 2 or text.count(".") > 2:
+    if not _OPAQUE.fullmatch(text) or text.count("/") > 2 or text.count(".") > 2:
         return False
     if _KEY_PREFIX.match(text):
         return True

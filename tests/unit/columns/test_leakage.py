@@ -63,6 +63,7 @@ def test_values_that_are_told_apart_by_counting_are_refused_an_index():
 
 def test_a_few_rows_tell_nothing():
     assert refusal(of([])) is None
+    assert refusal(of(range(LOW_CARDINALITY - 1))) is None  # few, but each of them once
     assert refusal(of(["a"] * (LEAST_ROWS - 1))) is None
     assert refusal(of(["a"] * LEAST_ROWS)) is not None
 
