@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
 from typing import Final
 
@@ -26,6 +27,7 @@ from bench import report
 from bench.databases import POSTGRESQL, durable_server
 from bench.rounds import Figures, Sample, Sampler, WrongResult, alternate, repeated
 from bench.service import TENANT, Service, running
+from kms.columns.census import Count, count
 from kms.columns.database import Connection, connect
 from kms.columns.expand import expand
 from kms.columns.fill import fill
@@ -47,6 +49,7 @@ PASSPHRASE: Final = "made-up"  # noqa: S105  as are the values
 COPY, AES, PGP = "COPY of the same bytes", "pgcrypto encrypt, AES-CBC", "pgcrypto pgp_sym_encrypt"
 FILL, FILL_INDEX = "backfill, randomized", "backfill, with a blind index"
 REENCRYPT = "re-encryption to a new version"
+SCAN, COUNTED, HEADERS = "bare scan of the table", "census by the version column", "census from headers"
 CLEAR, HASHED, SEARCHED = "b-tree on the plaintext", "b-tree on the hash", "the same, hash and hit by the daemon"
 
 
@@ -65,11 +68,11 @@ def column(mode: Mode) -> Column:
     )
 
 
-def make_source(connection: Connection, count: int) -> bytes:
+def make_source(connection: Connection, rows: int) -> bytes:
     """Fill the table that every variant begins with; returns its rows as COPY has them."""
     connection.execute(f"CREATE TABLE {SOURCE} (id bigint PRIMARY KEY, value text NOT NULL)".encode())
     with connection.cursor() as cursor, cursor.copy(f"COPY {SOURCE} FROM STDIN".encode()) as copy:
-        for number, value in enumerate(values(count)):
+        for number, value in enumerate(values(rows)):
             copy.write_row((number, value))
     connection.execute(f"VACUUM ANALYZE {SOURCE}".encode())
     with connection.cursor() as cursor, cursor.copy(f"COPY {SOURCE} TO STDOUT (FORMAT binary)".encode()) as copy:
@@ -216,7 +219,7 @@ _at_once = _quiet  # nobody else is there to be waited for
 
 
 @contextmanager
-def prepared(count: int) -> Iterator[Bench]:
+def prepared(rows: int) -> Iterator[Bench]:
     """Start a daemon and a server, and fill the source."""
     with durable_server() as server, running() as service, connect(server.url("postgres")) as connection:
         connection.execute("CREATE EXTENSION pgcrypto SCHEMA public")
@@ -224,7 +227,7 @@ def prepared(count: int) -> Iterator[Bench]:
         for mode in (Mode.RANDOMIZED, Mode.BLIND_INDEX):
             service.tls.create_key(TENANT, column(mode).key, Purpose.ENCRYPT)
         service.tls.create_key(TENANT, SEARCH, Purpose.INDEX)
-        yield Bench(service, connection, count, make_source(connection, count))
+        yield Bench(service, connection, rows, make_source(connection, rows))
 
 
 def writing(bench: Bench, rounds: int) -> dict[str, Figures]:
@@ -243,6 +246,27 @@ def writing(bench: Bench, rounds: int) -> dict[str, Figures]:
         FILL: lambda: bench.backfill(Mode.RANDOMIZED),
         FILL_INDEX: lambda: bench.backfill(Mode.BLIND_INDEX),
         REENCRYPT: lambda: bench.reencryption(lambda: again),
+    }
+    return alternate(samplers, rounds)
+
+
+def counting(bench: Bench, rounds: int) -> dict[str, Figures]:
+    """Measure what counts all values by their key version."""
+    known = bench.filled(Mode.RANDOMIZED)
+    version = bench.client.get_key(known.key_name).primary_version
+
+    def counted(*, from_headers: bool) -> list[Count]:
+        return count(bench.connection, bench.client, [known], now=lambda: datetime.now(UTC), from_headers=from_headers)
+
+    def check(found: list[Count]) -> None:
+        if [one.versions for one in found] != [{version: bench.count}]:
+            raise WrongResult("the census is not what was stored")
+
+    scan = f"SELECT count(*) FILTER (WHERE {known.column.ciphertext} IS NOT NULL) FROM {known.table}"
+    samplers = {
+        SCAN: repeated(lambda: bench.number(scan), bench.count, 0),
+        COUNTED: repeated(lambda: counted(from_headers=False), bench.count, 0, check=check),
+        HEADERS: repeated(lambda: counted(from_headers=True), bench.count, 0, check=check),
     }
     return alternate(samplers, rounds)
 
@@ -303,16 +327,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--quick", action="store_true", help="few rows: shows that it works, not how fast it is")
     options = parser.parse_args(arguments)
-    count, rounds = (QUICK, 1) if options.quick else (options.rows, options.rounds)
+    count_of_rows, rounds = (QUICK, 1) if options.quick else (options.rows, options.rounds)
     if not POSTGRESQL.is_dir():
         print("PostgreSQL's server is not installed (Debian: apt-get install postgresql)", file=sys.stderr)
         return 2
     try:
         report.show("Environment", report.environment())
-        with prepared(count) as bench:
-            report.show(f"Writing {count:,} rows", report.lines(writing(bench, rounds), "row", COPY))
+        with prepared(count_of_rows) as bench:
+            report.show(f"Writing {count_of_rows:,} rows", report.lines(writing(bench, rounds), "row", COPY))
+            report.show(f"Counting {count_of_rows:,} values", report.lines(counting(bench, rounds), "value", SCAN))
             figures = looking_up(bench, rounds, LOOKUP_SECONDS / 10 if options.quick else LOOKUP_SECONDS)
-            report.show(f"Finding one of {count:,} rows", report.lines(figures, "lookup", CLEAR))
+            report.show(f"Finding one of {count_of_rows:,} rows", report.lines(figures, "lookup", CLEAR))
     except WrongResult as wrong:
         print(f"wrong result: {wrong}", file=sys.stderr)
         return 1

@@ -57,11 +57,12 @@ def _complain(text: str) -> None:
 
 @contextmanager
 def _connected(conninfo: str) -> Iterator[Connection]:
-    from kms.columns.database import connect  # noqa: PLC0415  only these commands load psycopg
+    from kms.columns.database import connect, translated  # noqa: PLC0415  only these commands load psycopg
 
     connection = connect(conninfo)
     try:
-        yield connection
+        with translated():
+            yield connection
     finally:
         connection.close()
 
@@ -114,6 +115,10 @@ def _each(
     output: Output,
 ) -> None:
     """Work on each column; one with values of which nothing can be made does not hold up the others."""
+    from kms.columns.database import quieten  # noqa: PLC0415
+
+    if not quieten(connection):
+        _complain("the role may not set session_replication_role: triggers of the application fire for each row")
     records: list[Record] = []
     faults = []
     for known in columns:

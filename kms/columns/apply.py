@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +17,7 @@ from .expand import expand, intended, require_same, statements
 from .fill import Fill, fill
 from .indexes import build, indexes_of
 from .locks import alone
-from .plan import Plaintext, Plan, Table
+from .plan import Plan, Table
 from .state import Known, State
 from .tables import identity_of, look_up, require_fit
 
@@ -110,8 +110,8 @@ class Runner:
         return self._outcomes()
 
     def blank(self) -> list[Outcome]:
-        """Empty the plaintext columns, but those that the plan keeps; see blank.blank()."""
-        for table in self._tables({Plaintext.DROP, Plaintext.BLANK}):
+        """Empty the plaintext columns; see blank.blank()."""
+        for table in self._tables():
             with self._alone(table):
                 blank.blank(
                     self.connection,
@@ -123,8 +123,8 @@ class Runner:
         return self._outcomes()
 
     def drop(self) -> list[Outcome]:
-        """Drop the plaintext columns, but those that the plan keeps; see blank.drop()."""
-        for table in self._tables({Plaintext.DROP}):
+        """Drop the plaintext columns; see blank.drop()."""
+        for table in self._tables():
             with self._alone(table):
                 blank.drop(self.connection, self._begun(table))
         return self._outcomes()
@@ -141,14 +141,8 @@ class Runner:
     def _verify(self, table: Table, columns: Sequence[Known]) -> None:
         verify.verify(self.connection, self.client, columns, tell=self._teller(table, "verify"), wait=self.wait)
 
-    def _tables(self, meant: Collection[Plaintext] = frozenset(Plaintext)) -> list[Table]:
-        """Return the tables, with those columns of whose plaintext the plan says this; all, where it says so of none."""
-        tables = [self.plan.table(name) for name in self.only] if self.only else list(self.plan.tables)
-        chosen = [
-            table.model_copy(update={"columns": tuple(one for one in table.columns if one.plaintext in meant)})
-            for table in tables
-        ]
-        return [table for table in chosen if table.columns] or tables
+    def _tables(self) -> list[Table]:
+        return [self.plan.table(name) for name in self.only] if self.only else list(self.plan.tables)
 
     def _known(self, table: Table) -> list[Known]:
         names = {column.column for column in table.columns}

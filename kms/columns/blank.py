@@ -90,16 +90,15 @@ def blank(
     tell: Callable[[Progress], None],
     wait: Callable[[Connection], None],
 ) -> Progress | None:
-    """Empty the plaintext columns of a table; returns None where there was nothing to do.
+    """Empty the plaintext columns of a table, but for those that the plan keeps; returns None where there was none to empty.
 
     Raises:
-        WrongState: they are not verified, or are to be kept.
+        WrongState: they are not verified.
         NotVerified: a ciphertext is not that of its plaintext.
     """
+    columns = [one for one in columns if one.column.plaintext is not Plaintext.KEEP]
     for one in columns:
         _require(one, {State.VERIFIED, State.BLANKED, State.DROPPED}, "verified")
-        if one.column.plaintext is Plaintext.KEEP:
-            raise WrongState(f"{one.table}.{one.column.column}: the plan says that its plaintext is kept")
     mine = [one for one in columns if one.state is not State.DROPPED]
     if not mine:
         return None
@@ -131,16 +130,15 @@ def _begin(connection: Connection, table: str, columns: Sequence[Known]) -> None
 
 
 def drop(connection: Connection, columns: Sequence[Known]) -> list[str]:
-    """Drop the plaintext columns of a table, which are empty; returns which: those dropped before are not among them.
+    """Drop the plaintext columns of a table, which are empty, but for those that the plan keeps; returns which were there.
 
     Raises:
-        WrongState: they are not blanked, or are to be kept.
+        WrongState: they are not blanked.
         NotVerified: one is not empty.
     """
+    columns = [one for one in columns if one.column.plaintext is Plaintext.DROP]
     for one in columns:
         _require(one, {State.BLANKED, State.DROPPED}, "blanked")
-        if one.column.plaintext is not Plaintext.DROP:
-            raise WrongState(f"{one.table}.{one.column.column}: the plan says that its column is kept")
     mine = [one for one in columns if one.state is State.BLANKED]
     if not mine:
         return []

@@ -13,6 +13,7 @@ from .database import Connection
 from .errors import ColumnsError
 from .state import SCHEMA
 
+OLDEST_SERVER: Final = 150_000  # PostgreSQL 15
 MOST_TABLES: Final = 5_000
 MOST_COLUMNS: Final = 100_000
 
@@ -122,7 +123,6 @@ class Role:
 
     name: str
     database: str
-    server_version: int  # such as 150004
     recovering: bool  # a replica
     may_create_schema: bool  # or the schema of our own is there, and open to it
     may_hold_triggers: bool  # session_replication_role can be set
@@ -149,13 +149,11 @@ _MINE: Final = f"""
 """
 
 _ROLE: Final = f"""
-    SELECT current_user, current_database(), current_setting('server_version_num')::int, pg_is_in_recovery(),
+    SELECT current_user, current_database(), pg_is_in_recovery(),
         CASE WHEN to_regnamespace('{SCHEMA}') IS NULL THEN has_database_privilege(current_database(), 'CREATE')
             ELSE has_schema_privilege('{SCHEMA}', 'CREATE') END,
-        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-            OR (current_setting('server_version_num')::int >= 150000
-                AND has_parameter_privilege('session_replication_role', 'SET'))
-"""  # noqa: S608
+        has_parameter_privilege('session_replication_role', 'SET')
+"""
 
 _RELATIONS: Final = f"""
     SELECT c.oid, n.nspname || '.' || c.relname, c.relkind::text, c.reltuples::bigint, c.relispartition,
@@ -249,8 +247,10 @@ def read(connection: Connection) -> Catalogue:
     """Read the catalogue of a database: its tables, views and foreign tables outside the system's schemas.
 
     Raises:
-        ColumnsError: there are more than MOST_TABLES, or MOST_COLUMNS.
+        ColumnsError: the server is too old, or there are more than MOST_TABLES, or MOST_COLUMNS.
     """
+    if connection.info.server_version < OLDEST_SERVER:
+        raise ColumnsError("the server is older than PostgreSQL 15")
     [role] = connection.execute(_ROLE).fetchall()
     relations = connection.execute(_RELATIONS.replace("%%", "%")).fetchall()
     if len(relations) > MOST_TABLES:

@@ -15,7 +15,6 @@ from .leakage import Leakage
 from .plan import CatalogRule, Column, Expiry, Plan, Table
 from .state import Known, State
 
-OLDEST_SERVER: Final = 150_000
 MOST_COLUMNS: Final = 1_600  # of a PostgreSQL table, dropped ones among them
 GUARD: Final = "zzz_kms_columns"
 
@@ -86,8 +85,6 @@ def findings(
 
 def _database(catalogue: Catalogue) -> Iterator[Finding]:
     role = catalogue.role
-    if role.server_version < OLDEST_SERVER:
-        yield error("server", role.database, "the server is older than PostgreSQL 15", "upgrade it")
     if role.recovering:
         yield error("replica", role.database, "the server is a replica", "connect to the primary server")
     if not role.may_create_schema:

@@ -41,7 +41,7 @@ class ReEncryption(Renewal):
         """Re-encrypt every ciphertext of these rows; a row of which one cannot be is left whole as it is."""
         fresh: list[list[bytes | int | None]] = [[None] * len(self.cells) for _ in rows]
         versions: list[list[int]] = [[] for _ in rows]
-        bad: set[int] = set()
+        bad: dict[int, str] = {}
         for number, cell in enumerate(self.cells):
             for index, ciphertext in self._renewed(cell, rows, bad).items():
                 fresh[index][number] = cell.to_store(ciphertext)
@@ -49,12 +49,12 @@ class ReEncryption(Renewal):
         changes = []
         for index, (identity, row) in enumerate(rows):
             if index in bad or not versions[index]:
-                self.fail(identity)
+                self.fail(identity, bad.get(index, ""))
             else:
                 changes.append(Change(identity, row, (*fresh[index], min(versions[index]))))
         return changes
 
-    def _renewed(self, cell: Cell, rows: Sequence[tuple[Identity, Row]], bad: set[int]) -> dict[int, bytes]:
+    def _renewed(self, cell: Cell, rows: Sequence[tuple[Identity, Row]], bad: dict[int, str]) -> dict[int, bytes]:
         indexes, ciphertexts = self.ciphertexts(cell, rows, bad)
         if not indexes:
             return {}
@@ -65,7 +65,7 @@ class ReEncryption(Renewal):
             varying=cell.varying([rows[index][0] for index in indexes]),
             deadline=DEADLINE,
         )
-        bad.update(indexes[number] for number in batch.failures)
+        bad.update({indexes[number]: str(error) for number, error in batch.failures.items()})
         return {index: value for index, value in zip(indexes, batch.values, strict=True) if value is not None}
 
 
@@ -137,7 +137,7 @@ def reencrypt(
 
     Raises:
         WrongState: the column has no ciphertexts, or its protection is being undone.
-        NotVerified: rows hold what cannot be decrypted in their context; all others have been brought.
+        NotVerified: rows hold what the daemon does not decrypt in their context; all others have been brought.
         ColumnsError: what the database says.
     """
     require_ciphertexts(known)

@@ -6,10 +6,10 @@ have nothing but the plaintext column to be made of, and can be made anew as lon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psycopg
-from kms_client import Client
+from kms_client import Client, KmsError
 from psycopg import sql
 
 from .batches import BATCH, Identity
@@ -28,7 +28,7 @@ _HASHABLE = frozenset({State.FILLING, State.PROTECTED, State.VERIFIED})
 class ReIndexing(Renewal):
     """ReIndexBatch for a column of mode blind_index."""
 
-    fault = "cannot be indexed anew: no ciphertext of its context, a value that the normaliser refuses, or one that another row has"
+    fault = "cannot be indexed anew"
 
     def __init__(self, client: Client, known: Known, index: Index, column: str, target: int) -> None:
         """*column* is the one that holds the indexes."""
@@ -64,16 +64,20 @@ class ReIndexing(Renewal):
             varying=self.cells[0].varying([identity for identity, _ in rows]),
             deadline=DEADLINE,
         )
-        return self.changes(rows, batch.values, ())
+        return self.changes(rows, batch.values, batch.failures)
 
     def changes(
-        self, rows: Sequence[tuple[Identity, Row]], values: Sequence[bytes | None], others: tuple[int, ...]
+        self,
+        rows: Sequence[tuple[Identity, Row]],
+        values: Sequence[bytes | None],
+        failures: Mapping[int, KmsError],
+        *others: int,
     ) -> list[Change]:
         """Return what is written, and note rows of which there is nothing."""
         changes = []
-        for (identity, row), value in zip(rows, values, strict=True):
+        for index, ((identity, row), value) in enumerate(zip(rows, values, strict=True)):
             if value is None:
-                self.fail(identity)
+                self.fail(identity, str(failures.get(index, "")))
             else:
                 changes.append(Change(identity, row, (value, *others)))
         return changes
@@ -94,14 +98,12 @@ class ReIndexing(Renewal):
             with connection.transaction():
                 return update(connection, self.table, self.known.identity, self.assignments(), self.types(), [row])
         except psycopg.errors.UniqueViolation:
-            self.fail(row[0])
+            self.fail(row[0], "another row has the same value")
             return 0
 
 
 class ReHashing(ReIndexing):
     """ComputeIndexBatch for a column of mode hash_only, from the plaintext that is still there."""
-
-    fault = "cannot be hashed anew: a value that the normaliser refuses, or one that another row has"
 
     def __init__(self, client: Client, known: Known, index: Index, target: int) -> None:
         """Make the task."""
@@ -134,7 +136,7 @@ class ReHashing(ReIndexing):
             None if found is None or row[2] is None else found[0]
             for (_, row), found in zip(rows, batch.values, strict=True)
         ]
-        return self.changes(rows, values, (batch.version,))
+        return self.changes(rows, values, batch.failures, batch.version)
 
 
 def reindex(

@@ -47,7 +47,7 @@ class Change:
 class Renewal:
     """A task that brings what is stored of one column to a version; a subclass says how."""
 
-    fault = "hold what cannot be decrypted in their context"
+    fault = "cannot be re-encrypted"
 
     def __init__(self, known: Known, name: str, target: int, stale: sql.Composable) -> None:
         """*stale* is the condition of rows of `t` that are of an older version than *target*."""
@@ -64,6 +64,7 @@ class Renewal:
         """Begin a pass, or go on with one."""
         self.changed = self.skipped = self.failures = 0
         self.failed: list[Identity] = []  # the first of them
+        self.reason = ""  # of the first
 
     def assignments(self) -> list[tuple[str, sql.Composable]]:
         """Return columns, and SQL of their new values over `t` and `s.c0`, `s.c1`, ..."""
@@ -99,14 +100,15 @@ class Renewal:
         """Write rows; returns how many took it."""
         return update(connection, self.table, self.known.identity, self.assignments(), self.types(), rows)
 
-    def fail(self, identity: Identity) -> None:
-        """Note a row of which nothing can be made."""
+    def fail(self, identity: Identity, reason: str) -> None:
+        """Note a row of which nothing can be made, and why."""
         self.failures += 1
+        self.reason = self.reason or reason
         if len(self.failed) < MOST_NAMED:
             self.failed.append(identity)
 
     def ciphertexts(
-        self, cell: Cell, rows: Sequence[tuple[Identity, Row]], bad: set[int]
+        self, cell: Cell, rows: Sequence[tuple[Identity, Row]], bad: dict[int, str]
     ) -> tuple[list[int], list[bytes]]:
         """Return the ciphertexts of a cell and the indexes of their rows; what is none makes its row bad."""
         number = self.cells.index(cell)
@@ -117,8 +119,8 @@ class Renewal:
                 continue
             try:
                 found.append(cell.ciphertext(stored))
-            except InvalidRequest:
-                bad.add(index)
+            except InvalidRequest as error:
+                bad[index] = str(error)
             else:
                 indexes.append(index)
         return indexes, found
@@ -193,7 +195,7 @@ def _bring(
     else:
         raise ColumnsError(f"{task.where}: rows change faster than they are worked on; run it again")
     named_rows = ", ".join(row_value(identity) for identity in task.failed)
-    raise NotVerified(f"{task.where}: {left} rows {task.fault}, such as: {named_rows}")
+    raise NotVerified(f"{task.where}: {left} rows {task.fault} ({task.reason}), such as: {named_rows}")
 
 
 def _left(connection: Connection, task: Renewal) -> int:

@@ -9,9 +9,12 @@ import pytest
 
 from kms.cli.exit_codes import ExitCode
 from kms.cli.main import run as command
-from kms.columns.cells import Cell, decrypt
+from kms.columns.cells import Cell, decrypt, encrypt
 from kms.columns.database import connect
 from kms.columns.errors import ColumnsError, NotVerified, PlanError, WrongState
+from kms.columns.expand import expand
+from kms.columns.fill import Fill
+from kms.columns.indexes import build, indexes_of
 from kms.columns.pressure import Pressure
 from kms.columns.state import known
 from tests.daemon import wait_until
@@ -167,6 +170,10 @@ def test_once_protected_no_plaintext_comes_without_its_ciphertext(database, serv
         refused(database, "UPDATE people SET id = 1000 WHERE id = 1", "the identity is changed")
         refused(database, "UPDATE people SET email_bi = NULL WHERE id = 1", "must be written together")
         assert write(database, "UPDATE people SET note = 'changed' WHERE id = 1") == 1
+        with psycopg.connect(database) as connection:  # a role that knows nothing of the guard, and has no right to it
+            connection.execute("CREATE ROLE clerk; GRANT SELECT, UPDATE ON people TO clerk; SET ROLE clerk")
+            assert connection.execute("UPDATE people SET note = 'by a clerk' WHERE id = 1").rowcount == 1
+            connection.rollback()
         assert states(run.verify()) == {"verified"}
         run.blank()
         refused(database, "UPDATE people SET email = 'other@example.com' WHERE id = 1", "must be as well")
@@ -361,6 +368,9 @@ def test_partitions_are_protected_with_their_table_and_only_the_rows_that_say_so
     before, shaped = texts(url, "public.events", "at, tenant, kind, detail"), shape(url, "events")
     with runner(url, service.acme, EVENTS) as run:
         assert states(run.apply()) == {"verified"}
+        assert {("events_detail_kv_kms",), ("events_detail_bi_kms",)} <= set(
+            shape(url, "events")
+        )  # for partitions to come
         assert first(
             url, "SELECT kind::text, count(*), count(detail_ct), count(detail_bi) FROM events GROUP BY 1 ORDER BY 1"
         ) == [
@@ -378,8 +388,7 @@ def test_partitions_are_protected_with_their_table_and_only_the_rows_that_say_so
             ("open", 10),
             ("secret", 0),
         ]
-        with pytest.raises(WrongState, match="its column is kept"):
-            run.drop()
+        assert states(run.drop()) == {"blanked"}  # the plan keeps the column
         run.undo()
     assert texts(url, "public.events", "at, tenant, kind, detail") == before
     assert shape(url, "events") == shaped
@@ -478,3 +487,81 @@ def test_without_the_right_to_keep_triggers_quiet_the_work_is_done_all_the_same(
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(f"REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}")
         postgresql_databases.execute(f"DROP ROLE {role}")
+
+
+def test_a_row_that_is_changed_while_the_daemon_encrypts_is_left_for_the_next_pass(database, service):
+    with runner(database, service.acme, PLAN) as run:
+        table = run.plan.table("public.people")
+        task = Fill(service.acme, expand(run.connection, run.plan, table))
+        rows = task.read(run.connection, None, 100)
+        assert len(rows) == 40
+        write(database, "UPDATE people SET email = 'later@example.com' WHERE id = 1")
+        write(database, "UPDATE people SET note = 'moved, and nothing else' WHERE id = 2")
+        write(database, "DELETE FROM people WHERE id = 3")
+        write(database, "INSERT INTO people (id, name) VALUES (3, 'another one with this identity')")
+        work = task.work(rows)
+        with run.connection.transaction():
+            done = task.write(run.connection, work)
+        assert (done.changed, done.skipped) == (37, 3)
+        assert first(database, "SELECT id FROM people WHERE name_ct IS NULL ORDER BY id") == [(1,), (2,), (3,)]
+        assert states(run.apply()) == {"verified"}
+
+
+def test_an_index_that_a_killed_build_has_left_is_built_anew(protected, service):
+    invalid = "UPDATE pg_index SET indisvalid = {} WHERE indexrelid = 'people_email_bi_kms'::regclass"
+    before = first(protected, "SELECT 'people_email_bi_kms'::regclass::oid")
+    write(protected, invalid.format("false"))
+    with connect(protected) as connection:
+        [email] = [one for one in known(connection) if one.column.column == "email"]
+        for index in indexes_of(email):
+            build(connection, "public.people", index)
+    assert first(protected, "SELECT bool_and(indisvalid) FROM pg_index WHERE indrelid = 'people'::regclass") == [
+        (True,)
+    ]
+    assert first(protected, "SELECT 'people_email_bi_kms'::regclass::oid") != before
+
+
+def test_a_text_that_has_become_too_long_for_its_column_is_not_cut_off_by_undo(protected, service):
+    """Once it is blanked, a program may store what the plaintext column could not hold."""
+    long = "x" * 90 + "@example.com"
+    with runner(protected, service.acme, PLAN) as run:
+        run.blank()
+        [email] = [one for one in known(run.connection) if one.column.column == "email"]
+        [sealed] = encrypt(service.acme, Cell(email), [("1",)], [long.encode()])
+        with psycopg.connect(protected) as connection:
+            connection.execute(
+                "UPDATE people SET email_ct = %s, email_kv = %s WHERE id = 1", (sealed.ciphertext, sealed.version)
+            )
+        other = run.plan.model_copy(
+            update={"tables": (run.plan.tables[0].model_copy(update={"columns": run.plan.tables[0].columns[1:2]}),)}
+        )
+        run.plan = other
+        with pytest.raises(ColumnsError, match="value too long") as error:
+            run.undo()
+        assert "xxx" not in str(error.value)
+        write(protected, "ALTER TABLE people ALTER COLUMN email TYPE varchar(200)")
+        assert states(run.undo()) == {"none"}
+    assert first(protected, "SELECT email, name_ct IS NULL FROM people WHERE id = 1") == [(long, False)]
+
+
+def test_what_the_plan_keeps_is_neither_blanked_nor_dropped(protected, service):
+    kept = PLAN.replace("key: encrypt, paths", "key: encrypt, plaintext: keep, paths").replace(
+        "mode: deterministic,", "mode: deterministic, plaintext: blank,"
+    )
+    with runner(protected, service.acme, kept) as run:
+        assert {one.column: one.state for one in run.blank()} == {
+            "name": "blanked",
+            "email": "blanked",
+            "country": "blanked",
+            "token": "blanked",
+            "settings": "verified",
+        }
+        assert {one.column: one.state for one in run.drop()} == {
+            "name": "dropped",
+            "email": "dropped",
+            "country": "blanked",
+            "token": "dropped",
+            "settings": "verified",
+        }
+        run.verify()
+    assert first(protected, "SELECT count(settings), count(country) FROM people") == [(30, 0)]

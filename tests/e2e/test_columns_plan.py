@@ -339,12 +339,15 @@ def test_names_of_any_kind_are_proposed_as_they_are(site):
     for name in NAMES:
         table, column = sql.Identifier(f"T {name}"), sql.Identifier(name)
         site.execute(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY, {} text)").format(table, column))
+        index = sql.Identifier(f"\x1b[31m {name}")  # stands in a comment
+        site.execute(sql.SQL("CREATE INDEX {} ON {} ({})").format(index, table, column))
         for n in range(3):
             site.execute(sql.SQL("INSERT INTO {} VALUES ({}, {})").format(table, n, f"u{n}@example.org"))
     made = plan_for(site)
     assert set(made.columns) == {(f"public.T {name}", name) for name in NAMES}
     named_so = {one["column"] for table in yaml.safe_load(made.text)["tables"] for one in table["columns"]}
     assert named_so == set(NAMES)
+    assert "\x1b" not in made.text
 
 
 def test_large_tables_are_sampled(site):

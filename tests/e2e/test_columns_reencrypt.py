@@ -181,6 +181,19 @@ def test_a_version_column_that_lies_is_found_by_the_headers(people):
     assert versions(people, "settings") == {2}
 
 
+def test_after_a_revocation_the_rotation_identity_alone_brings_them(people, service):
+    before = decrypted(people, "note")
+    people.client.revoke_key_version(f"{people.key}/versions/1", reason="leaked", wait=True)
+    with pytest.raises(NotVerified, match=r"32 rows cannot be re-encrypted \(.*revoked.*\), such as: 0, 1, 3, 4, 5$"):
+        run(people, "note")
+    assert versions(people, "note") == {1}
+    with service.installation.client("tenants/acme/principals/rotation") as rescuer, people.connect() as connection:
+        brought = reencrypt.reencrypt(connection, rescuer, people.known("note"), **QUIET)
+    assert (brought.changed, brought.version) == (32, 2)
+    assert versions(people, "note") == {2}
+    assert decrypted(people, "note") == before
+
+
 def test_a_column_without_ciphertexts_is_refused(people):
     with pytest.raises(WrongState, match="mode hash_only has no ciphertexts"):
         run(people, "token")

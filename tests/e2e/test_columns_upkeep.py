@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from urllib.parse import quote
 
 import psycopg
@@ -70,8 +71,36 @@ def test_what_the_commands_cannot_do_is_one_plain_line(people, postgresql_databa
         "ALTER TABLE people DISABLE TRIGGER zzz_kms_columns; UPDATE people SET note_ct = email_ct, note_kv = 0"
     )
     bad = run(people, "reencrypt", code=1)
-    assert bad.startswith("kms: public.people.note: 40 rows hold what cannot be decrypted in their context")
+    assert bad.startswith("kms: public.people.note: 40 rows cannot be re-encrypted (")
     assert bad.count("\n") == 1
+
+
+def test_a_role_that_may_write_the_table_is_enough_and_is_told_what_fires(people):
+    role = f"keeper_{uuid.uuid4().hex[:12]}"
+    people.execute(
+        f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA kms_columns TO {role};"
+        f" GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, kms_columns TO {role}"
+    )
+    try:
+        people.client.rotate_key(people.key)
+        url = people.url.replace("postgres@", f"{role}@")
+        environment = {**os.environ, "KMS_PROFILE": str(people.profile), "KMS_COLUMNS_DATABASE": url}
+        done = subprocess.run(
+            [*COMMAND, "columns", "reencrypt", str(people.plan_file)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == (
+            "kms: the role may not set session_replication_role: triggers of the application fire for each row\n"
+        )
+        assert people.execute("SELECT DISTINCT note_kv FROM people WHERE note_ct IS NOT NULL") == [(2,)]
+        assert run(people, "census", "--no-report", database=url)
+    finally:
+        people.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_no_value_stands_in_the_logs_of_the_server(people, own_postgresql_server):

@@ -1,5 +1,5 @@
 import pytest
-from kms_client import CannotDecrypt, InvalidRequest, KmsError, Violation, batches
+from kms_client import CannotDecrypt, IndexNormaliser, InvalidRequest, KmsError, Violation, batches
 from kms_client.batches import ITEM_OVERHEAD, MESSAGE_BYTES, split
 from kms_client.v1 import crypto_pb2
 
@@ -137,6 +137,46 @@ def test_an_answer_that_is_not_parallel_to_the_question_is_refused(answer):
     (request,) = encrypt([b"a", b"b"]).requests()
     with pytest.raises(KmsError, match="2"):
         request.read(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        crypto_pb2.ComputeIndexBatchResponse(indexes=[b"i"] * 4, versions=[1]),
+        crypto_pb2.ComputeIndexBatchResponse(indexes=[b"i"] * 3, versions=[2, 1]),
+        crypto_pb2.ComputeIndexBatchResponse(indexes=[b"i"] * 4),
+        crypto_pb2.ComputeIndexBatchResponse(),
+        crypto_pb2.ComputeIndexBatchResponse(
+            indexes=[b"i"] * 4, versions=[2, 1], failures=[crypto_pb2.ItemFailure(index=2)]
+        ),
+    ],
+    ids=str,
+)
+def test_indexes_that_are_not_as_many_as_values_and_versions_are_refused(answer):
+    batch = batches.compute_index_batch(KEY, [b"a", b"b"], "s", "text", 16, all_versions=True)
+    (request,) = batch.requests()
+    with pytest.raises(KmsError, match="2"):
+        request.read(answer)
+
+
+def test_each_value_has_its_indexes_of_all_versions_also_where_messages_met_different_ones():
+    values = [b"%d" % number for number in range(700)]
+    batch = batches.compute_index_batch(KEY, values, "s", IndexNormaliser.TEXT, 16, all_versions=True)
+    first, second = batch.requests()
+    assert [len(request.message.values) for request in (first, second)] == [500, 200]
+    made = [b"%d %d" % (number, version) for number in range(500) for version in (2, 1)]
+    later = [b"%d %d" % (number, version) for number in range(500, 700) for version in (3, 2, 1)]
+    failures = [crypto_pb2.ItemFailure(index=7, status=status_of(CannotDecrypt()))]
+    answers = [
+        crypto_pb2.ComputeIndexBatchResponse(indexes=made, versions=[2, 1]),
+        crypto_pb2.ComputeIndexBatchResponse(indexes=later, versions=[3, 2, 1], failures=failures),
+    ]
+    result = batch.result([r.read(answer) for r, answer in zip((first, second), answers, strict=True)])
+    assert (result.version, list(result.failures)) == (3, [507])
+    assert (result.values[499], result.values[500]) == ([b"499 2", b"499 1"], [b"500 3", b"500 2", b"500 1"])
+    assert result.values[507] is None
+    with pytest.raises(CannotDecrypt):
+        result.complete()
 
 
 def test_re_encryption_adds_up_what_changed():

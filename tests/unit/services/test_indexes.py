@@ -16,12 +16,14 @@ from kms.core.errors import (
     WrongKeyState,
     WrongPurpose,
 )
+from kms.core.lifecycle import Use
 from kms.core.names import KeyName, KeyVersionName, Principal
 from kms.core.normalisation import MAX_NORMALISED, IndexNormaliser
 from kms.core.suites import MAX_PLAINTEXT, Purpose
 from kms.services.contexts import Varying
 from kms.services.fields import TURN
 from kms.services.indexes import LONGEST_SCOPE, MOST_LOOKUPS, IndexRule
+from kms.services.keyrings import INDEX_PURPOSES
 from kms.services.ready_versions import MOST_INDEX_VERSIONS
 from tests.node import Node, new_key
 
@@ -299,3 +301,22 @@ async def test_an_archived_key_is_looked_for_and_stores_nothing_new(node, acme, 
 
 async def test_an_index_key_is_not_rotated_by_itself(node, acme, search):
     assert (await node.ring(acme, search)).policy.rotation.total_seconds() == 0
+
+
+async def test_a_look_up_lets_no_count_of_what_is_stored_grow_old(node, acme, search):
+    """A census holds until something is decrypted under the version; that is no reason to count again."""
+    await node.keys.rotate(acme, search, "")
+    ring = await node.keyrings.find(acme, search, INDEX_PURPOSES, Use.DECRYPT)
+    _, versions = await node.keyrings.readable(ring)
+    assert [(version.version, version.marks.used) for version in versions] == [(2, False), (1, False)]
+    await looked_for(node, acme, search, [b"a"])
+    assert [(version.marks.used, version.marks.decrypted) for version in versions] == [(True, False)] * 2
+
+
+async def test_a_version_that_another_node_has_stopped_is_left_out_and_spoils_nothing(node, acme, search):
+    await node.keys.rotate(acme, search, "")
+    other = Node(node.storage, node.vault)
+    ring = await other.keyrings.find(acme, search, INDEX_PURPOSES, Use.DECRYPT)
+    assert sorted(ring.readable) == [1, 2]
+    await node.lifecycle.revoke_version(acme, KeyVersionName(search, 1), "", "leaked", wait=False)
+    assert (await looked_for(other, acme, search, [b"a"]))[0] == [2]
