@@ -7,7 +7,7 @@ import pytest
 from kms.core.ciphertext import FORMAT, HEADER_LENGTH, MAX_VERSION, Header, from_text, to_text
 from kms.core.errors import InvalidRequest
 from kms.core.names import KeyUid
-from kms.core.suites import MAX_PLAINTEXT, RULES, Suite
+from kms.core.suites import CIPHERS, MAX_PLAINTEXT, RULES, Suite
 
 UID = KeyUid(UUID("00112233-4455-4677-8899-aabbccddeeff"))
 UID_BYTES = bytes.fromhex("00112233445546778899aabbccddeeff")
@@ -37,7 +37,13 @@ def test_the_header_is_these_22_bytes(suite: Suite, version: int, expected: byte
     assert Header.parse(expected + bytes(RULES[suite].overhead)) == header
 
 
-@pytest.mark.parametrize("suite", Suite)
+def test_a_header_of_a_suite_without_ciphertexts_is_refused():
+    head = Header(Suite.HMAC_SHA_256, UID, 1).encode()
+    with pytest.raises(InvalidRequest, match=r"byte 1 \(suite\) must be one of 1, 2, 3$"):
+        Header.parse(head + bytes(100))
+
+
+@pytest.mark.parametrize("suite", CIPHERS)
 def test_a_header_reads_at_the_shortest_and_longest_length_only(suite: Suite):
     head = Header(suite, UID, 1).encode()
     shortest = 22 + {1: 28, 2: 40, 3: 16}[suite]
