@@ -17,6 +17,7 @@ from kms.columns.fill import Fill
 from kms.columns.indexes import build, indexes_of
 from kms.columns.pressure import Pressure
 from kms.columns.state import known
+from kms.columns.verify import Verify, percent
 from tests.daemon import wait_until
 from tests.protected import runner, shape, texts
 
@@ -565,3 +566,14 @@ def test_what_the_plan_keeps_is_neither_blanked_nor_dropped(protected, service):
         }
         run.verify()
     assert first(protected, "SELECT count(settings), count(country) FROM people") == [(30, 0)]
+
+
+def test_a_sample_is_some_rows_of_a_large_table_and_all_of_a_small_one(protected, service):
+    with connect(protected) as connection:
+        task = Verify(service.acme, known(connection))
+        assert len(task.sample(connection)) == 40
+        write(protected, "ALTER TABLE people DISABLE TRIGGER zzz_kms_columns")
+        write(protected, "INSERT INTO people (id, name) SELECT i, repeat('x', 100) FROM generate_series(100, 20000) i")
+        connection.execute("ANALYZE public.people")
+        assert 4 < percent(connection, "public.people") < 6
+        assert 0 < len(task.sample(connection)) <= 1000
