@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from .columns import DatabaseOption, PlanArgument
+from .columns import DatabaseOption, PlanArgument, connected
 from .output import Output, emit_json, emit_text, print_line
 from .session import OutputOption, ProfileOption, Session, TenantOption, tenant_name
 
-if TYPE_CHECKING:
-    from kms.columns.database import Connection
-
-
 app = typer.Typer(rich_markup_mode=None)
-
-
-@contextmanager
-def _connected(conninfo: str) -> Iterator[Connection]:
-    """Connect to the application's database; what goes wrong there is told without what the server quotes."""
-    import psycopg  # noqa: PLC0415  only these commands connect to a database
-
-    from kms.columns import database, errors  # noqa: PLC0415
-
-    connection = database.connect(conninfo)
-    try:
-        yield connection
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise errors.ColumnsError(
-            "the role may not read all that is needed: log in as the owner of the tables"
-        ) from error
-    except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
-        raise errors.ColumnsError(
-            "the database did not answer in time; repeat the command when it has less to do"
-        ) from error
-    except psycopg.Error as error:
-        raise errors.DatabaseGone(
-            f"the database refused or ended the work: {error.sqlstate or type(error).__name__}"
-        ) from error
-    finally:
-        connection.close()
 
 
 @app.command()
@@ -64,7 +32,7 @@ def plan(*, database: DatabaseOption = "", tenant: TenantOption = None, profile:
     else:
         with Session(profile) as session:
             name = session.tenant
-    with _connected(database) as connection:
+    with connected(database) as connection:
         proposal = propose.propose(connection, catalogue.read(connection))
     emit_text(plan_text.write(proposal, name.removeprefix("tenants/")))
 
@@ -86,7 +54,7 @@ def check(
     from kms.columns import plan as plans  # noqa: PLC0415
 
     loaded = plans.load(plan)
-    with Session(profile) as session, _connected(database) as connection:
+    with Session(profile) as session, connected(database) as connection:
         found = checking.check(
             connection,
             loaded,

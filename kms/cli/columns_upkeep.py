@@ -5,25 +5,22 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final, Self
 
 import typer
 
-from kms.columns.errors import ColumnsError, NotVerified, PlanError, WrongState
+from kms.columns.errors import ColumnsError, NotVerified, WrongState
 
 from .choices import parse_period
-from .columns import DatabaseOption, PlanArgument
+from .columns import TELL_EACH, DatabaseOption, PlanArgument, TableOption, complain, connected, plan_of
 from .exit_codes import ExitCode
-from .output import Output, Record, plain, show_all
+from .output import Output, Record, show_all
 from .records import moment
-from .session import OutputOption, ProfileOption, Session, TenantOption, tenant_name
+from .session import OutputOption, ProfileOption, Session, TenantOption
 
 if TYPE_CHECKING:
     from kms.columns.batches import Progress
@@ -36,44 +33,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None)
 
-TableOption = Annotated[
-    list[str] | None,
-    typer.Option("--table", metavar="SCHEMA.TABLE", help="Only this one; more than once.", show_default=False),
-]
 HeadersOption = Annotated[
     bool, typer.Option("--from-headers", help="Read the version of each ciphertext; trust no version column.")
 ]
 
-_TELL_EACH: Final = 1.0  # seconds between two lines of progress
 _CHANGED: Final = ("column", "changed", "version")
 _COUNTED: Final = ("key", "place", "table", "column", "versions")
 _EXPIRED: Final = ("table", "column", "on_expiry", "keep_days", "changed", "left", "reason")
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"kms: {plain(text)}\n")
-    sys.stderr.flush()
-
-
-@contextmanager
-def _connected(conninfo: str) -> Iterator[Connection]:
-    from kms.columns.database import connect, translated  # noqa: PLC0415  only these commands load psycopg
-
-    connection = connect(conninfo)
-    try:
-        with translated():
-            yield connection
-    finally:
-        connection.close()
-
-
-def _plan(path: Path, tenant: str | None) -> Plan:
-    from kms.columns.plan import load  # noqa: PLC0415
-
-    plan = load(path)
-    if tenant and tenant_name(tenant) != f"tenants/{plan.tenant}":
-        raise PlanError(f"{path}: is a plan of tenant {plan.tenant}, not of {tenant}")
-    return plan
 
 
 def _protected(connection: Connection, plan: Plan, tables: list[str] | None) -> list[Known]:
@@ -90,7 +56,7 @@ def _protected(connection: Connection, plan: Plan, tables: list[str] | None) -> 
 def _pressure() -> Pressure:
     from kms.columns.pressure import Pressure  # noqa: PLC0415
 
-    return Pressure(lambda reason: _complain(f"waiting: {reason}"))
+    return Pressure(lambda reason: complain(f"waiting: {reason}"))
 
 
 def _teller(known: Known) -> Callable[[Progress], None]:
@@ -100,9 +66,9 @@ def _teller(known: Known) -> Callable[[Progress], None]:
 
     def tell(progress: Progress) -> None:
         nonlocal told
-        if time.monotonic() - told >= _TELL_EACH:
+        if time.monotonic() - told >= TELL_EACH:
             told = time.monotonic()
-            _complain(f"{column}: {progress.changed} rows written, {progress.skipped} left for the next pass")
+            complain(f"{column}: {progress.changed} rows written, {progress.skipped} left for the next pass")
 
     return tell
 
@@ -118,7 +84,7 @@ def _each(
     from kms.columns.database import quieten  # noqa: PLC0415
 
     if not quieten(connection):
-        _complain("the role may not set session_replication_role: triggers of the application fire for each row")
+        complain("the role may not set session_replication_role: triggers of the application fire for each row")
     records: list[Record] = []
     faults = []
     for known in columns:
@@ -150,7 +116,7 @@ def reencrypt(
     from kms.columns.plan import Mode  # noqa: PLC0415
     from kms.columns.reencrypt import reencrypt as bring  # noqa: PLC0415
 
-    loaded = _plan(plan, tenant)
+    loaded = plan_of(plan, tenant)
 
     def work(session: Session, connection: Connection, known: Known) -> Brought | None:
         if known.column.mode is Mode.HASH_ONLY:
@@ -158,7 +124,7 @@ def reencrypt(
         tell, wait = _teller(known), _pressure()
         return bring(connection, session.client, known, tell=tell, wait=wait, from_headers=from_headers)
 
-    with Session(profile, tenant) as session, _connected(database) as connection:
+    with Session(profile, tenant) as session, connected(database) as connection:
         _each(session, connection, _protected(connection, loaded, table), work, output)
 
 
@@ -175,14 +141,14 @@ def reindex(
     """Bring the blind indexes of all protected columns to the primary version of their index keys."""
     from kms.columns.reindex import reindex as bring  # noqa: PLC0415
 
-    loaded = _plan(plan, tenant)
+    loaded = plan_of(plan, tenant)
 
     def work(session: Session, connection: Connection, known: Known) -> Brought | None:
         if known.column.index is None:
             return None
         return bring(connection, session.client, known, tell=_teller(known), wait=_pressure())
 
-    with Session(profile, tenant) as session, _connected(database) as connection:
+    with Session(profile, tenant) as session, connected(database) as connection:
         _each(session, connection, _protected(connection, loaded, table), work, output)
 
 
@@ -202,8 +168,8 @@ def census(
     """Count what each key version protects in all protected columns, and report it."""
     from kms.columns import census as counting  # noqa: PLC0415
 
-    loaded = _plan(plan, tenant)
-    with Session(profile, tenant) as session, _connected(database) as connection:
+    loaded = plan_of(plan, tenant)
+    with Session(profile, tenant) as session, connected(database) as connection:
         columns = _protected(connection, loaded, None)
         counts = counting.count(
             connection, session.client, columns, now=lambda: datetime.now(UTC), from_headers=from_headers
@@ -242,7 +208,7 @@ def expire(
     """Delete, blank or pseudonymise what has passed the days to keep of the plan's catalog."""
     if dry_run and every is not None:
         raise typer.BadParameter("cannot be used with --dry-run", param_hint="--every")
-    loaded = _plan(plan, tenant)
+    loaded = plan_of(plan, tenant)
     if every is None:
         results = _expired(loaded, database, dry_run=dry_run, stopped=lambda: False)
         show_all([_of_expired(one) for one in results], _EXPIRED, output)
@@ -254,7 +220,7 @@ def expire(
                 results = _expired(loaded, database, dry_run=False, stopped=lambda: stop.asked(0))
                 show_all([_of_expired(one) for one in results], _EXPIRED, output)
             except ColumnsError as error:  # tried again the next time
-                _complain(str(error))
+                complain(str(error))
             stop.asked(max(0.0, every.total_seconds() - (time.monotonic() - began)))
     return ExitCode.OK
 
@@ -263,7 +229,7 @@ def _expired(plan: Plan, database: str, *, dry_run: bool, stopped: Callable[[], 
     from kms.columns import expire as expiring  # noqa: PLC0415
 
     now = datetime.now(UTC)
-    with _connected(database) as connection:
+    with connected(database) as connection:
         if dry_run:
             return expiring.due(connection, plan, now)
         return expiring.expire(connection, plan, now, tell=lambda _: None, wait=_pressure(), stopped=stopped)

@@ -11,12 +11,12 @@ from .check_columns import of_column, of_values
 from .check_keys import LookUp, of_keys
 from .database import Connection
 from .findings import Finding, error, note, warning
+from .guard import NAME as GUARD
 from .leakage import Leakage
 from .plan import CatalogRule, Column, Expiry, Plan, Table
 from .state import Known, State
 
 MOST_COLUMNS: Final = 1_600  # of a PostgreSQL table, dropped ones among them
-GUARD: Final = "zzz_kms_columns"
 
 Measure = Callable[[Relation, Column], Leakage]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from .catalogue import Attribute, Relation
+from .cells import MAX_VALUE
 from .findings import Finding, error, note, warning
 from .leakage import Leakage, refusal
 from .plan import Column, Level, Mode, Normaliser, Plaintext, Table
@@ -15,7 +16,6 @@ UNSTABLE: Final = frozenset(
     {"money", "regclass", "regproc", "regprocedure", "regoper", "regoperator", "regtype", "regrole"}
 )
 _TEXTUAL: Final = frozenset({"text", "varchar", "bpchar", "citext"})
-MAX_VALUE: Final = 1 << 20  # bytes of one plaintext; the daemon takes no longer one
 # A B-tree's entry has at most 2704 bytes; a deterministic ciphertext adds less than 200 to its value.
 MAX_DETERMINISTIC: Final = 2_500  # bytes
 
