@@ -581,7 +581,10 @@ def test_a_sample_is_some_rows_of_a_large_table_and_all_of_a_small_one(protected
 
 def test_a_database_that_ends_the_connection_is_told_and_the_next_run_goes_on(database, service):
     def tell(_task, _progress):
-        write(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kms columns'")
+        write(
+            database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kms columns' AND datname = current_database()",
+        )
 
     with (
         runner(database, service.acme, PLAN, tell=tell) as run,
