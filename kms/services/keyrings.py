@@ -200,8 +200,7 @@ class Keyrings:
         """
         try:
             return ring, await self._each_readable(ring)
-        except WrongKeyState:
-            # Another node has stopped one of them, of which this node has not heard yet.
+        except WrongKeyState:  # another node has stopped one of them, of which this node has not heard yet
             fresh = await self._permitted(ring, Use.DECRYPT, again=True)
             return fresh, await self._each_readable(fresh)
 
