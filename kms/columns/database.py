@@ -88,8 +88,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        diagnostics = error.diag
-        if diagnostics.sqlstate is None or isinstance(error, _GONE):
+        if isinstance(error, _GONE) or (error.sqlstate is None and isinstance(error, _LOST)):
             raise DatabaseGone("the database has ended the connection; run the command again") from None
         raise ColumnsError(_without_values(error)) from None
 
@@ -112,6 +111,7 @@ _WITHOUT_VALUES: Final = (
     psycopg.errors.ObjectNotInPrerequisiteState,
     psycopg.errors.WrongObjectType,
 )
+_LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError)  # where no server has said what is wrong
 _GONE: Final = (
     psycopg.errors.AdminShutdown,
     psycopg.errors.CrashShutdown,

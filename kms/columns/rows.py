@@ -44,7 +44,7 @@ def read(
         condition: which rows, over the alias `t`.
         after: the identity of the last row before; None for the first.
         limit: the most rows; fewer come where they are large.
-        percent: of a random sample; None for all.
+        percent: of the blocks, chosen at random; None for all.
     """
     columns = sql.SQL(", ").join(sql.Identifier(ALIAS, column) for column in identity)
     beyond: sql.Composable = sql.SQL("true")
@@ -57,7 +57,7 @@ def read(
         identity=identity_texts(identity),
         outputs=sql.Composed([sql.SQL(", ") + output for output in outputs]),
         table=named(table),
-        sample=sql.SQL("" if percent is None else f"TABLESAMPLE BERNOULLI ({percent})"),
+        sample=sql.SQL("" if percent is None else f"TABLESAMPLE SYSTEM ({percent})"),
         beyond=beyond,
         condition=condition,
         columns=columns,

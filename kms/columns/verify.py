@@ -89,11 +89,10 @@ class Verify:
         """Return the next rows."""
         return read(connection, self.table, self.identity, self.outputs(), sql.SQL("true"), after, limit)
 
-    def sample(self, connection: Connection, percent: float) -> Batch:
-        """Return rows at random."""
-        return read(
-            connection, self.table, self.identity, self.outputs(), sql.SQL("true"), None, SAMPLE, percent=percent
-        )
+    def sample(self, connection: Connection) -> Batch:
+        """Return the rows of blocks at random."""
+        share = percent(connection, self.table)
+        return read(connection, self.table, self.identity, self.outputs(), sql.SQL("true"), None, SAMPLE, percent=share)
 
     def work(self, rows: Batch) -> list[Finding]:
         """Decrypt and compare; returns what is wrong, once for a row."""
@@ -213,7 +212,7 @@ def verify(
         NotVerified: something is not what it should be.
     """
     task = Verify(client, columns)
-    _require_none(task, task.work(task.sample(connection, _percent(connection, task.table))), None)
+    _require_none(task, task.work(task.sample(connection)), None)
     progress = run(connection, task, tell=tell, wait=wait)
     forget(connection, task.name, task.table)
     _require_none(task, task.findings, progress.skipped)
@@ -241,14 +240,16 @@ def _require_none(task: Verify, findings: Sequence[Finding], count: int | None) 
         raise NotVerified(f"{task.table}: {count} rows are not what they should be{': ' if named else ''}{named}")
 
 
-def _percent(connection: Connection, table: str) -> float:
+def percent(connection: Connection, table: str) -> float:
+    """Return how much of a table is a sample, as the server guesses its size."""
     schema, _, name = table.partition(".")
     [(rows,)] = connection.execute(
-        "SELECT greatest(sum(c.reltuples), 0)::float8 FROM pg_partition_tree(format('%%I.%%I', %s::text, %s::text)::regclass) p"
-        " JOIN pg_class c ON c.oid = p.relid WHERE p.isleaf",
+        "WITH named AS (SELECT format('%%I.%%I', %s::text, %s::text)::regclass AS oid)"
+        " SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::float8 FROM pg_class c WHERE c.relkind = 'r'"
+        " AND c.oid IN (SELECT oid FROM named UNION SELECT relid FROM named, pg_partition_tree(oid))",
         (schema, name),
     ).fetchall()
-    return min(100.0, 100.0 * SAMPLE / max(rows or 0.0, 1.0))
+    return min(100.0, 100.0 * SAMPLE / max(float(rows), 1.0))
 
 
 def _version(cell: Cell, stored: bytes) -> int:

@@ -11,12 +11,13 @@ from kms.cli.exit_codes import ExitCode
 from kms.cli.main import run as command
 from kms.columns.cells import Cell, decrypt, encrypt
 from kms.columns.database import connect
-from kms.columns.errors import ColumnsError, NotVerified, PlanError, WrongState
+from kms.columns.errors import ColumnsError, DatabaseGone, NotVerified, PlanError, WrongState
 from kms.columns.expand import expand
 from kms.columns.fill import Fill
 from kms.columns.indexes import build, indexes_of
 from kms.columns.pressure import Pressure
 from kms.columns.state import known
+from kms.columns.verify import Verify, percent
 from tests.daemon import wait_until
 from tests.protected import runner, shape, texts
 
@@ -565,3 +566,27 @@ def test_what_the_plan_keeps_is_neither_blanked_nor_dropped(protected, service):
         }
         run.verify()
     assert first(protected, "SELECT count(settings), count(country) FROM people") == [(30, 0)]
+
+
+def test_a_sample_is_some_rows_of_a_large_table_and_all_of_a_small_one(protected, service):
+    with connect(protected) as connection:
+        task = Verify(service.acme, known(connection))
+        assert len(task.sample(connection)) == 40
+        write(protected, "ALTER TABLE people DISABLE TRIGGER zzz_kms_columns")
+        write(protected, "INSERT INTO people (id, name) SELECT i, repeat('x', 100) FROM generate_series(100, 20000) i")
+        connection.execute("ANALYZE public.people")
+        assert 4 < percent(connection, "public.people") < 6
+        assert 0 < len(task.sample(connection)) <= 1000
+
+
+def test_a_database_that_ends_the_connection_is_told_and_the_next_run_goes_on(database, service):
+    def tell(_task, _progress):
+        write(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kms columns'")
+
+    with (
+        runner(database, service.acme, PLAN, tell=tell) as run,
+        pytest.raises(DatabaseGone, match="run the command again"),
+    ):
+        run.apply()
+    with runner(database, service.acme, PLAN) as run:
+        assert states(run.apply()) == {"verified"}
