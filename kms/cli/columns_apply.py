@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from .columns import DatabaseOption, PlanArgument
-from .output import Output, Record, emit_text, plain, show_all
-from .session import OutputOption, ProfileOption, Session, TenantOption, tenant_name
+from .columns import TELL_EACH, DatabaseOption, PlanArgument, TableOption, complain, connected, plan_of
+from .output import Output, Record, emit_text, show_all
+from .session import OutputOption, ProfileOption, Session, TenantOption
 
 if TYPE_CHECKING:
     from kms.columns.apply import Outcome, Runner
@@ -21,20 +20,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None)
 
-TableOption = Annotated[
-    list[str] | None,
-    typer.Option("--table", metavar="SCHEMA.TABLE", help="Only this one; more than once.", show_default=False),
-]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the SQL of what is not begun yet; change nothing.")]
 
-_TELL_EACH: Final = 1.0  # seconds between two lines of progress
 _COLUMNS: Final = ("table", "column", "state")
 _STATUS: Final = ("table", "column", "state", "mode", "key", "at_work")
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"kms: {plain(text)}\n")
-    sys.stderr.flush()
 
 
 def _teller() -> Callable[[str, Progress], None]:
@@ -42,9 +31,9 @@ def _teller() -> Callable[[str, Progress], None]:
 
     def tell(task: str, progress: Progress) -> None:
         nonlocal told
-        if time.monotonic() - told >= _TELL_EACH:
+        if time.monotonic() - told >= TELL_EACH:
             told = time.monotonic()
-            _complain(f"{task}: {progress.seen} of about {progress.total} rows, {progress.skipped} left or at fault")
+            complain(f"{task}: {progress.seen} of about {progress.total} rows, {progress.skipped} left or at fault")
 
     return tell
 
@@ -55,26 +44,15 @@ def _runner(
 ) -> Iterator[Runner]:
     # Only these commands load the database's driver.
     from kms.columns.apply import Runner  # noqa: PLC0415
-    from kms.columns.database import connect  # noqa: PLC0415
-    from kms.columns.errors import PlanError  # noqa: PLC0415
-    from kms.columns.plan import load  # noqa: PLC0415
     from kms.columns.pressure import Pressure  # noqa: PLC0415
 
-    plan = load(path)
-    if tenant and tenant_name(tenant) != f"tenants/{plan.tenant}":
-        raise PlanError(f"{path}: is a plan of tenant {plan.tenant}, not of {tenant}")
-    with Session(profile, plan.tenant) as session:
-        connection = connect(database)
-        try:
-            wait = Pressure(lambda reason: _complain(f"waiting: {reason}"))
-            runner = Runner(connection, session.client, plan, _teller(), wait, tuple(tables or ()))
-            if not runner.quiet:
-                _complain(
-                    "the role may not set session_replication_role: triggers of the application fire for each row"
-                )
-            yield runner
-        finally:
-            connection.close()
+    plan = plan_of(path, tenant)
+    with Session(profile, plan.tenant) as session, connected(database) as connection:
+        wait = Pressure(lambda reason: complain(f"waiting: {reason}"))
+        runner = Runner(connection, session.client, plan, _teller(), wait, tuple(tables or ()))
+        if not runner.quiet:
+            complain("the role may not set session_replication_role: triggers of the application fire for each row")
+        yield runner
 
 
 def _show(outcomes: list[Outcome], output: Output) -> None:
@@ -105,13 +83,9 @@ def apply(
 def status(*, database: DatabaseOption = "", output: OutputOption = Output.TABLE) -> None:
     """Show how far the protection of each column is."""
     from kms.columns.apply import status as look  # noqa: PLC0415
-    from kms.columns.database import connect  # noqa: PLC0415
 
-    connection = connect(database)
-    try:
+    with connected(database) as connection:
         found = look(connection)
-    finally:
-        connection.close()
     records: list[Record] = [
         {
             "table": one.known.table,
