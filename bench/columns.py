@@ -31,6 +31,7 @@ from kms.columns.census import Count, count
 from kms.columns.database import Connection, connect
 from kms.columns.expand import expand
 from kms.columns.fill import fill
+from kms.columns.indexes import build, indexes_of
 from kms.columns.plan import Column, Index, Level, Mode, Plan, Table
 from kms.columns.reencrypt import reencrypt
 from kms.columns.state import Known
@@ -200,7 +201,11 @@ class Bench:
 
     def _expanded(self, mode: Mode) -> list[Known]:
         table = Table(table=self.table(), columns=(column(mode),))
-        return expand(self.connection, Plan(version=1, tenant=TENANT.rpartition("/")[2], tables=(table,)), table)
+        plan = Plan(version=1, tenant=TENANT.rpartition("/")[2], tables=(table,))
+        columns = expand(self.connection, plan, table)
+        for index in indexes_of(columns[0]):  # before the rows are filled, as `kms columns apply` does
+            build(self.connection, table.table, index)
+        return columns
 
     def _fill(self, columns: list[Known]) -> None:
         fill(self.connection, self.client, columns, tell=_quiet, wait=_at_once)
@@ -286,6 +291,12 @@ def looking_up(bench: Bench, rounds: int, seconds: float) -> dict[str, Figures]:
     def find(name: str, value: object) -> list[tuple[int, bytes]]:
         query = f"SELECT id, value_ct FROM {known.table} WHERE {name} = ANY (%s)"
         return bench.connection.execute(query.encode(), (value,), prepare=True).fetchall()  # type: ignore[return-value]
+
+    for name, value in (("value", [every[0]]), ("value_bi", hashes[0])):
+        explain = f"EXPLAIN SELECT id, value_ct FROM {known.table} WHERE {name} = ANY (%s)"
+        plan = "\n".join(line for (line,) in bench.connection.execute(explain.encode(), (value,)))
+        if "Seq Scan" in plan:
+            raise WrongResult(f"{name} is not found by its index: {plan}")
 
     def clear() -> bool:
         row, value, _ = next(turn)
