@@ -51,12 +51,13 @@ def test_a_dead_and_a_slow_webhook_slow_no_call_and_the_file_gets_every_event(in
         plain + hook.format("dead", port) + hook.format("slow", slow.getsockname()[1]) + file
     )
     after = latency()
-    assert after < before * 3 + 0.02, (before, after)
+    assert after < before + 0.5, (before, after)  # a call that waited for either would wait for seconds
     installation.start()  # which takes over what the last one left
     path = installation.directory / "events.jsonl"
 
     def told():
-        lines = path.read_text().splitlines() if path.exists() else []
+        # Without the last line, which may not be whole yet.
+        lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
         bodies = [json.loads(line)["body"] for line in lines]
         return [body for body in bodies if "event" in body]
 

@@ -194,7 +194,7 @@ INVALID: list[tuple[str, Callable[[], Message], str, str]] = [
             parent="tenants/acme", key_id="aa", key=keys_pb2.Key(purpose=2, rotation_period={"seconds": 3600})
         ),
         "key.rotation_period",
-        "absent for a DETERMINISTIC",
+        "absent for a key of purpose DETERMINISTIC",
     ),
     (
         "CreateKey",
@@ -254,7 +254,7 @@ INVALID: list[tuple[str, Callable[[], Message], str, str]] = [
         "CreateKey",
         lambda: CREATE(parent="tenants/acme", key_id="aa", key=keys_pb2.Key(purpose=2, encryption_limit=1_000)),
         "key.encryption_limit",
-        "absent for a DETERMINISTIC",
+        "absent for a key of purpose DETERMINISTIC",
     ),
     ("CreatePolicy", lambda: policies_pb2.CreatePolicyRequest(policy_id="aa"), "parent", "must have the form"),
     (
