@@ -62,6 +62,9 @@ def self_signed(directory: Path, name: str) -> tuple[Path, Path]:
     return paths
 
 
+TRIES = 5
+
+
 @pytest.fixture(scope="module")
 def tls_server() -> Iterator[TlsServer]:
     server = PostgresqlServer.create()
@@ -73,14 +76,21 @@ def tls_server() -> Iterator[TlsServer]:
         key.chmod(0o600)
         access = server.directory / "data" / "pg_hba.conf"
         access.write_text("local all postgres trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n")
-        server.port, password = free_port(), secrets.token_hex(16)
-        server.start(
-            "listen_addresses=127.0.0.1",
-            "ssl=on",
-            f"ssl_cert_file={certificate}",
-            f"ssl_key_file={key}",
-            "password_encryption=scram-sha-256",
-        )
+        password = secrets.token_hex(16)
+        for left in reversed(range(TRIES)):  # somebody else may take the port first
+            server.port = free_port()
+            try:
+                server.start(
+                    "listen_addresses=127.0.0.1",
+                    "ssl=on",
+                    f"ssl_cert_file={certificate}",
+                    f"ssl_key_file={key}",
+                    "password_encryption=scram-sha-256",
+                )
+                break
+            except psycopg.OperationalError:
+                if not left:
+                    raise
         with psycopg.connect(server.url("postgres"), autocommit=True) as database:
             database.execute(f"CREATE ROLE kms_tls LOGIN CREATEROLE PASSWORD '{password}'".encode())
             database.execute("CREATE DATABASE kms OWNER kms_tls")
