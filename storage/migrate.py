@@ -195,8 +195,10 @@ def _sqlite(path: Path) -> Engine:
     require_file(path)
 
     def prepare_for_ddl(connection: Any, record: object) -> None:
+        patience = f"PRAGMA busy_timeout={TURN_TIMEOUT * 1000}"
+        connection.execute(patience).close()  # a new file becomes one with a WAL once nobody else is at it
         prepare(connection, record)
-        connection.execute(f"PRAGMA busy_timeout={TURN_TIMEOUT * 1000}").close()
+        connection.execute(patience).close()
         # Dropping a table while it is rebuilt would delete what refers to it. Inside a transaction this does nothing.
         connection.execute("PRAGMA foreign_keys=OFF").close()
 
