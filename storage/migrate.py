@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,8 +198,17 @@ def _sqlite(path: Path) -> Engine:
 
     def prepare_for_ddl(connection: Any, record: object) -> None:
         patience = f"PRAGMA busy_timeout={TURN_TIMEOUT * 1000}"
-        connection.execute(patience).close()  # a new file becomes one with a WAL once nobody else is at it
-        prepare(connection, record)
+        connection.execute(patience).close()
+        deadline = time.monotonic() + TURN_TIMEOUT
+        while True:
+            try:
+                prepare(connection, record)
+                break
+            except sqlite3.OperationalError:
+                # A new file gets its WAL while nobody else is at it; SQLite itself does not wait for that.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
         connection.execute(patience).close()
         # Dropping a table while it is rebuilt would delete what refers to it. Inside a transaction this does nothing.
         connection.execute("PRAGMA foreign_keys=OFF").close()
