@@ -193,23 +193,26 @@ def _postgresql(url: str) -> Engine:
     )
 
 
+def _prepare_in_turn(connection: Any, record: object) -> None:
+    """Set up a connection, once nobody else is at the file: SQLite itself does not wait to give a new one its WAL."""
+    deadline = time.monotonic() + TURN_TIMEOUT
+    while True:
+        try:
+            prepare(connection, record)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 def _sqlite(path: Path) -> Engine:
     require_file(path)
 
     def prepare_for_ddl(connection: Any, record: object) -> None:
-        patience = f"PRAGMA busy_timeout={TURN_TIMEOUT * 1000}"
-        connection.execute(patience).close()
-        deadline = time.monotonic() + TURN_TIMEOUT
-        while True:
-            try:
-                prepare(connection, record)
-                break
-            except sqlite3.OperationalError:
-                # A new file gets its WAL while nobody else is at it; SQLite itself does not wait for that.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        connection.execute(patience).close()
+        _prepare_in_turn(connection, record)
+        connection.execute(f"PRAGMA busy_timeout={TURN_TIMEOUT * 1000}").close()
         # Dropping a table while it is rebuilt would delete what refers to it. Inside a transaction this does nothing.
         connection.execute("PRAGMA foreign_keys=OFF").close()
 

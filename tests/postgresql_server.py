@@ -93,21 +93,27 @@ class PostgresqlServer:
         options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60", "-k", str(self.directory)]
         options += ["-p", str(self.port)]
         options += [word for setting in settings for word in ("-c", setting)]
-        with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [self.binaries / "postgres", "-D", f"{self.directory}/data", *options],
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                **self._as_user(),
-            )
+        command = [self.binaries / "postgres", "-D", f"{self.directory}/data", *options]
         deadline = time.monotonic() + DEADLINE
+        while self.process is None or self.process.poll() is not None:  # one that was killed may hold its memory still
+            with (self.directory / "log").open("ab") as log:
+                self.process = subprocess.Popen(
+                    command, stdout=log, stderr=log, start_new_session=True, **self._as_user()
+                )
+            self._await(deadline)
+
+    def _await(self, deadline: float) -> None:
+        """Return when the server answers, or has ended before its time."""
         while True:
             try:
                 psycopg.connect(self.url("postgres"), connect_timeout=2).close()
-            except psycopg.OperationalError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
+            except psycopg.OperationalError as error:
+                if time.monotonic() > deadline:
+                    lines = (self.directory / "log").read_text(errors="replace").splitlines()
+                    error.add_note("\n".join(["the server's last words:", *lines[-10:]]))
                     raise
+                if self.process is None or self.process.poll() is not None:
+                    return
                 time.sleep(0.02)
             else:
                 return
@@ -117,7 +123,11 @@ class PostgresqlServer:
         if self.process is not None:
             self.thaw()
             self.process.send_signal(signal.SIGQUIT)  # "immediate" shutdown
-            self.process.wait(DEADLINE)
+            try:
+                self.process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:
+                self._signal(signal.SIGKILL)
+                self.process.wait(DEADLINE)
             self.process = None
 
     def _tree(self) -> list[int]:
@@ -257,13 +267,33 @@ def empty_postgresql_url(postgresql_databases: Databases) -> Iterator[str]:
     postgresql_databases.drop(name)
 
 
+@pytest.fixture(scope="module")
+def unsteady_server() -> Iterator[PostgresqlServer]:
+    """One server for the tests of a file that stop it: what goes wrong with it harms no other test."""
+    with own_server() as server:
+        yield server
+
+
 @pytest.fixture
-def postgresql_server(own_postgresql_server: PostgresqlServer) -> Iterator[PostgresqlServer]:
-    """Our own server, for a test that stops or freezes it; afterwards it runs again."""
-    yield own_postgresql_server
-    if own_postgresql_server.process is None:
-        own_postgresql_server.start()
-    own_postgresql_server.thaw()
+def postgresql_server(unsteady_server: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    """A server for a test that stops or freezes it; afterwards it runs again."""
+    yield unsteady_server
+    if unsteady_server.process is None:
+        unsteady_server.start()
+    unsteady_server.thaw()
+
+
+@pytest.fixture
+def unsteady_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
+    """A migrated database of the server that the test stops or freezes."""
+    databases = Databases(postgresql_server.url("postgres"))
+    name = databases.create()
+    upgrade(databases.url(name))
+    yield databases.url(name)
+    if postgresql_server.process is None:
+        postgresql_server.start()
+    postgresql_server.thaw()
+    databases.drop(name)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

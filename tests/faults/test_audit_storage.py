@@ -29,7 +29,7 @@ from storage.audit_writer_sqlite import open_sqlite_audit
 from storage.database import PLACE_WAIT
 from storage.migrate import upgrade
 from tests.audit import NODE, AuditLog, new_event, told, wall
-from tests.postgresql_server import Databases, PostgresqlServer
+from tests.postgresql_server import PostgresqlServer
 from tests.sealing import open_unsealed
 from tests.tcp_proxy import proxied
 
@@ -228,15 +228,8 @@ class TestPostgresql:
     """The server, and the line to it."""
 
     @pytest.fixture
-    def log(self, postgresql_server: PostgresqlServer) -> Iterator[AuditLog]:
-        databases = Databases(postgresql_server.url("postgres"))
-        name = databases.create()
-        upgrade(databases.url(name))
-        yield AuditLog(databases.url(name))
-        if postgresql_server.process is None:
-            postgresql_server.start()
-        postgresql_server.thaw()
-        databases.drop(name)
+    def log(self, unsteady_url: str) -> AuditLog:
+        return AuditLog(unsteady_url)
 
     async def test_a_server_that_is_stopped_and_started_again(self, log: AuditLog, postgresql_server):
         async with loaded(log) as load:

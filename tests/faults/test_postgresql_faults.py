@@ -20,7 +20,6 @@ from storage.postgresql import begin
 from storage.session import BOUND, GRACE
 from tests.contract.storage import with_kek, with_key
 from tests.keyrings import NOW, new_count, new_key, new_place
-from tests.postgresql_server import Databases
 from tests.sealing import open_postgresql
 
 pytestmark = pytest.mark.postgresql
@@ -31,20 +30,8 @@ IDLE = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 
 
 @pytest.fixture
-def url(postgresql_server):
-    databases = Databases(postgresql_server.url("postgres"))
-    name = databases.create()
-    upgrade(databases.url(name))
-    yield databases.url(name)
-    if postgresql_server.process is None:
-        postgresql_server.start()
-    postgresql_server.thaw()
-    databases.drop(name)
-
-
-@pytest.fixture
-async def storage(url, postgresql_server):
-    storage = await open_postgresql(url, pool_size=3)
+async def storage(unsteady_url, postgresql_server):
+    storage = await open_postgresql(unsteady_url, pool_size=3)
     yield storage
     if postgresql_server.process is not None:
         postgresql_server.thaw()
@@ -291,8 +278,8 @@ async def test_a_caller_who_leaves_a_frozen_server_is_not_held_and_its_place_com
     await recovered(storage)
 
 
-async def test_closing_a_storage_on_a_frozen_server_ends(url, postgresql_server):
-    storage = await open_postgresql(url)
+async def test_closing_a_storage_on_a_frozen_server_ends(unsteady_url, postgresql_server):
+    storage = await open_postgresql(unsteady_url)
     await storage.check()
     postgresql_server.freeze()
     await refused_in_time(storage.check())
@@ -301,16 +288,16 @@ async def test_closing_a_storage_on_a_frozen_server_ends(url, postgresql_server)
     postgresql_server.thaw()
 
 
-async def test_a_frozen_server_is_not_waited_for_at_the_start(url, postgresql_server):
+async def test_a_frozen_server_is_not_waited_for_at_the_start(unsteady_url, postgresql_server):
     postgresql_server.freeze()
-    await refused_in_time(open_postgresql(url))
+    await refused_in_time(open_postgresql(unsteady_url))
     postgresql_server.thaw()
-    await (await open_postgresql(url)).close()
+    await (await open_postgresql(unsteady_url)).close()
 
 
-async def test_a_killed_backend_costs_nobody_an_error(storage, url):
+async def test_a_killed_backend_costs_nobody_an_error(storage, unsteady_url):
     await storage.check()
-    with psycopg.connect(url) as connection:
+    with psycopg.connect(unsteady_url) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
@@ -318,13 +305,13 @@ async def test_a_killed_backend_costs_nobody_an_error(storage, url):
     assert storage._line.breaker.closed
 
 
-async def test_a_transaction_left_idle_frees_what_it_holds(storage, url, monkeypatch):
+async def test_a_transaction_left_idle_frees_what_it_holds(storage, unsteady_url, monkeypatch):
     short = begin("BEGIN READ WRITE", idle_timeout=100)
     monkeypatch.setattr(storage, "_statement", lambda *_, **__: short)
     with pytest.raises(StorageUnavailable):  # noqa: PT012  the block is the point
         async with storage.transaction() as work:
             await work.tenants.get("nobody")
-            with psycopg.connect(url, autocommit=True) as connection:
+            with psycopg.connect(unsteady_url, autocommit=True) as connection:
                 async with asyncio.timeout(PATIENCE):
                     while connection.execute(IDLE).fetchone() != (0,):  # noqa: ASYNC110
                         await asyncio.sleep(0.02)

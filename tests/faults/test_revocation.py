@@ -224,6 +224,10 @@ async def test_no_node_uses_a_revoked_key_after_the_deadline_not_even_one_that_i
         assert found.complete
         assert [stop.state for stop in found.nodes].count(StopState.EXPIRED) == 1
         assert found.last_stop == deadline
+        wait_until(
+            lambda: "unhealthy" in [line["status"] for line in lease_lines(nodes)],
+            "health to see that the lease is over",
+        )
         proxy.heal()
         wait_until(lambda: loads[LAST].outcomes(OTHER)[-1][1] == "ok", "the node to serve again by itself")
         wait_until(lambda: loads[LAST].outcomes(DOOMED)[-1][1] == "WrongKeyState", "the node to have heard")
@@ -235,15 +239,16 @@ async def test_no_node_uses_a_revoked_key_after_the_deadline_not_even_one_that_i
     check_what_the_operator_sees(nodes)
 
 
+def lease_lines(nodes: Nodes) -> list[dict[str, object]]:
+    """What health has said about the lease of the node that is cut off."""
+    return [line for line in nodes.daemons[LAST].events("health.changed") if line["part"] == "lease"]
+
+
 def check_what_the_operator_sees(nodes: Nodes) -> None:
     """The node that was cut off has said that its lease was over, and why, and that it is back."""
     lone = nodes.daemons[LAST]
-
-    def lease() -> list[dict[str, object]]:
-        return [line for line in lone.events("health.changed") if line["part"] == "lease"]
-
-    wait_until(lambda: lease()[-1]["status"] == "healthy", "health to see that the lease is back")
-    over = next(line for line in lease() if line["status"] == "unhealthy")
+    wait_until(lambda: lease_lines(nodes)[-1]["status"] == "healthy", "health to see that the lease is back")
+    over = next(line for line in lease_lines(nodes) if line["status"] == "unhealthy")
     assert "cache.revocation_deadline" in str(over["reason"])
     assert lone.events("node.database_silent")
     assert lone.events("node.database_heard_again")

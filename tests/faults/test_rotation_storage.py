@@ -25,9 +25,9 @@ def wall() -> Wall:
 
 
 @pytest.fixture
-async def storages(postgresql_url: str) -> AsyncIterator[list[Database]]:
+async def storages(unsteady_url: str) -> AsyncIterator[list[Database]]:
     """One for each of three nodes."""
-    opened = [await open_postgresql(postgresql_url, pool_size=4) for _ in range(3)]
+    opened = [await open_postgresql(unsteady_url, pool_size=4) for _ in range(3)]
     yield [*opened]
     for each in opened:
         await each.close()
