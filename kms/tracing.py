@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -44,6 +43,10 @@ class Tracing:
         self._provider: TracerProvider | None = None
         if endpoint is None:
             return
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415  who traces pays for it
+            OTLPSpanExporter,
+        )
+
         # Given by argument rather than left to OTEL_* variables: kmsd.toml alone decides where spans go.
         self._exporter = OTLPSpanExporter(
             endpoint=endpoint, insecure=urlsplit(endpoint).scheme == "http", timeout=_EXPORT_SECONDS

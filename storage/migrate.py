@@ -12,12 +12,12 @@ from typing import Any, Final, TypeAlias
 import psycopg
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inspect, text
 from sqlalchemy.schema import CreateSchema
 
 from .conninfo import database_name, parameters
-from .errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew, UserRefused, explained, translated
+from .errors import CannotOpen, DatabaseOutdated, UserRefused, explained, translated
+from .revision import require_found, script
 from .roles import OWNER, REVISION, TAKE_READER, TAKEN, USER, cannot_take, excess_of
 from .schemas import INTERNAL
 from .sqlite_file import make_file, prepare, require_file, sqlite_url
@@ -29,37 +29,6 @@ Target: TypeAlias = Path | str
 LOCK_TIMEOUT: Final = 5
 # Seconds that a migration waits for another one to end.
 TURN_TIMEOUT: Final = 60
-
-
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
-
-
-def _script() -> ScriptDirectory:
-    config = Config()
-    # ConfigParser reads a percent sign as the start of a substitution.
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    return ScriptDirectory.from_config(config)
-
-
-def require_found(found: Sequence[str]) -> None:
-    """Compare what a database says it is with what this release needs.
-
-    Raises:
-        DatabaseMissing: it is empty.
-        DatabaseOutdated: an older release made it.
-        DatabaseTooNew: a newer one did.
-    """
-    script = _script()
-    if not found:
-        raise DatabaseMissing("the database is empty; run `kmsd migrate`")
-    if set(found) == set(script.get_heads()):
-        return
-    known = {revision.revision for revision in script.walk_revisions()}
-    if set(found) <= known:
-        raise DatabaseOutdated(f"the database is of an older release (revision {', '.join(found)}); run `kmsd migrate`")
-    raise DatabaseTooNew(
-        f"the database is from a newer release (revision {', '.join(found)} is unknown here); run that release or newer"
-    )
 
 
 def current(target: Target) -> list[str]:
@@ -151,12 +120,12 @@ def _require_owner(connection: Connection) -> None:
 
 
 def _run(connection: Connection, schema: str | None) -> None:
-    script = _script()
+    history = script()
 
     def steps(revision: Any, _context: Any) -> Any:
-        return script._upgrade_revs("head", revision)  # noqa: SLF001  what `alembic upgrade` does
+        return history._upgrade_revs("head", revision)  # noqa: SLF001  what `alembic upgrade` does
 
-    with EnvironmentContext(Config(), script, fn=steps) as environment:
+    with EnvironmentContext(Config(), history, fn=steps) as environment:
         environment.configure(connection=connection, version_table_schema=schema, transactional_ddl=True)
         environment.run_migrations()
 

@@ -30,7 +30,7 @@ from .conninfo import database_name, parameters
 from .database import EXCLUSIVE_WAIT, Database, taken
 from .epochs import CHANNEL
 from .errors import CannotOpen, explained
-from .migrate import require_found
+from .revision import require_found
 from .roles import APP, REVISION, SWEEPER, TAKE_READER, USER, cannot_take, excess_of
 from .running import running
 from .seals import Changes, Seals, ignore

@@ -21,7 +21,7 @@ from kms.core.refused import Refused
 from .breaker import Breaker
 from .database import EXCLUSIVE_WAIT, PLACE_WAIT, Database, taken
 from .errors import CannotOpen
-from .migrate import require_found
+from .revision import require_found
 from .running import running
 from .schemas import SCHEMAS
 from .seals import Changes, Seals, ignore

@@ -14,7 +14,7 @@ import pytest
 from kms.core.classification import Classification
 from kms.core.names import TenantUid
 from kms.core.policy import DEFAULT, NamedPolicy
-from storage import migrate
+from storage import revision
 from storage.migrate import current, upgrade
 from tests.sealing import open_postgresql, open_sqlite
 
@@ -33,8 +33,8 @@ def target(request, tmp_path, monkeypatch):
     path = tmp_path / "kms.db" if request.param == "sqlite" else request.getfixturevalue("empty_postgresql_url")
     with monkeypatch.context() as before:
         folder = tmp_path / "before"
-        shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "000[7-9]*", "001*"))
-        before.setattr(migrate, "MIGRATIONS", folder)
+        shutil.copytree(revision.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "000[7-9]*", "001*"))
+        before.setattr(revision, "MIGRATIONS", folder)
         upgrade(path)
     assert current(path) == ["0006"]
     return path

@@ -18,7 +18,7 @@ from kms.core.policy import Overrides
 from kms.core.ports import Counter
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import WrapMechanism
-from storage import migrate
+from storage import revision
 from storage.migrate import current, upgrade
 from tests.sealing import open_postgresql, open_sqlite, reseal
 
@@ -38,8 +38,8 @@ def target(request, tmp_path, monkeypatch):
     path = tmp_path / "kms.db" if request.param == "sqlite" else request.getfixturevalue("empty_postgresql_url")
     with monkeypatch.context() as first:
         folder = tmp_path / "first"
-        shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "000[2-9]*", "001*"))
-        first.setattr(migrate, "MIGRATIONS", folder)
+        shutil.copytree(revision.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__", "000[2-9]*", "001*"))
+        first.setattr(revision, "MIGRATIONS", folder)
         upgrade(path)
     assert current(path) == ["0001"]
     return path

@@ -11,12 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from storage import migrate
+from storage import revision
 from storage.errors import CannotOpen, DatabaseMissing, DatabaseOutdated, DatabaseTooNew
 from storage.migrate import current, require_current, upgrade
+from storage.revision import HEAD, script
 from tests.sealing import open_postgresql, open_sqlite
-
-HEAD = "0014"
 
 NEXT = """
 from alembic import op
@@ -46,11 +45,16 @@ def history(tmp_path, monkeypatch):
 
     def add(more=""):
         folder = tmp_path / "100% new"
-        shutil.copytree(migrate.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(revision.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "versions" / "0015_next.py").write_text(NEXT.format(more=more))
-        monkeypatch.setattr(migrate, "MIGRATIONS", folder)
+        monkeypatch.setattr(revision, "MIGRATIONS", folder)
+        monkeypatch.setattr(revision, "HEAD", "0015")
 
     return add
+
+
+def test_the_revision_that_is_needed_is_the_last_of_the_history():
+    assert script().get_heads() == [HEAD]
 
 
 def execute(target, statement):
