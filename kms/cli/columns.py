@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,8 +17,10 @@ from .output import plain
 from .session import tenant_name
 
 if TYPE_CHECKING:
+    from kms.columns.batches import Progress
     from kms.columns.database import Connection
     from kms.columns.plan import Plan
+    from kms.columns.pressure import Pressure
 
 app = typer.Typer(
     help="Protect columns of databases that have data already.", no_args_is_help=True, rich_markup_mode=None
@@ -46,6 +49,32 @@ def complain(text: str) -> None:
     """Tell people how far the work is, beside what programs read."""
     sys.stderr.write(f"kms: {plain(text)}\n")
     sys.stderr.flush()
+
+
+def teller(form: Callable[[Progress], str]) -> Callable[[str, Progress], None]:
+    """Return what tells how far a task is, every TELL_EACH seconds at most, in the words of *form*."""
+    told = time.monotonic()
+
+    def tell(task: str, progress: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TELL_EACH:
+            told = time.monotonic()
+            complain(f"{task}: {form(progress)}")
+
+    return tell
+
+
+def pressure() -> Pressure:
+    """Return what waits while the database is busy, and says so."""
+    from kms.columns.pressure import Pressure  # noqa: PLC0415
+
+    return Pressure(lambda reason: complain(f"waiting: {reason}"))
+
+
+def tell_of_triggers(*, quiet: bool) -> None:
+    """Say it where the application's triggers cannot be kept out."""
+    if not quiet:
+        complain("the role may not set session_replication_role: triggers of the application fire for each row")
 
 
 @contextmanager

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from .columns import TELL_EACH, DatabaseOption, PlanArgument, TableOption, complain, connected, plan_of
+from .columns import DatabaseOption, PlanArgument, TableOption, connected, plan_of, pressure, tell_of_triggers, teller
 from .output import Output, Record, emit_text, show_all
 from .session import OutputOption, ProfileOption, Session, TenantOption
 
@@ -26,16 +25,8 @@ _COLUMNS: Final = ("table", "column", "state")
 _STATUS: Final = ("table", "column", "state", "mode", "key", "at_work")
 
 
-def _teller() -> Callable[[str, Progress], None]:
-    told = time.monotonic()
-
-    def tell(task: str, progress: Progress) -> None:
-        nonlocal told
-        if time.monotonic() - told >= TELL_EACH:
-            told = time.monotonic()
-            complain(f"{task}: {progress.seen} of about {progress.total} rows, {progress.skipped} left or at fault")
-
-    return tell
+def _seen(progress: Progress) -> str:
+    return f"{progress.seen} of about {progress.total} rows, {progress.skipped} left or at fault"
 
 
 @contextmanager
@@ -44,14 +35,11 @@ def _runner(
 ) -> Iterator[Runner]:
     # Only these commands load the database's driver.
     from kms.columns.apply import Runner  # noqa: PLC0415
-    from kms.columns.pressure import Pressure  # noqa: PLC0415
 
     plan = plan_of(path, tenant)
     with Session(profile, plan.tenant) as session, connected(database) as connection:
-        wait = Pressure(lambda reason: complain(f"waiting: {reason}"))
-        runner = Runner(connection, session.client, plan, _teller(), wait, tuple(tables or ()))
-        if not runner.quiet:
-            complain("the role may not set session_replication_role: triggers of the application fire for each row")
+        runner = Runner(connection, session.client, plan, teller(_seen), pressure(), tuple(tables or ()))
+        tell_of_triggers(quiet=runner.quiet)
         yield runner
 
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Final, Self
 
@@ -16,7 +17,17 @@ import typer
 from kms.columns.errors import ColumnsError, NotVerified, WrongState
 
 from .choices import parse_period
-from .columns import TELL_EACH, DatabaseOption, PlanArgument, TableOption, complain, connected, plan_of
+from .columns import (
+    DatabaseOption,
+    PlanArgument,
+    TableOption,
+    complain,
+    connected,
+    plan_of,
+    pressure,
+    tell_of_triggers,
+    teller,
+)
 from .exit_codes import ExitCode
 from .output import Output, Record, show_all
 from .records import moment
@@ -27,7 +38,6 @@ if TYPE_CHECKING:
     from kms.columns.database import Connection
     from kms.columns.expire import Expired
     from kms.columns.plan import Plan
-    from kms.columns.pressure import Pressure
     from kms.columns.renewal import Brought
     from kms.columns.state import Known
 
@@ -53,24 +63,9 @@ def _protected(connection: Connection, plan: Plan, tables: list[str] | None) -> 
     return columns
 
 
-def _pressure() -> Pressure:
-    from kms.columns.pressure import Pressure  # noqa: PLC0415
-
-    return Pressure(lambda reason: complain(f"waiting: {reason}"))
-
-
 def _teller(known: Known) -> Callable[[Progress], None]:
-    """Tell how far it is from time to time."""
-    column = f"{known.table}.{known.column.column}"
-    told = time.monotonic()
-
-    def tell(progress: Progress) -> None:
-        nonlocal told
-        if time.monotonic() - told >= TELL_EACH:
-            told = time.monotonic()
-            complain(f"{column}: {progress.changed} rows written, {progress.skipped} left for the next pass")
-
-    return tell
+    tell = teller(lambda progress: f"{progress.changed} rows written, {progress.skipped} left for the next pass")
+    return partial(tell, f"{known.table}.{known.column.column}")
 
 
 def _each(
@@ -83,8 +78,7 @@ def _each(
     """Work on each column; one with values of which nothing can be made does not hold up the others."""
     from kms.columns.database import quieten  # noqa: PLC0415
 
-    if not quieten(connection):
-        complain("the role may not set session_replication_role: triggers of the application fire for each row")
+    tell_of_triggers(quiet=quieten(connection))
     records: list[Record] = []
     faults = []
     for known in columns:
@@ -121,7 +115,7 @@ def reencrypt(
     def work(session: Session, connection: Connection, known: Known) -> Brought | None:
         if known.column.mode is Mode.HASH_ONLY:
             return None
-        tell, wait = _teller(known), _pressure()
+        tell, wait = _teller(known), pressure()
         return bring(connection, session.client, known, tell=tell, wait=wait, from_headers=from_headers)
 
     with Session(profile, tenant) as session, connected(database) as connection:
@@ -146,7 +140,7 @@ def reindex(
     def work(session: Session, connection: Connection, known: Known) -> Brought | None:
         if known.column.index is None:
             return None
-        return bring(connection, session.client, known, tell=_teller(known), wait=_pressure())
+        return bring(connection, session.client, known, tell=_teller(known), wait=pressure())
 
     with Session(profile, tenant) as session, connected(database) as connection:
         _each(session, connection, _protected(connection, loaded, table), work, output)
@@ -232,7 +226,7 @@ def _expired(plan: Plan, database: str, *, dry_run: bool, stopped: Callable[[], 
     with connected(database) as connection:
         if dry_run:
             return expiring.due(connection, plan, now)
-        return expiring.expire(connection, plan, now, tell=lambda _: None, wait=_pressure(), stopped=stopped)
+        return expiring.expire(connection, plan, now, tell=lambda _: None, wait=pressure(), stopped=stopped)
 
 
 def _of_expired(expired: Expired) -> Record:

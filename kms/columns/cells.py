@@ -23,6 +23,9 @@ MAX_VALUE: Final = 1 << 20  # bytes of one plaintext; the daemon takes no longer
 MAX_STORED: Final = 2 << 20  # bytes
 DEADLINE: Final = 60.0  # seconds of one message to the daemon
 ALIAS: Final = "t"
+# What stands at a path of a document: a ciphertext's text form, or the plaintext as it was printed.
+AS_TEXT: Final = "to_jsonb(convert_from({}, 'UTF8'))"
+AS_JSON: Final = "convert_from({}, 'UTF8')::jsonb"
 
 _BYTES: Final = "bytea"
 
@@ -106,6 +109,29 @@ def cells_of(known: Known) -> tuple[Cell, ...]:
 def text_array(texts: Sequence[str]) -> sql.Composable:
     """Return an SQL array of these texts; of none, too."""
     return sql.SQL("ARRAY[{}]::text[]").format(sql.SQL(", ").join(map(sql.Literal, texts)))
+
+
+def cut(value: sql.Composable, most: int) -> sql.Composable:
+    """Return a value of at most one byte more than these: too long is seen, and costs no more."""
+    return sql.SQL("substring({} FROM 1 FOR {})").format(value, sql.Literal(most + 1))
+
+
+def document_with(known: Known, column: str, form: str, values: Sequence[sql.Composable]) -> sql.Composable:
+    """Return the document in a column with other values at the paths; what a NULL is for stays as it is.
+
+    Args:
+        known: the protected column.
+        column: which of its columns holds the document.
+        form: SQL that makes jsonb of a value, a bytea, for which it has {}.
+        values: one for each path.
+    """
+    # The document is never printed and read again, which would round its numbers and lose its duplicates.
+    document: sql.Composable = sql.Identifier(ALIAS, column)
+    for path, value in zip(known.column.paths, values, strict=True):
+        document = sql.SQL("jsonb_set_lax({}, {}, {}, false, 'return_target')").format(
+            document, text_array(path), sql.SQL(form).format(value)
+        )
+    return document
 
 
 def identity_texts(columns: Sequence[str]) -> sql.Composable:

@@ -14,15 +14,17 @@ from . import guard, state
 from .batches import LAST, LAST_DEADLINE, MOST_PASSES, Done, Identity, Progress, finish, forget, run
 from .cells import (
     ALIAS,
+    AS_TEXT,
     DEADLINE,
     MAX_VALUE,
     Cell,
     cells_of,
     compute_index,
+    cut,
+    document_with,
     encrypt,
     index_version,
     row_condition,
-    text_array,
 )
 from .database import Connection, named
 from .errors import ColumnsError
@@ -86,9 +88,7 @@ class Fill:
             due = sql.SQL("({} AND {})").format(missing(one, ALIAS), row_condition(one))
             found.append(due)
             found += [
-                sql.SQL("CASE WHEN {} THEN substring({} FROM 1 FOR {}) END").format(
-                    due, cell.plaintext, sql.Literal(MAX_VALUE + 1)
-                )
+                sql.SQL("CASE WHEN {} THEN {} END").format(due, cut(cell.plaintext, MAX_VALUE))
                 for cell in cells_of(one)
             ]
         return found
@@ -164,7 +164,10 @@ class Fill:
             staged = [sql.Identifier("s", f"c{len(types) + i}") for i in range(len(cells))]
             types += ["bytea"] * len(cells)
             new: list[tuple[str, sql.Composable]] = [
-                (column.ciphertext, _document(one, staged) if column.paths else staged[0]),
+                (
+                    column.ciphertext,
+                    document_with(one, one.column.column, AS_TEXT, staged) if column.paths else staged[0],
+                ),
                 (column.version, sql.Identifier("s", f"c{len(types)}")),
             ]
             types.append("int8")
@@ -187,16 +190,6 @@ class Fill:
         """Return what --dry-run shows."""
         assignments, types = self.plan()
         return [update_statements(self.table, self.identity, assignments, types)[0]]
-
-
-def _document(known: Known, staged: Sequence[sql.Composable]) -> sql.Composable:
-    """Return the document with the ciphertexts' text forms at its paths; it is never printed and read again."""
-    document: sql.Composable = sql.Identifier(ALIAS, known.column.column)
-    for path, value in zip(known.column.paths, staged, strict=True):
-        document = sql.SQL("jsonb_set_lax({}, {}, to_jsonb(convert_from({}, 'UTF8')), false, 'return_target')").format(
-            document, text_array(path), value
-        )
-    return document
 
 
 def fill(

@@ -12,7 +12,7 @@ from kms_client import Client
 from psycopg import sql
 
 from .batches import BATCH, Identity
-from .cells import ALIAS, DEADLINE, Cell, cells_of, text_array, version_of
+from .cells import ALIAS, AS_TEXT, DEADLINE, Cell, cells_of, document_with, version_of
 from .database import Connection
 from .renewal import Brought, Change, Renewal, Tell, Wait, bring, require_ciphertexts
 from .rows import Row
@@ -73,13 +73,8 @@ def _whole(known: Known, cells: Sequence[Cell]) -> sql.Composable:
     """Return what becomes of the ciphertext column: the ciphertext, or the document with those of its paths."""
     if not known.column.paths:
         return sql.SQL("s.c0")
-    whole: sql.Composable = sql.Identifier(ALIAS, known.column.ciphertext)
-    for number, cell in enumerate(cells):
-        # A document that has nothing at the path stays as it is.
-        whole = sql.SQL("jsonb_set_lax({}, {}, to_jsonb(convert_from({}, 'UTF8')), false, 'return_target')").format(
-            whole, text_array(cell.path), sql.Identifier("s", f"c{number}")
-        )
-    return whole
+    values = [sql.Identifier("s", f"c{number}") for number in range(len(cells))]
+    return document_with(known, known.column.ciphertext, AS_TEXT, values)
 
 
 def _stale(known: Known, target: int, *, from_headers: bool) -> sql.Composable:

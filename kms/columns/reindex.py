@@ -13,11 +13,11 @@ from kms_client import Client, KmsError
 from psycopg import sql
 
 from .batches import BATCH, Identity
-from .cells import ALIAS, DEADLINE, MAX_VALUE, index_scope
+from .cells import ALIAS, DEADLINE, MAX_VALUE, cut, index_scope
 from .database import Connection
 from .errors import WrongState
 from .plan import Index, Mode
-from .renewal import Brought, Change, Renewal, Tell, Wait, bring, cut, require_ciphertexts
+from .renewal import Brought, Change, Renewal, Tell, Wait, bring, require_ciphertexts
 from .rows import Row, update
 from .state import Known, State
 

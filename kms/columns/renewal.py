@@ -13,7 +13,7 @@ from psycopg import sql
 
 from . import batches
 from .batches import BATCH, Done, Identity, Progress
-from .cells import MAX_STORED, Cell, cells_of
+from .cells import MAX_STORED, Cell, cells_of, cut
 from .database import Connection, named, quieten, translated
 from .errors import ColumnsError, NotVerified, WrongState
 from .locks import alone
@@ -124,11 +124,6 @@ class Renewal:
             else:
                 indexes.append(index)
         return indexes, found
-
-
-def cut(value: sql.Composable, most: int) -> sql.Composable:
-    """Return a bytea of which so much is read that it can be seen to be longer than *most* bytes."""
-    return sql.SQL("substring({} FROM 1 FOR {})").format(value, sql.Literal(most + 1))
 
 
 def require_ciphertexts(known: Known) -> None:

@@ -13,7 +13,7 @@ from kms.failpoints import reach
 
 from . import guard, state
 from .batches import LAST_DEADLINE, MOST_PASSES, Done, Identity, Progress, finish, run
-from .cells import ALIAS, DEADLINE, MAX_STORED, Cell, cells_of, decrypt, text_array
+from .cells import ALIAS, AS_JSON, DEADLINE, MAX_STORED, Cell, cells_of, cut, decrypt, document_with
 from .database import Connection, named
 from .errors import ColumnsError, NotVerified, WrongState
 from .fill import few_left
@@ -57,11 +57,7 @@ class Undo:
         outputs: list[sql.Composable] = []
         for one in self.columns:
             outputs.append(sql.SQL("({} IS NOT NULL)").format(sql.Identifier(ALIAS, one.column.ciphertext)))
-            outputs += [
-                sql.SQL("substring({} FROM 1 FOR {})").format(cell.stored, sql.Literal(MAX_STORED + 1))
-                for cell in cells_of(one)
-                if cell.encrypted
-            ]
+            outputs += [cut(cell.stored, MAX_STORED) for cell in cells_of(one) if cell.encrypted]
         return read(connection, self.table, self.identity, outputs, self.condition(ALIAS), after, limit)
 
     def work(self, rows: Sequence[tuple[Identity, Row]]) -> Batch:
@@ -118,12 +114,7 @@ class Undo:
 
     def _value(self, known: Known, staged: Sequence[sql.Composable]) -> sql.Composable:
         if known.column.paths:
-            document: sql.Composable = sql.Identifier(ALIAS, known.column.ciphertext)
-            for path, value in zip(known.column.paths, staged, strict=True):
-                document = sql.SQL(
-                    "jsonb_set_lax({}, {}, convert_from({}, 'UTF8')::jsonb, false, 'return_target')"
-                ).format(document, text_array(path), value)
-            return document
+            return document_with(known, known.column.ciphertext, AS_JSON, staged)
         if known.sql_type == "bytea":
             return staged[0]
         text = sql.SQL("convert_from({}, 'UTF8')").format(staged[0])

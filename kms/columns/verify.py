@@ -20,6 +20,7 @@ from .cells import (
     Cell,
     cells_of,
     compute_index,
+    cut,
     decrypt,
     index_version,
     row_condition,
@@ -82,7 +83,7 @@ class Verify:
             ]
             for cell in cells_of(one):
                 plain = cell.plaintext if there else sql.SQL("NULL::bytea")
-                found += [_cut(cell.stored, MAX_STORED), _cut(plain, MAX_VALUE)]
+                found += [cut(cell.stored, MAX_STORED), cut(plain, MAX_VALUE)]
         return found
 
     def read(self, connection: Connection, after: Identity | None, limit: int) -> Batch:
@@ -260,10 +261,6 @@ def _version(cell: Cell, stored: bytes) -> int:
         return version_of(cell.ciphertext(stored))
     except InvalidRequest:
         return 0
-
-
-def _cut(value: sql.Composable, most: int) -> sql.Composable:
-    return sql.SQL("substring({} FROM 1 FOR {})").format(value, sql.Literal(most + 1))
 
 
 def _rest_differs(known: Known) -> sql.Composable:

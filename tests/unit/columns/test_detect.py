@@ -23,18 +23,38 @@ KNOWN = [
     ("GB82 WEST 1234 5698 7654 32", Kind.IBAN),  # ISO 13616's own examples
     ("DE89370400440532013000", Kind.IBAN),
     ("MT84MALT011000012345MTLCAST001S", Kind.IBAN),
-    ("JBSWY3DPEHPK3PXP", Kind.TOTP),
-    ("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", Kind.TOTP),  # RFC 6238, appendix B, in base32
-    ("otpauth://totp/Acme:ana?secret=JBSWY3DPEHPK3PXP", Kind.TOTP),
-    ("$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW", Kind.VERIFIER),
-    ("$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$aGFzaA", Kind.VERIFIER),
-    ("-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----", Kind.PRIVATE_KEY),
-    ("ghp_16C7e42F292c6912E7710c838347Ae178B4a", Kind.API_KEY),
-    ("sk_live_4eC39HqLyjWDarjtT1zdp7dc", Kind.API_KEY),
-    ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r", Kind.API_KEY),
     ("192.0.2.17", Kind.ADDRESS),
     ("2001:db8::1/64", Kind.ADDRESS),
 ]
+
+
+def _random(characters: str, count: int) -> str:
+    return "".join(secrets.choice(characters) for _ in range(count))
+
+
+def _digit_in(text: str) -> str:
+    """A text that holds a digit for certain, as one of that length does all but always."""
+    return f"7{text[1:]}"
+
+
+_ALPHANUMERIC = string.ascii_letters + string.digits
+_BASE32 = string.ascii_uppercase + "234567"
+_BASE64 = _ALPHANUMERIC + "-_"
+# What looks like a secret is made anew by every run: none stands in this file, not even an invalid one.
+SECRETS = {
+    "base32 of 10 bytes": (lambda: _digit_in(_random(_BASE32, 16)), Kind.TOTP),
+    "base32 of 20 bytes": (lambda: _digit_in(_random(_BASE32, 32)), Kind.TOTP),
+    "otpauth": (lambda: f"otpauth://totp/Acme:ana?secret={_random(_BASE32, 16)}", Kind.TOTP),
+    "bcrypt": (lambda: f"$2b$12${_random(_ALPHANUMERIC + './', 53)}", Kind.VERIFIER),
+    "argon2": (
+        lambda: f"$argon2id$v=19$m=65536,t=3,p=4${_random(_BASE64, 11)}${_random(_BASE64, 22)}",
+        Kind.VERIFIER,
+    ),
+    "pem": (lambda: "-----BEGIN {0}-----\nMC4CAQ\n-----END {0}-----".format("PRIVATE KEY"), Kind.PRIVATE_KEY),
+    "github": (lambda: f"ghp_{_random(_ALPHANUMERIC, 36)}", Kind.API_KEY),
+    "stripe": (lambda: f"sk_live_{_random(_ALPHANUMERIC, 24)}", Kind.API_KEY),
+    "jwt": (lambda: f"eyJ{_random(_BASE64, 17)}.eyJ{_random(_BASE64, 16)}.{_random(_BASE64, 40)}", Kind.API_KEY),
+}
 NOTHING = [
     "",
     "Lisboa",
@@ -61,6 +81,14 @@ NOTHING = [
 @pytest.mark.parametrize(("value", "kind"), KNOWN, ids=lambda one: str(one)[:24])
 def test_a_value_of_a_kind_is_known(value, kind):
     assert kind_of(value) is kind
+
+
+@pytest.mark.parametrize("form", SECRETS)
+def test_a_secret_of_a_kind_is_known(form):
+    make, kind = SECRETS[form]
+    for _ in range(50):
+        value = make()
+        assert kind_of(value) is kind, value
 
 
 @pytest.mark.parametrize("value", NOTHING, ids=lambda one: one[:24])
