@@ -207,7 +207,7 @@ def test_while_it_is_filled_what_changes_is_encrypted_again(database, service):
 
 def test_what_writers_write_meanwhile_is_protected_too(database, service):
     """Until the switch refuses them; what they were told is done is there in the end."""
-    done, stopped = [], []
+    done, stopped, begun = [], [], threading.Event()
 
     def write_on():
         number = 100
@@ -227,12 +227,14 @@ def test_what_writers_write_meanwhile_is_protected_too(database, service):
                     stopped.append(repr(error))
                     return
                 done.append(number)
+                begun.set()
 
     writer = threading.Thread(target=write_on)
 
     def wait(_connection):
-        if not writer.is_alive() and not stopped:
+        if writer.ident is None:
             writer.start()
+            begun.wait(30)
 
     with runner(database, service.acme, PLAN, wait=wait) as run:
         assert states(run.apply()) == {"verified"}
