@@ -247,14 +247,22 @@ def _told(context: Any) -> tuple[str, str, str, str]:
         if key in _TOLD and isinstance(value, str):
             found.setdefault(key, value)
     if not found:
-        return os.urandom(8).hex(), "", "", ""
+        return _new_id(), "", "", ""
     request, correlation = found.get(REQUEST_ID, ""), found.get(CORRELATION_ID, "")
     return (
-        request if _REQUEST_ID.fullmatch(request) else os.urandom(8).hex(),
+        request if _REQUEST_ID.fullmatch(request) else _new_id(),
         correlation if _REQUEST_ID.fullmatch(correlation) else "",
         found.get(USER_AGENT, ""),
         found.get(APPROVAL, ""),
     )
+
+
+def _new_id() -> str:
+    """Return 48 bits of the time in milliseconds and 40 random bits, in hex, as the first and last bits of a UUIDv7 (RFC 9562).
+
+    Ids in the order of time stand side by side in the audit log's index; random ones would cost each event a page of its own.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(5).hex()}"
 
 
 def _lenient(parse: Callable[[bytes], Any]) -> Callable[[bytes], tuple[Any, int]]:

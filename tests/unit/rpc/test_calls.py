@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from uuid import uuid4
 
 import grpc
@@ -130,7 +131,9 @@ async def test_a_request_id_that_breaks_the_rule_is_replaced(serve: Serve, given
         ids.add(info_of(status).metadata["request_id"])
         assert dict(error.trailing_metadata() or ())[REQUEST_ID] in ids
     assert len(ids) == 2
-    assert all(len(id_) == 16 and int(id_, 16) >= 0 for id_ in ids)
+    assert all(len(id_) == 22 and int(id_, 16) >= 0 for id_ in ids)
+    milliseconds = time.time_ns() // 1_000_000
+    assert all(0 <= milliseconds - int(id_[:12], 16) < 60_000 for id_ in ids)
 
 
 @pytest.mark.parametrize("given", [None, 3600.0], ids=["no deadline", "a longer deadline"])
