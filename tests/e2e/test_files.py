@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -224,6 +225,23 @@ def test_a_file_outlives_a_rotation_and_not_the_revocation_of_its_version(servic
     files.decrypt_stream(service.acme, name, io.BytesIO(new.getvalue()), writer)
 
 
+def test_the_example_of_the_page_runs(service: Service, tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```python files\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7 %%EOF")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", text.replace("tenants/acme/keys/files", KEY)],
+        env=environment(service.acme_profile),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("14 b'%EOF'\n", "")
+    assert (tmp_path / "copy.pdf").read_bytes() == b"%PDF-1.7 %%EOF"
+
+
 class Held(io.BytesIO):
     """Gives 20 chunks, then none until it is let go on."""
 
@@ -283,25 +301,31 @@ def complaint(done: subprocess.CompletedProcess[bytes], code: int) -> str:
     return done.stderr.decode()
 
 
-def test_the_command_encrypts_and_decrypts_files(service: Service, tmp_path: Path):
-    plain = os.urandom(2 * CHUNK)
-    (tmp_path / "a.pdf").write_bytes(plain)
+@pytest.fixture
+def profile(service: Service, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The profile of acme's application, as if it were the user's."""
+    monkeypatch.setenv("KMS_PROFILE", str(service.acme_profile))
+    monkeypatch.delenv("KMS_TENANT", raising=False)
+    return service.acme_profile
+
+
+def test_the_command_encrypts_and_decrypts_files(profile: Path, tmp_path: Path, capsys):
+    plain, original, sealed = os.urandom(2 * CHUNK), tmp_path / "a.pdf", tmp_path / "a.pdf.kms"
+    original.write_bytes(plain)
     bound = ("--key", "data-key", "--context", "file=a", "--context", "owner=me")
-    for arguments in (("encrypt", "a.pdf"), ("decrypt", "a.pdf.kms", "--out", "b.pdf")):
-        done = kms(service.acme_profile, arguments[0], str(tmp_path / arguments[1]), *bound, *out(tmp_path, arguments))
-        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert run(["encrypt", str(original), *bound]) == 0
+    assert run(["decrypt", str(sealed), *bound, "--out", str(tmp_path / "b.pdf")]) == 0
+    assert capsys.readouterr() == ("", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "a.pdf.kms", "b.pdf"]
     assert (tmp_path / "b.pdf").read_bytes() == plain
 
-    again = kms(service.acme_profile, "decrypt", str(tmp_path / "a.pdf.kms"), *bound)
-    assert "a.pdf: File exists" in complaint(again, 2)
-    (tmp_path / "a.pdf").write_bytes(b"old")
-    forced = kms(service.acme_profile, "decrypt", str(tmp_path / "a.pdf.kms"), *bound, "--force")
-    assert (forced.returncode, (tmp_path / "a.pdf").read_bytes()) == (0, plain)
-
-
-def out(folder: Path, arguments: tuple[str, ...]) -> list[str]:
-    return ["--out", str(folder / arguments[3])] if arguments[2:3] == ("--out",) else []
+    original.write_bytes(b"old")
+    for arguments in (("encrypt", str(original)), ("decrypt", str(sealed))):
+        assert run([*arguments, *bound]) == 2
+        assert "File exists" in capsys.readouterr().err
+    assert original.read_bytes() == b"old"
+    assert run(["decrypt", str(sealed), *bound, "--force"]) == 0
+    assert original.read_bytes() == plain
 
 
 def test_the_command_stands_in_a_pipe(service: Service):
@@ -323,7 +347,7 @@ def test_the_command_stands_in_a_pipe(service: Service):
         (("decrypt", "{whole}", "--key", "absent", "--out", "{new}"), 4, "absent"),
         (("decrypt", "{plain}", "--key", "data-key"), 2, "--out"),
         (("encrypt", "{missing}", "--key", "data-key"), 2, "No such file"),
-        (("encrypt", "{plain}", "--key", "encrypt", "--out", "{new}"), 6, "DATA_KEY"),
+        (("encrypt", "{plain}", "--key", "encrypt", "--out", "{new}"), 6, "is for ENCRYPT"),
         (("encrypt", "{plain}", "--key", "data-key", "--out", "{new}", "--context", "file"), 2, "KEY=VALUE"),
         (("encrypt", "{plain}", "--key", "data-key", "--out", "{folder}", "--force"), 2, "is not a regular file"),
         (("encrypt", "{plain}", "--out", "{new}"), 2, "--key"),
@@ -331,15 +355,13 @@ def test_the_command_stands_in_a_pipe(service: Service):
     ids=str,
 )
 def test_what_the_command_refuses_is_one_line_and_leaves_no_file(
-    service: Service, arguments: tuple[str, ...], code: int, words: str, tmp_path: Path, monkeypatch, capsys
+    service: Service, profile: Path, arguments: tuple[str, ...], code: int, words: str, tmp_path: Path, capsys
 ):
     (tmp_path / "plain").write_bytes(b"plain")
     (tmp_path / "folder").mkdir()
     files.encrypt_file(service.acme, KEY, tmp_path / "plain", tmp_path / "whole.kms")
     places = {"plain": "plain", "whole": "whole.kms", "new": "new", "missing": "missing", "folder": "folder"}
     given = [argument.format(**{name: tmp_path / file for name, file in places.items()}) for argument in arguments]
-    monkeypatch.setenv("KMS_PROFILE", str(service.acme_profile))
-    monkeypatch.delenv("KMS_TENANT", raising=False)
     assert run(given) == code
     printed, complained = capsys.readouterr()
     assert (printed, complained.count("\n")) == ("", 1)
@@ -362,8 +384,9 @@ def test_a_reader_that_goes_away_ends_the_command_with_one_line(service: Service
     assert (running.returncode, error) == (2, b"kms: Invalid value for FILE: Broken pipe\n")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("command", ["encrypt", "decrypt"])
+@pytest.mark.parametrize(
+    ("command", "how"), [("encrypt", signal.SIGKILL), ("decrypt", signal.SIGKILL), ("decrypt", signal.SIGINT)]
+)
 def test_a_command_that_is_killed_leaves_no_file_under_the_name(
     service: Service, command: str, how: signal.Signals, tmp_path: Path
 ):
@@ -401,7 +424,11 @@ def peak_of(profile: Path, command: str, source: Path, target: Path) -> int:
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *begun], env=environment(profile), capture_output=True, timeout=100, check=False
+        [sys.executable, "-I", "-S", "-c", program, *begun],
+        env=environment(profile),
+        capture_output=True,
+        timeout=100,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, b"")
     return int(done.stdout)
