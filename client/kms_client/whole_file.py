@@ -36,8 +36,8 @@ def whole_file(target: StrPath, *, overwrite: bool = False) -> Iterator[BinaryIO
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _check(path, overwrite)
         if overwrite:
+            _check(path, overwrite)
             Path(part).replace(path)
         else:
             # Unlike a renaming, a link never takes the place of what is there.

@@ -25,6 +25,7 @@ from kms_client import (
     NotSupported,
     Purpose,
     Suite,
+    Tally,
     Unavailable,
     WrongKeyState,
     WrongPurpose,
@@ -219,6 +220,10 @@ def test_a_file_outlives_a_rotation_and_not_the_revocation_of_its_version(servic
         writer = io.BytesIO()
         files.decrypt_stream(service.acme, name, io.BytesIO(whole.getvalue()), writer)
         assert writer.getvalue() == plain
+    tally = Tally(service.acme.get_key(name).uid)
+    for whole in (old, new, new):
+        tally.add(whole.getvalue()[12:])
+    assert (tally.counts, tally.foreign, tally.unreadable) == ({1: 1, 2: 2}, 0, 0)
     service.acme.revoke_key_version(f"{name}/versions/1", reason="leaked", wait=True)
     with pytest.raises(WrongKeyState):
         files.decrypt_stream(service.acme, name, io.BytesIO(old.getvalue()), writer)

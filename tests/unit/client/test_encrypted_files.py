@@ -82,7 +82,7 @@ def test_another_commitment_is_refused_before_anything_is_read_or_written(change
         [(b"x", True), (b"y", True)],
         [(b"", True), (b"", True)],
     ],
-    ids=str,
+    ids=["short", "empty", "empty behind others", "too long", "behind the last", "behind an empty one"],
 )
 def test_a_sealer_makes_nothing_that_an_opener_would_refuse(chunks: list[tuple[bytes, bool]]):
     made = sealer(Keyholder())
@@ -159,7 +159,7 @@ def test_the_key_and_the_length_of_the_data_key_are_in_front_of_the_stream():
         (b"kmsfile\x01\x00\x00\x00\x52" + bytes(300), "data key"),
         (b"kmsfile\x01\x00\x00\x00\x52" + bytes(20), "data key"),
     ],
-    ids=str,
+    ids=["empty", "cut off", "magic", "length", "long length", "no ciphertext", "cut off in the data key"],
 )
 def test_what_is_no_encrypted_file_is_refused(data: bytes, rule: str):
     with pytest.raises(InvalidRequest, match=r"^file") as caught:
