@@ -216,6 +216,13 @@ def test_a_range_tells_of_damage_in_its_own_chunks_only():
             ranges.read_at(at, 2)
 
 
+def test_a_file_that_is_cut_off_between_two_chunks_is_refused_when_it_is_opened():
+    holder = Keyholder()
+    whole = holder.encrypted(bytes(3 * CHUNK))
+    with pytest.raises(CannotDecrypt, match="chunk 1"):
+        holder.ranges(whole[: HEAD + 2 * (CHUNK + 16)])
+
+
 def test_a_reader_that_does_not_wait_is_refused():
     class Impatient:
         def read(self, size: int, /) -> None:
