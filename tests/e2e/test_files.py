@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from kms_client import (
@@ -32,6 +32,10 @@ from kms_client import (
     files,
 )
 from kms_client.aio import files as aio_files
+from kms_client.chunks import Opener
+from kms_client.envelope import Envelope
+from kms_client.formats.context import Context
+from kms_client.formats.names import TenantUid
 
 from kms.cli.main import run
 from tests.client_fixtures import Caller
@@ -126,6 +130,18 @@ def test_another_key_or_tenant_does_not_decrypt(both: Files, service: Service):
         files.decrypt_stream(service.globex, "tenants/globex/keys/data-key", io.BytesIO(whole), io.BytesIO())
     with pytest.raises((NotFound, Denied)):
         both.decrypted(whole, "tenants/globex/keys/data-key")
+
+
+def test_a_stream_is_bound_to_the_tenant_that_the_daemon_knows(both: Files, service: Service):
+    whole = io.BytesIO(both.encrypted(b"secret"))
+    found = Envelope.read(whole)
+    data_key = service.acme.decrypt_data_key(KEY, found.wrapped, context=PLACE).plaintext
+    pairs = [(key, value.encode()) for key, value in PLACE.items()]
+    tenant = TenantUid(UUID(service.acme.get_tenant("tenants/acme").uid))
+    opener = Opener(data_key, found.header, found.commitment, Context.of(tenant, pairs))
+    assert opener.open(0, whole.read(), last=True) == b"secret"
+    with pytest.raises(CannotDecrypt):
+        Opener(data_key, found.header, found.commitment, Context.of(TenantUid(uuid4()), pairs))
 
 
 @pytest.mark.parametrize(
