@@ -32,7 +32,7 @@ MEANINGS: Final = MappingProxyType(
         ExitCode.OK: "done",
         ExitCode.UNEXPECTED: "an error that should not happen, or work on columns that cannot go on; somebody has to look",
         ExitCode.USAGE: "wrong options or arguments, or a profile that cannot be used",
-        ExitCode.INVALID: "the daemon refuses the request as invalid, or does not support it; a plan is none, or does not fit its database",
+        ExitCode.INVALID: "the daemon refuses the request as invalid, or does not support it; a plan is none, or does not fit its database; a file is not encrypted, is altered, or is of another key or context",
         ExitCode.NOT_FOUND: "no such resource, or one of another tenant",
         ExitCode.DENIED: "the identity is unknown or may not do this",
         ExitCode.CONFLICT: "the name is taken, somebody else changed the resource, or its state does not allow this",

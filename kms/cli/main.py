@@ -23,6 +23,7 @@ from . import (
     columns_plan,
     columns_upkeep,
     doctor,
+    encryption,
     events,
     grants,
     integrity,
@@ -82,6 +83,8 @@ columns.app.add_typer(columns_plan.app)
 columns.app.add_typer(columns_upkeep.app)
 app.add_typer(columns.app, name="columns")
 app.command("doctor")(doctor.doctor)
+app.command("encrypt")(encryption.encrypt)
+app.command("decrypt")(encryption.decrypt)
 
 
 def _complain(message: str, request_id: str = "") -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.architecture.sources import ROOT
 
 GENERATED = ("kms/v1", "client/kms_client/v1", "client/kms_client/formats")
-COPIED = ("errors", "names", "suites", "ciphertext", "context", "columns", "normalisation", "unicode_14")
+COPIED = ("errors", "names", "suites", "ciphertext", "context", "columns", "normalisation", "stream", "unicode_14")
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from kms_client import Client
 
-from bench import census, h2load, load
+from bench import census, files, h2load, load
 from bench.rounds import WrongResult
 from bench.workload import SHARED, Workload, check_ciphertexts, check_encrypted, check_plaintexts
 from tests.daemon import Service
@@ -68,6 +68,18 @@ def test_the_same_work_is_measured_by_openbao():
 
 
 @pytest.mark.postgresql
+def test_streams_are_measured_beside_the_bare_cipher():
+    done = run("bench.files")
+    assert done.returncode == 0, done.stderr
+    for variant in (files.BARE, files.ENCRYPT, files.DECRYPT):
+        assert len(re.findall(rf"^  {variant} +[\d,]+ ", done.stdout, re.MULTILINE)) == 2
+
+
+def test_a_stream_of_another_length_is_found():
+    with pytest.raises(WrongResult, match="17 bytes instead of 16"):
+        files.sampler(files.bare(b"x"), 1, 16)()
+
+
 @pytest.mark.skipif(not census.POSTGRESQL.is_dir(), reason="PostgreSQL's server is not installed (Debian: postgresql)")
 def test_counting_is_measured_beside_a_bare_scan_on_both_databases():
     done = subprocess.run(

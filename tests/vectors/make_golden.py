@@ -6,6 +6,7 @@ It never overwrites one. What a release wrote, every later one has to read, so a
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,10 @@ from uuid import UUID
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from kms_client import DataKey
+from kms_client.files import seal_steps, sealing
+from kms_client.formats.context import Context as ClientContext
+from kms_client.formats.names import TenantUid as ClientTenantUid
 
 from kms.core.ciphertext import to_text
 from kms.core.names import KekUid, KeyUid, TenantUid
@@ -65,6 +70,12 @@ INDEXED: list[tuple[str, int, str, int, bytes]] = [
     ("EMAIL", 1, "public.users.email", 16, b"no address"),
     ("PHONE", 1, "crm.contact.phone", 8, "00 49 (0)30 / 1234\u201156".encode()),
     ("PHONE", 1, "crm.contact.phone", 16, "\u0660\u0661 ext. 7".encode()),
+]
+STREAMS: list[tuple[Suite, list[list[str]], int, int]] = [
+    (Suite.AES_256_GCM, [["file", "report.pdf"]], 16, 15),
+    (Suite.AES_256_GCM, [], 16, 0),
+    (Suite.XAES_256_GCM, [["file", "1"], ["owner", "größe"]], 12, 4096),
+    (Suite.AES_256_GCM, ROW, 12, 2 * 4096 + 1),
 ]
 TEXTS = [b"", b"\x00", b"\x00\x00", b"\xfb\xef\xbe", b"\xff\xff", bytes(range(48))]
 
@@ -210,6 +221,39 @@ def receipts() -> list[dict[str, Any]]:
     return cases
 
 
+def encrypted_files() -> list[dict[str, Any]]:
+    """Encrypt a file of each length, its data key under a key version whose DEK is made of a sentence, too."""
+    cases = []
+    for number, (suite, pairs, chunk_bits, length) in enumerate(STREAMS):
+        case: dict[str, Any] = {
+            "suite": suite.name,
+            "dek_seed": f"kmsd golden file, not a secret: file {number}",
+            "data_key_seed": f"kmsd golden file, not a secret: data key {number}",
+            "tenant": TENANTS[number % 2],
+            "key": KEYS[number % 2],
+            "version": number + 1,
+            "pairs": pairs,
+            "chunk_bits": chunk_bits,
+            "plaintext": pattern(length).hex(),
+        }
+        header, context = header_of(case), context_of(case)
+        data_key = golden_dek(suite, case["data_key_seed"]).expose_secret_dek_material()
+        cipher = cipher_for(suite, golden_dek(suite, case["dek_seed"]))
+        wrapped = cipher.encrypt(header.encode(), context.encode(), data_key)
+        # The client has copies of its own of these types.
+        bound = ClientContext.of(ClientTenantUid(UUID(case["tenant"])), [(key, v.encode()) for key, v in pairs])
+        made, plain = io.BytesIO(), io.BytesIO(pattern(length))
+        for _ in seal_steps(sealing(DataKey(data_key, wrapped, header.version), bound, chunk_bits), plain, made):
+            pass
+        cases.append({**case, "context": context.encode().hex(), "file": made.getvalue().hex()})
+    return cases
+
+
+def pattern(length: int) -> bytes:
+    """Return bytes that differ from chunk to chunk."""
+    return b"".join(number.to_bytes(4, "big") for number in range(length // 4 + 1))[:length]
+
+
 def main(folder: Path) -> None:
     """Write every file; the first that exists stops it before anything is written."""
     files = {name: ("Decrypting each ciphertext gives its plaintext.", ciphertexts(s)) for s, name in FILES.items()}
@@ -223,6 +267,7 @@ def main(folder: Path) -> None:
         "Receipts of destruction, what is signed of each, and the key that verifies it.",
         receipts(),
     )
+    files["files.json"] = ("Decrypting each file gives its plaintext.", encrypted_files())
     for name in files:
         if (folder / name).exists():
             raise FileExistsError(f"{name} exists; golden files are never rewritten")

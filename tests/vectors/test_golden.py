@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import io
 import os
 import subprocess
 import sys
@@ -13,8 +14,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from kms_client import DestructionReceipt, verify_receipt
+from kms_client.chunks import Opener
+from kms_client.envelope import Envelope
+from kms_client.files import open_steps
+from kms_client.formats.context import Context as ClientContext
+from kms_client.formats.names import TenantUid as ClientTenantUid
 
 from kms.core.ciphertext import Header, from_text, to_text
 from kms.core.errors import CannotDecrypt
@@ -32,6 +39,7 @@ DIGESTS = {
     "aes-256-gcm.json": "345edcbace24beef6ca51dd6e3fa81118277509cd0300e80a7c70b84938ac6f0",
     "aes-siv.json": "fc0a50a94580caee9110cab2a4ca64df9125b6b2694768072473a0677abc81a9",
     "contexts.json": "f006a53442c99ebc205775af3017406a6613039f47e36ad201619e2f770e1f42",
+    "files.json": "66f2da71312fc63b1024d61aafc1d7cf21c78471db595766053d7f23805b334e",
     "indexes.json": "dfd71b235f60f95978e0a32eb331b9fe4629c3f1de769809b30ca4f6c3a776a9",
     "headers.json": "1ae7985db2bd43c2edb047e62be35cd325d24b88215630de27b22646c946ab0f",
     "receipts.json": "ceba7859b241402364c56175c1cd26c8dfeb6f4d6efbf5e159a3fb26b30cee68",
@@ -56,6 +64,7 @@ def test_the_files_hold_as_many_cases_as_were_made():
         "aes-256-gcm.json": 5,
         "aes-siv.json": 5,
         "contexts.json": 9,
+        "files.json": 4,
         "headers.json": 3,
         "indexes.json": 9,
         "receipts.json": 2,
@@ -105,6 +114,41 @@ def test_a_golden_header(case: dict[str, Any]):
     header = header_of(case)
     assert header.encode().hex() == case["header"]
     assert Header.parse(bytes.fromhex(case["header"]) + bytes(100)) == header
+
+
+@pytest.mark.parametrize("case", read("files.json"), ids=lambda case: f"{len(case['plaintext']) // 2} bytes")
+def test_a_golden_file(case: dict[str, Any]):
+    """It is decrypted here once more, from the words of FORMATS section 4 and nothing of ours."""
+    whole, plaintext = bytes.fromhex(case["file"]), bytes.fromhex(case["plaintext"])
+    assert context_of(case).encode().hex() == case["context"]
+    assert (whole[:7], whole[7]) == (b"kmsfile", 1)
+    end = 12 + int.from_bytes(whole[8:12], "big")
+    wrapped, header, rest = whole[12:end], whole[end : end + 90], whole[end + 90 :]
+    suite, context = Suite[case["suite"]], bytes.fromhex(case["context"])
+    data_key = cipher_for(suite, golden_dek(suite, case["dek_seed"])).decrypt(context, wrapped)
+    assert header[:22] == bytes([1, 0x10]) + wrapped[2:22]
+    assert header[54:58] == bytes([case["chunk_bits"], 0, 0, 0])
+
+    info = b"kms/v1/suite-10\0" + header[:58] + hashlib.sha256(context).digest()
+    extracted = hmac.digest(header[22:54], data_key, "sha256")
+    key = hmac.digest(extracted, info + b"\x01", "sha256")
+    assert hmac.digest(extracted, key + info + b"\x02", "sha256") == header[58:]
+    length = (1 << case["chunk_bits"]) + 16
+    cut = [rest[at : at + length] for at in range(0, len(rest), length)]
+    opened = [
+        AESGCM(key).decrypt(number.to_bytes(11, "big") + bytes([number == len(cut) - 1]), chunk, None)
+        for number, chunk in enumerate(cut)
+    ]
+    assert b"".join(opened) == plaintext
+
+    reader, writer = io.BytesIO(whole), io.BytesIO()
+    found = Envelope.read(reader)
+    assert found.wrapped == wrapped
+    tenant = ClientTenantUid(UUID(case["tenant"]))
+    bound = ClientContext.of(tenant, [(key, value.encode()) for key, value in case["pairs"]])
+    opener = Opener(data_key, found.header, found.commitment, bound)
+    assert sum(open_steps(opener, reader, writer)) == len(plaintext)
+    assert writer.getvalue() == plaintext
 
 
 @pytest.mark.parametrize("case", read("indexes.json"), ids=lambda case: case["dek_seed"][-1] + case["normaliser"])
