@@ -62,6 +62,11 @@ class Calls:
         identity = self._connection.identity
         return None if identity is None else identity.principal
 
+    @property
+    def deadline(self) -> float:
+        """Seconds for a call that brings no deadline of its own."""
+        return self._connection.deadline
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._connection.target}>"
 
