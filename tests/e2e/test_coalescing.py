@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kms_client import AsyncClient, CannotDecrypt, InvalidRequest, KmsError, NotFound, WrongKeyState, WrongPurpose
@@ -124,6 +127,24 @@ async def test_decrypting_tells_the_same_as_the_single_call_item_by_item(service
         b"first", WrongKeyState, WrongKeyState, b"", CannotDecrypt, CannotDecrypt, InvalidRequest, InvalidRequest, InvalidRequest, CannotDecrypt,
     ]  # fmt: skip
     assert [answer.primary for answer in (together[0], together[3])] == [False, True]
+
+
+async def test_the_example_of_the_guide_runs(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
+    [example] = re.findall(r"^## Coalescing\n\n.*\n\n((?:    .*\n)+)", guide, re.MULTILINE)
+    monkeypatch.setenv("KMS_PROFILE", str(service.acme_profile))
+    names: dict[str, Any] = {
+        "AsyncClient": AsyncClient,
+        "Coalescing": Coalescing,
+        "asyncio": asyncio,
+        "KEY": KEY,
+        "rows": {"1": b"Ada", "2": b"Grace"},
+        "first": "1",
+    }
+    exec(f"async def example():\n{example}    return made, found\n", names)  # noqa: S102  our own guide
+    made, found = await names["example"]()
+    assert len(made) == 2
+    assert found.plaintext == b"Ada"
 
 
 async def test_one_key_that_cannot_be_used_does_not_spoil_another(service: Service) -> None:
