@@ -169,10 +169,6 @@ class Coalescing:
         group.ask(call)
         try:
             return await call.waiter
-        except asyncio.CancelledError:
-            if not call.waiter.cancelled():
-                call.waiter.exception()  # came in the very pass of the cancellation; asyncio logs what nobody looks at
-            raise
         finally:
             timer.cancel()
             self._calls -= 1
