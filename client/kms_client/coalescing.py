@@ -265,11 +265,9 @@ class _Group(Generic[T]):
     def _take(self) -> list[_Call[T]]:
         """Return the calls of the next batch, the oldest first; none only where none wait."""
         taken: list[_Call[T]] = []
-        spent, now = 0, asyncio.get_running_loop().time()
+        spent = 0
         while self._waiting and len(taken) < self._batch_values:
             call = next(iter(self._waiting))
-            if call.expiry <= now:  # its timer is due in this pass
-                _expire(call.waiter)
             if not call.waiter.done():
                 spent += call.cost
                 if taken and spent > BATCH_BYTES:

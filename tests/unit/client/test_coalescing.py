@@ -340,6 +340,25 @@ async def test_a_cancelled_caller_harms_no_other(peer, gate):
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
+async def test_what_was_given_up_while_it_waited_is_not_kept(peer, gate, how):
+    peer.answer("EncryptBatch", gate)
+    async with coalescing_to(peer, deadline=60) as made:
+        tasks = await two_in_flight(made, peer, gate)
+        deadline = 0.05 if how == "expired" else None
+        gone = [asyncio.create_task(made.encrypt(KEY, b"a", context=row(i), deadline=deadline)) for i in range(20)]
+        await asyncio.sleep(0)
+        [group] = made._groups.values()
+        assert len(group._waiting) == 20
+        if how == "cancelled":
+            for task in gone:
+                task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        assert (len(group._waiting), made._calls) == (0, 4)
+        gate.opened.set()
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
 async def test_a_batch_for_which_nobody_waits_any_more_is_given_up(peer, gate, how):
     peer.answer("EncryptBatch", gate)
     deadline = 0.2 if how == "expired" else None
@@ -370,11 +389,14 @@ async def test_callers_cancelled_in_the_pass_that_sends_leave_the_places_free(pe
     assert [answer.ciphertext for answer in answers] == [b"<b>"] * 2
 
 
-async def test_values_beyond_a_message_go_in_the_next_and_every_message_fits(peer):
-    peer.answer("EncryptBatch", encrypted_batch)
+async def test_values_beyond_a_message_go_in_the_next_batch_and_every_message_fits(peer, gate):
+    peer.answer("EncryptBatch", gate)
     async with coalescing_to(peer) as made:
         values = [bytes([i]) * (1 << 20) for i in range(9)]
-        answers = await asyncio.gather(*(made.encrypt(KEY, v, context=row(i)) for i, v in enumerate(values)))
+        asked = asyncio.gather(*(made.encrypt(KEY, v, context=row(i)) for i, v in enumerate(values)))
+        await until(lambda: gate.inside == 2)
+        gate.opened.set()
+        answers = await asked
     assert [answer.ciphertext[1:-1] for answer in answers] == values
     assert sorted(len(call.request.plaintexts) for call in peer.calls) == [3, 3, 3]
     assert max(call.request.ByteSize() for call in peer.calls) <= MESSAGE_BYTES
