@@ -22,7 +22,6 @@ from kms_client import (
     Tls,
     Unavailable,
     WrongKeyState,
-    connection,
 )
 from kms_client.coalescing import Coalescing
 
@@ -249,10 +248,6 @@ def test_a_certificate_renewed_in_time_is_taken_up_without_a_failed_call(
         renew(authority.issue(tmp_path / name, spiffe_id(service.installation, name)), pair)
         assert str(caller.call(client.who_am_i).principal).endswith(name)
         assert str(client.principal).endswith(name)
-
-
-def test_files_are_looked_at_no_oftener_than_once_a_minute() -> None:
-    assert connection.RENEWAL == 60
 
 
 def test_a_client_of_threads_goes_on_while_its_certificate_is_renewed(
