@@ -606,9 +606,11 @@ METHODS = {
         ),
         "decrypt_batch": (
             "DecryptBatch",
-            lambda r, _: crypto_pb2.DecryptBatchResponse(plaintexts=[v[1:-1] for v in r.ciphertexts]),
+            lambda r, _: crypto_pb2.DecryptBatchResponse(
+                plaintexts=[v[1:-1] for v in r.ciphertexts], primary_version=3
+            ),
             lambda c: c.decrypt_batch(KEY, [b"<a>", b"<>"]),
-            lambda v: v.complete() == [b"a", b""],
+            lambda v: (v.complete(), v.primary_version) == ([b"a", b""], 3),
         ),
         "reencrypt_batch": (
             "ReEncryptBatch",

@@ -20,7 +20,7 @@ from .requests.messages import Request, build
 from .responses import crypto
 from .responses.crypto import Part
 from .v1 import crypto_pb2
-from .values import BatchResult, EncryptedBatch, IndexBatch, ReEncryptedBatch, ReIndexedBatch
+from .values import DecryptedBatch, EncryptedBatch, IndexBatch, ReEncryptedBatch, ReIndexedBatch
 
 R = TypeVar("R")
 
@@ -172,7 +172,7 @@ def encrypt_batch(
 
 def decrypt_batch(
     name: str, ciphertexts: Sequence[bytes], context: Context | None, varying: Varying | None
-) -> Batch[BatchResult]:
+) -> Batch[DecryptedBatch]:
     """CryptoService.DecryptBatch."""
     return _batch(
         f"{CRYPTO}/DecryptBatch",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -20,6 +20,10 @@ DEADLINE: Final = 10.0  # seconds for one call, its retries included
 # Values are kept below MESSAGE_BYTES in both directions; failures of items come on top of them, up to some 400 bytes
 # for each of 10,000. An answer that the client would not take has already been worked for (and audited) by the daemon.
 LARGEST_ANSWER: Final = 4 * MESSAGE_BYTES
+
+# Seconds after which TLS files are looked at again. A certificate is renewed days before it ends, and a daemon ends each
+# connection after 15 minutes, so that it is early enough; three calls of stat are some 5 us.
+RENEWAL: Final = 60.0
 
 _TCP = re.compile(r"(?:(?:dns|ipv4|ipv6):/{0,3})?[^/\s]+:(\d{1,5})")
 _LONGEST_SOCKET: Final = 107  # bytes; sun_path of Linux without its NUL
@@ -89,6 +93,15 @@ class Connection:
         if self.identity is not None and self.identity.tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.identity.tls.server_name))
         return options
+
+    def renewed(self) -> Connection | None:
+        """Return the connection with the TLS files of now; None where they are as they were, or not whole yet."""
+        if self.identity is None or self.identity.tls.state() == self.identity.state:
+            return None
+        try:
+            return replace(self, identity=self.identity.tls.load())
+        except ConfigurationError:
+            return None  # somebody is writing them, or has made a mistake: those that were loaded may serve still
 
     def timeout(self, deadline: float | None, waits: float) -> float:
         """Return the seconds for one call: its own deadline, or the client's and what the daemon is asked to wait.

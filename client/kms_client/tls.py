@@ -53,18 +53,28 @@ class Tls:
     private_key: StrPath | None = None
     server_name: str | None = None
 
+    def state(self) -> tuple[tuple[int, ...], ...]:
+        """Return what tells whether a file is another one than before, or has been written since; () if one is missing."""
+        paths = (path for path in (self.ca, self.certificate, self.private_key) if path is not None)
+        try:
+            stats = [Path(path).stat() for path in paths]
+        except OSError:
+            return ()
+        return tuple((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) for found in stats)
+
     def load(self) -> Identity:
         """Read and check the files.
 
         Raises:
             ConfigurationError: one is missing, unreadable or no PEM, or certificate and key do not belong together.
         """
+        state = self.state()  # before the files: what is written while they are read is read again
         ca, ca_path = read_file(Path(self.ca), "ca"), Path(self.ca)
         authorities = _certificates(ca, ca_path, "ca")
         if (self.certificate is None) != (self.private_key is None):
             raise ConfigurationError("certificate and private_key: give both or neither")
         if self.certificate is None or self.private_key is None:
-            return Identity(grpc.ssl_channel_credentials(ca), self, None, authorities)
+            return Identity(grpc.ssl_channel_credentials(ca), self, None, authorities, state)
         chain_path, key_path = Path(self.certificate), Path(self.private_key)
         chain, key = read_file(chain_path, "certificate"), read_file(key_path, "private_key")
         leaf = _certificates(chain, chain_path, "certificate")[0]
@@ -75,7 +85,7 @@ class Tls:
         form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):
             raise ConfigurationError(f"private_key {key_path}: is not the key of certificate {chain_path}")
-        return Identity(grpc.ssl_channel_credentials(ca, key, chain), self, leaf, authorities)
+        return Identity(grpc.ssl_channel_credentials(ca, key, chain), self, leaf, authorities, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,7 @@ class Identity:
     tls: Tls
     leaf: x509.Certificate | None
     authorities: list[x509.Certificate]
+    state: tuple[tuple[int, ...], ...] = ()  # of the files; see Tls.state
 
     @property
     def principal(self) -> Principal | None:

@@ -68,7 +68,8 @@ class CryptoServicer:
         name, context, varying = KeyName.parse(request.name), pairs_of(request.context), varying_of(request)
         batch = await self._fields.decrypt_batch(caller, name, request.ciphertexts[:], context, varying)
         self._count("DecryptBatch", batch)
-        return pb.DecryptBatchResponse(plaintexts=batch.values, failures=await self._failures(batch))
+        failures = await self._failures(batch)
+        return pb.DecryptBatchResponse(plaintexts=batch.values, failures=failures, primary_version=batch.version)
 
     async def ReEncryptBatch(self, request: pb.ReEncryptBatchRequest, caller: Principal) -> pb.ReEncryptBatchResponse:
         """Bring many values to the primary version."""

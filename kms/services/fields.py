@@ -180,7 +180,7 @@ class Fields:
         note_items(ciphertexts)
         ring = await self._keyrings.find(caller, name, FIELD_PURPOSES, Use.DECRYPT, ciphertexts=ciphertexts)
         places = Places(ring, pairs, varying)
-        batch = Batch([b""] * len(ciphertexts), dict(places.failures))
+        batch = Batch([b""] * len(ciphertexts), dict(places.failures), ring.key.primary_version)
         note_items(ciphertexts, batch.failures)
         for head, indexes in _by_header(ciphertexts, remaining(batch)).items():
             await self._decrypt_into(batch, places, ring, Use.DECRYPT, head, ciphertexts, indexes)

@@ -143,12 +143,14 @@ class DecryptBatchRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., ciphertexts: _Optional[_Iterable[bytes]] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., varying: _Optional[_Union[VaryingContext, _Mapping]] = ...) -> None: ...
 
 class DecryptBatchResponse(_message.Message):
-    __slots__ = ("plaintexts", "failures")
+    __slots__ = ("plaintexts", "failures", "primary_version")
     PLAINTEXTS_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
+    PRIMARY_VERSION_FIELD_NUMBER: _ClassVar[int]
     plaintexts: _containers.RepeatedScalarFieldContainer[bytes]
     failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
-    def __init__(self, plaintexts: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ...) -> None: ...
+    primary_version: int
+    def __init__(self, plaintexts: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., primary_version: _Optional[int] = ...) -> None: ...
 
 class ReEncryptBatchRequest(_message.Message):
     __slots__ = ("name", "ciphertexts", "context", "varying", "destination")

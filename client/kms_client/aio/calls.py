@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import TracebackType
@@ -12,7 +13,8 @@ import grpc.aio
 
 from ..approval import metadata
 from ..batches import Batch
-from ..connection import DEADLINE, Connection
+from ..connection import DEADLINE, RENEWAL, Connection
+from ..formats.errors import Unavailable
 from ..formats.names import Principal
 from ..methods import bind
 from ..profile import Profile
@@ -38,6 +40,8 @@ class Calls:
             ValueError: *deadline* is not positive.
         """
         self._connection = Connection.to(target, credentials, deadline, token)
+        self._next_look = time.monotonic() + RENEWAL
+        self._previous: grpc.aio.Channel | None = None  # calls under way end on it; the next renewal closes it
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
         self._closed = False
@@ -59,6 +63,11 @@ class Calls:
         identity = self._connection.identity
         return None if identity is None else identity.principal
 
+    @property
+    def deadline(self) -> float:
+        """Seconds for a call that brings no deadline of its own."""
+        return self._connection.deadline
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._connection.target}>"
 
@@ -73,9 +82,12 @@ class Calls:
     async def close(self) -> None:
         """Close the connection; calls under way end with Unavailable. Closing twice is allowed."""
         self._closed = True
-        channel, self._channel, self._methods = self._channel, None, {}
-        if channel is not None:
-            await channel.close()
+        channels = self._channel, self._previous
+        self._channel = self._previous = None
+        self._methods = {}
+        for channel in channels:
+            if channel is not None:
+                await channel.close()
 
     def _open(self) -> None:
         # Only here, for a channel belongs to the loop that runs when it is made.
@@ -87,8 +99,23 @@ class Calls:
         )
         self._methods = bind(self._channel)
 
+    async def _renew(self) -> None:
+        """Go on with the TLS files of now, where they have been renewed and it is time to look."""
+        if time.monotonic() < self._next_look or self._closed:
+            return
+        self._next_look = time.monotonic() + RENEWAL
+        renewed = self._connection.renewed()
+        if renewed is None:
+            return
+        self._connection = renewed
+        ended, self._previous = self._previous, self._channel
+        self._open()
+        if ended is not None:
+            await ended.close()
+
     async def _run(self, request: Request[T], deadline: float | None) -> T:
         timeout = self._connection.timeout(deadline, request.waits)
+        await self._renew()
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._channel is None:
@@ -98,7 +125,10 @@ class Calls:
                 request.message, timeout=timeout, metadata=(*self._connection.metadata, *metadata())
             )
         except grpc.RpcError as failure:
-            raise self._connection.error(failure, datetime.now(UTC)) from failure
+            error = self._connection.error(failure, datetime.now(UTC))
+            if type(error) is Unavailable:
+                self._next_look = 0.0  # the next call looks whether the files are why
+            raise error from failure
         return request.read(response)
 
     async def _run_all(self, batch: Batch[T], deadline: float | None) -> T:

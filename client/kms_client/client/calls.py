@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import TracebackType
@@ -11,7 +13,8 @@ import grpc
 
 from ..approval import metadata
 from ..batches import Batch
-from ..connection import DEADLINE, Connection
+from ..connection import DEADLINE, RENEWAL, Connection
+from ..formats.errors import Unavailable
 from ..formats.names import Principal
 from ..methods import bind
 from ..profile import Profile
@@ -37,13 +40,17 @@ class Calls:
             ValueError: *deadline* is not positive.
         """
         self._connection = Connection.to(target, credentials, deadline, token)
-        identity = self._connection.identity
-        self._channel: grpc.Channel | None = (
-            grpc.insecure_channel(target, self._connection.options)
-            if identity is None
-            else grpc.secure_channel(target, identity.credentials, self._connection.options)
-        )
+        self._renewing = threading.Lock()
+        self._next_look = time.monotonic() + RENEWAL
+        self._previous: grpc.Channel | None = None  # calls under way end on it; the next renewal closes it
+        self._channel: grpc.Channel | None = self._opened()
         self._methods = bind(self._channel)
+
+    def _opened(self) -> grpc.Channel:
+        target, identity = self._connection.target, self._connection.identity
+        if identity is None:
+            return grpc.insecure_channel(target, self._connection.options)
+        return grpc.secure_channel(target, identity.credentials, self._connection.options)
 
     @classmethod
     def from_profile(cls, path: StrPath | None = None, *, deadline: float | None = None) -> Self:
@@ -62,6 +69,11 @@ class Calls:
         identity = self._connection.identity
         return None if identity is None else identity.principal
 
+    @property
+    def deadline(self) -> float:
+        """Seconds for a call that brings no deadline of its own."""
+        return self._connection.deadline
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._connection.target}>"
 
@@ -75,12 +87,34 @@ class Calls:
 
     def close(self) -> None:
         """Close the connection; calls under way end with Unavailable. Closing twice is allowed."""
-        channel, self._channel, self._methods = self._channel, None, {}
-        if channel is not None:
-            channel.close()
+        with self._renewing:
+            channels = self._channel, self._previous
+            self._channel = self._previous = None
+            self._methods = {}
+        for channel in channels:
+            if channel is not None:
+                channel.close()
+
+    def _renew(self) -> None:
+        """Go on with the TLS files of now, where they have been renewed and it is time to look."""
+        if time.monotonic() < self._next_look or not self._renewing.acquire(blocking=False):
+            return
+        try:
+            self._next_look = time.monotonic() + RENEWAL
+            renewed = None if self._channel is None else self._connection.renewed()
+            if renewed is None:
+                return
+            self._connection = renewed
+            ended, self._previous, self._channel = self._previous, self._channel, self._opened()
+            self._methods = bind(self._channel)
+        finally:
+            self._renewing.release()
+        if ended is not None:
+            ended.close()
 
     def _run(self, request: Request[T], deadline: float | None) -> T:
         timeout = self._connection.timeout(deadline, request.waits)
+        self._renew()
         if self._channel is None:
             raise RuntimeError("the client is closed")
         try:
@@ -88,7 +122,10 @@ class Calls:
                 request.message, timeout=timeout, metadata=(*self._connection.metadata, *metadata())
             )
         except grpc.RpcError as failure:
-            raise self._connection.error(failure, datetime.now(UTC)) from failure
+            error = self._connection.error(failure, datetime.now(UTC))
+            if type(error) is Unavailable:
+                self._next_look = 0.0  # the next call looks whether the files are why
+            raise error from failure
         return request.read(response)
 
     def _run_all(self, batch: Batch[T], deadline: float | None) -> T:

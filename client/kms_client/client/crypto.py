@@ -10,9 +10,9 @@ from ..formats.normalisation import IndexNormaliser
 from ..requests import crypto
 from ..requests.crypto import Context
 from ..values import (
-    BatchResult,
     DataKey,
     Decrypted,
+    DecryptedBatch,
     DecryptedDataKey,
     Encrypted,
     EncryptedBatch,
@@ -78,7 +78,7 @@ class CryptoCalls(Calls):
         context: Context | None = None,
         varying: Varying | None = None,
         deadline: float | None = None,
-    ) -> BatchResult:
+    ) -> DecryptedBatch:
         """Decrypt many values; as encrypt_batch."""
         return self._run_all(batches.decrypt_batch(name, ciphertexts, context, varying), deadline)
 

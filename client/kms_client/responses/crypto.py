@@ -11,9 +11,9 @@ from ..errors import from_status
 from ..formats.errors import InvalidRequest, KmsError, Violation
 from ..v1 import crypto_pb2
 from ..values import (
-    BatchResult,
     DataKey,
     Decrypted,
+    DecryptedBatch,
     DecryptedDataKey,
     Encrypted,
     EncryptedBatch,
@@ -100,7 +100,8 @@ def part(values: str, start: int, count: int) -> Callable[[Any], Part]:
         if len(answers) != count:
             raise KmsError(f"the daemon answers with {len(answers)} values for {count}")
         failures = _failures(message, start, count)
-        return Part(start, answers, failures, getattr(message, "version", 0), getattr(message, "changed", 0))
+        version = getattr(message, "version", 0) or getattr(message, "primary_version", 0)
+        return Part(start, answers, failures, version, getattr(message, "changed", 0))
 
     return read
 
@@ -144,9 +145,9 @@ def encrypted_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Pa
     return EncryptedBatch(*_joined(count, refused, parts), max((one.version for one in parts), default=0))
 
 
-def decrypted_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> BatchResult:
+def decrypted_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> DecryptedBatch:
     """Join the answers to a DecryptBatch."""
-    return BatchResult(*_joined(count, refused, parts))
+    return DecryptedBatch(*_joined(count, refused, parts), max((one.version for one in parts), default=0))
 
 
 def reencrypted_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> ReEncryptedBatch:

@@ -82,6 +82,16 @@ class EncryptedBatch(BatchResult):
 
 
 @dataclass(frozen=True, slots=True)
+class DecryptedBatch(BatchResult):
+    """Plaintexts, and the key's primary version: 0 for an empty batch, and from a daemon that does not tell it.
+
+    A ciphertext names its own version in its header (Header.parse); an older one than the primary can be re-encrypted.
+    """
+
+    primary_version: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexBatch:
     """For each value its blind indexes under one key version or several, the newest first; None where the item failed.
 

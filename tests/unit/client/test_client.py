@@ -352,6 +352,37 @@ def test_a_client_certificate_of_another_authority_shows_in_the_error(caller, ca
     assert "not issued by the configured ca" in text
 
 
+def test_files_that_are_mended_after_a_failed_call_are_taken_up_by_the_next(caller, ca, tmp_path):
+    (tmp_path / "other").mkdir()
+    certificate, key = Authority(tmp_path / "other").client(PRINCIPAL)
+    peer = tls_peer(*ca.server(), ca.path)
+    peer.answer("RotateKey", key_of)
+    peer.start()
+    client = caller.client(peer.target, Tls(ca.path, certificate, key), deadline=5)
+    with pytest.raises(Unavailable):
+        caller.call(lambda: client.rotate_key(KEY))
+    for good, bad in zip(ca.client(PRINCIPAL), (certificate, key), strict=True):
+        bad.write_bytes(good.read_bytes())
+    assert caller.call(lambda: client.rotate_key(KEY)).name == KEY
+    caller.close_one(client)
+    with pytest.raises(RuntimeError, match="closed"):
+        caller.call(lambda: client.rotate_key(KEY))
+    peer.stop()
+
+
+def test_files_that_are_mended_are_not_looked_at_with_every_call(caller, ca):
+    peer = tls_peer(*ca.server(), ca.path)
+    peer.answer("RotateKey", key_of)
+    peer.start()
+    certificate, key = ca.client(PRINCIPAL)
+    client = caller.client(peer.target, Tls(ca.path, certificate, key))
+    for _ in range(3):
+        caller.call(lambda: client.rotate_key(KEY))
+        certificate.touch()
+    assert len({call.peer for call in peer.calls}) == 1
+    peer.stop()
+
+
 def test_what_a_client_shows_of_itself_holds_no_path_of_a_key(caller, ca):
     client = caller.client("localhost:7443", Tls(ca.path, *ca.client(PRINCIPAL)))
     assert repr(client).endswith("localhost:7443>")
