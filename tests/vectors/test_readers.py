@@ -17,6 +17,8 @@ FORM = wycheproof.Form(
     group_numbers=frozenset({"keySize"}),
     case_bytes=frozenset({"msg"}),
     flags=frozenset({"Known"}),
+    group_texts=frozenset({"alphabet"}),
+    case_texts=frozenset({"text"}),
 )
 DOCUMENT: dict[str, Any] = {
     "algorithm": "X",
@@ -29,9 +31,10 @@ DOCUMENT: dict[str, Any] = {
             "type": "XTest",
             "source": {"name": "origin", "version": "1"},
             "keySize": 256,
+            "alphabet": "01",
             "tests": [
-                {"tcId": 1, "comment": "", "flags": ["Known"], "msg": "00ff", "result": "valid"},
-                {"tcId": 2, "comment": "c", "flags": [], "msg": "", "result": "invalid"},
+                {"tcId": 1, "comment": "", "flags": ["Known"], "msg": "00ff", "text": "g", "result": "valid"},
+                {"tcId": 2, "comment": "c", "flags": [], "msg": "", "text": "", "result": "invalid"},
             ],
         }
     ],
@@ -40,7 +43,8 @@ DOCUMENT: dict[str, Any] = {
 
 def test_a_document_of_the_form_is_read():
     first, second = wycheproof.parse(DOCUMENT, FORM)
-    assert first == wycheproof.Case(1, "", "valid", frozenset({"Known"}), {"keySize": 256}, {"msg": b"\0\xff"})
+    texts = {"alphabet": "01", "text": "g"}
+    assert first == wycheproof.Case(1, "", "valid", frozenset({"Known"}), {"keySize": 256}, {"msg": b"\0\xff"}, texts)
     assert (second.number, second.result, second.data) == (2, "invalid", {"msg": b""})
 
 
@@ -55,10 +59,12 @@ CHANGES: list[tuple[tuple[str | int, ...], Any]] = [
     (("testGroups", 0, "source", "more"), "2"),
     (("testGroups", 0, "tagSize"), 128),
     (("testGroups", 0, "keySize"), "256"),
+    (("testGroups", 0, "alphabet"), ["0", "1"]),
     (("testGroups", 0, "tests", 0, "iv"), "00"),
     (("testGroups", 0, "tests", 0, "flags"), ["Unknown"]),
     (("testGroups", 0, "tests", 0, "result"), "acceptable"),
     (("testGroups", 0, "tests", 0, "msg"), "00 ff"),
+    (("testGroups", 0, "tests", 0, "text"), [1]),
     (("testGroups", 0, "tests", 0, "tcId"), 7),
 ]
 
@@ -75,7 +81,7 @@ def test_a_document_of_another_form_is_refused(path: tuple[str | int, ...], valu
         wycheproof.parse(document, FORM)
 
 
-@pytest.mark.parametrize("field", ["flags", "msg", "result", "comment"])
+@pytest.mark.parametrize("field", ["flags", "msg", "text", "result", "comment"])
 def test_a_case_without_a_field_is_refused(field: str):
     document = copy.deepcopy(DOCUMENT)
     del document["testGroups"][0]["tests"][0][field]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -33,11 +33,13 @@ class Form:
     flags: frozenset[str]
     results: frozenset[str] = frozenset({"valid", "invalid"})
     flags_may_be_absent: bool = False
+    group_texts: frozenset[str] = frozenset()
+    case_texts: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case; *numbers* are those of its group, *data* its fields decoded from hex."""
+    """One case; *numbers* are those of its group, *data* its fields decoded from hex, *texts* those of both as they are."""
 
     number: int
     comment: str
@@ -45,6 +47,7 @@ class Case:
     flags: frozenset[str]
     numbers: dict[str, int]
     data: dict[str, bytes]
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 def load(name: str, form: Form) -> list[Case]:
@@ -71,31 +74,39 @@ def parse(document: dict[str, Any], form: Form) -> list[Case]:
 
 
 def _group(group: dict[str, Any], form: Form) -> Iterator[Case]:
-    _expect(set(group) == _GROUP_FIELDS | form.group_numbers, f"fields of a group {sorted(group)}")
+    _expect(set(group) == _GROUP_FIELDS | form.group_numbers | form.group_texts, f"fields of a group {sorted(group)}")
     _expect(group["type"] == form.group_type, f"type {group['type']}")
     source = (group["source"]["name"], group["source"]["version"])
     _expect(set(group["source"]) == {"name", "version"} and source in form.sources, f"source {group['source']}")
     numbers = {}
-    for field in form.group_numbers:
-        _expect(type(group[field]) is int, f"{field} {group[field]!r}")
-        numbers[field] = group[field]
+    for name in form.group_numbers:
+        _expect(type(group[name]) is int, f"{name} {group[name]!r}")
+        numbers[name] = group[name]
+    texts = _texts(group, form.group_texts)
     for case in group["tests"]:
-        yield _case(case, numbers, form)
+        yield _case(case, numbers, texts, form)
 
 
-def _case(case: dict[str, Any], numbers: dict[str, int], form: Form) -> Case:
+def _case(case: dict[str, Any], numbers: dict[str, int], texts: dict[str, str], form: Form) -> Case:
     fields = set(case)
     if form.flags_may_be_absent:
         fields.add("flags")
-    _expect(fields == _CASE_FIELDS | {"flags"} | form.case_bytes, f"fields of a case {sorted(case)}")
+    _expect(fields == _CASE_FIELDS | {"flags"} | form.case_bytes | form.case_texts, f"fields of a case {sorted(case)}")
     flags = frozenset(case.get("flags", ()))
     _expect(flags <= form.flags, f"flags {sorted(flags)}")
     _expect(case["result"] in form.results, f"result {case['result']}")
     data = {}
-    for field in form.case_bytes:
-        data[field] = bytes.fromhex(case[field])
-        _expect(data[field].hex() == case[field], f"{field} {case[field]!r}")
-    return Case(case["tcId"], case["comment"], case["result"], flags, numbers, data)
+    for name in form.case_bytes:
+        data[name] = bytes.fromhex(case[name])
+        _expect(data[name].hex() == case[name], f"{name} {case[name]!r}")
+    texts = texts | _texts(case, form.case_texts)
+    return Case(case["tcId"], case["comment"], case["result"], flags, numbers, data, texts)
+
+
+def _texts(fields: dict[str, Any], names: frozenset[str]) -> dict[str, str]:
+    for name in names:
+        _expect(type(fields[name]) is str, f"{name} {fields[name]!r}")
+    return {name: fields[name] for name in names}
 
 
 def _expect(condition: bool, what: str) -> None:
