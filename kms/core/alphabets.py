@@ -99,7 +99,7 @@ class Layout:
         """
         for name, count in (("keep_first", self.keep_first), ("keep_last", self.keep_last)):
             if not 0 <= count <= LONGEST_FORMATTED:
-                raise invalid(name, f"must be 0 to {LONGEST_FORMATTED} symbols")
+                raise invalid(f"rule.{name}", f"must be 0 to {LONGEST_FORMATTED} symbols")
 
     def part(self, value: str, field: str = "value") -> Parted:
         """Take a value apart.
