@@ -4,6 +4,7 @@ from .aio import AsyncClient
 from .approval import under
 from .census import Tally, count_query, read_counts
 from .client import Client
+from .formats.alphabets import Alphabet
 from .formats.ciphertext import Header, from_text, to_text
 from .formats.errors import (
     AlreadyExists,
@@ -33,6 +34,7 @@ from .formats.errors import (
     WrongKeyState,
     WrongPurpose,
 )
+from .formats.masking import mask
 from .formats.names import (
     ApprovalName,
     AuditEventName,
@@ -135,6 +137,7 @@ from .values import (
     StoppedKeyVersion,
     StopState,
     Tenant,
+    TextBatch,
     Token,
     TokenLimits,
     TokenScope,
@@ -146,6 +149,7 @@ __all__ = [
     "AccessExplanation",
     "AccessPrincipal",
     "AccessRule",
+    "Alphabet",
     "AlreadyExists",
     "Approval",
     "ApprovalName",
@@ -265,6 +269,7 @@ __all__ = [
     "Tally",
     "Tenant",
     "TenantName",
+    "TextBatch",
     "Tls",
     "Token",
     "TokenLimits",
@@ -281,6 +286,7 @@ __all__ = [
     "WrongPurpose",
     "count_query",
     "from_text",
+    "mask",
     "read_counts",
     "sign_statement",
     "to_text",

@@ -40,6 +40,11 @@ class Alphabet(IntEnum):
     UPPER_ALPHANUMERIC = 5  # 0-9 A-Z, as of an IBAN
 
     @property
+    def slug(self) -> str:
+        """The name as plans and command lines spell it."""
+        return self.name.lower()
+
+    @property
     def symbols(self) -> str:
         """The characters; the place of one is its number."""
         return _SYMBOLS[self]

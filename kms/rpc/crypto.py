@@ -146,7 +146,8 @@ class CryptoServicer:
         name, rule = KeyName.parse(request.name), _format_rule(request.rule)
         batch = await self._formats.decrypt_batch(caller, name, request.values[:], rule, request.version)
         self._count("DecryptFormatBatch", batch)
-        return pb.DecryptFormatBatchResponse(values=_texts(batch), failures=await self._failures(batch))
+        failures = await self._failures(batch)
+        return pb.DecryptFormatBatchResponse(values=_texts(batch), failures=failures, version=batch.version)
 
     async def GenerateDataKey(
         self, request: pb.GenerateDataKeyRequest, caller: Principal

@@ -320,12 +320,14 @@ class DecryptFormatBatchRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., rule: _Optional[_Union[FormatRule, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class DecryptFormatBatchResponse(_message.Message):
-    __slots__ = ("values", "failures")
+    __slots__ = ("values", "failures", "version")
     VALUES_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     values: _containers.RepeatedScalarFieldContainer[str]
     failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
-    def __init__(self, values: _Optional[_Iterable[str]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ...) -> None: ...
+    version: int
+    def __init__(self, values: _Optional[_Iterable[str]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class GenerateDataKeyRequest(_message.Message):
     __slots__ = ("name", "length", "context")

@@ -35,9 +35,7 @@ class Purpose(IntEnum):
 
 # Never rotated by themselves, neither by time nor by count, and among many keys passed over: equal values would look
 # different from then on, and what is stored has to be brought up to date by whoever decides it.
-ROTATED_BY_HAND: Final = frozenset(
-    {Purpose.DETERMINISTIC, Purpose.INDEX, Purpose.PSEUDONYM, Purpose.FORMAT_PRESERVING}
-)
+ROTATED_BY_HAND: Final = frozenset({Purpose.DETERMINISTIC, Purpose.INDEX, Purpose.PSEUDONYM, Purpose.FORMAT_PRESERVING})
 
 
 class Suite(IntEnum):

@@ -39,6 +39,7 @@ from .crypto import (
     ReEncrypted,
     ReEncryptedBatch,
     ReIndexedBatch,
+    TextBatch,
 )
 from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
@@ -132,6 +133,7 @@ __all__ = [
     "StoppedKey",
     "StoppedKeyVersion",
     "Tenant",
+    "TextBatch",
     "Token",
     "TokenLimits",
     "TokenScope",
