@@ -40,7 +40,7 @@ async def version_named(keyrings: Keyrings, ring: Ring, number: int, use: Use, c
         HsmUnavailable, StorageUnavailable, CorruptRecord: it could not be loaded.
     """
     newest = ring.key.primary_version
-    if 1 <= number <= newest:
+    if 1 <= number <= newest:  # no other number is asked of the database, whose columns are narrower
         try:
             return await keyrings.named(ring, Header(ring.key.suite, ring.key.uid, number), use, count)
         except CannotDecrypt:  # it is not there

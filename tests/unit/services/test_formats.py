@@ -274,6 +274,21 @@ async def test_the_suites_are_those_of_the_purposes(node, acme, cards, people):
     assert (await node.ring(acme, people)).key.suite is Suite.HMAC_SHA_256
 
 
+async def test_an_archived_key_decrypts_and_goes_on_with_its_pseudonyms_and_makes_nothing_new(
+    node, acme, cards, people
+):
+    made = await encrypted(node, acme, cards)
+    before = await pseudonyms(node, acme, people, [b"x"])
+    for name in (cards, people):
+        await node.lifecycle.archive(acme, name, "")
+    assert await decrypted(node, acme, cards, made) == CARDS
+    assert await pseudonyms(node, acme, people, [b"x"], version=1) == before
+    with pytest.raises(WrongKeyState):
+        await encrypted(node, acme, cards)
+    with pytest.raises(WrongKeyState):
+        await pseudonyms(node, acme, people, [b"x"])
+
+
 async def test_a_revoked_key_does_nothing_any_more(node, acme, cards, people):
     made = await encrypted(node, acme, cards)
     for name in (cards, people):
