@@ -93,7 +93,9 @@ def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> M
     servicers = (
         TenantServicer(services.tenants),
         KeyServicer(services.keys, services.keks, services.lifecycle, services.destruction),
-        CryptoServicer(services.fields, services.indexes, services.data_keys, metrics),
+        CryptoServicer(
+            services.fields, services.indexes, services.pseudonyms, services.formats, services.data_keys, metrics
+        ),
         PolicyServicer(services.policies),
         CensusServicer(services.census),
         OperationServicer(services.operations),

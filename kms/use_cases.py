@@ -36,6 +36,7 @@ from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import DueKeys
 from kms.services.evidence import KnownEvidence
 from kms.services.fields import Fields
+from kms.services.formats import Formats
 from kms.services.grants import Grants
 from kms.services.indexes import Indexes
 from kms.services.keks import Keks
@@ -48,6 +49,7 @@ from kms.services.operations import LONGEST_WAIT, Operations, Runner
 from kms.services.pins import PinGate, Pins
 from kms.services.policies import Policies
 from kms.services.principals import Principals
+from kms.services.pseudonyms import Pseudonyms
 from kms.services.quorum_rules import QuorumRules
 from kms.services.ready_versions import ReadyVersion
 from kms.services.receipts import Receipts
@@ -95,6 +97,8 @@ class Services:
     census: Census
     fields: Fields
     indexes: Indexes
+    pseudonyms: Pseudonyms
+    formats: Formats
     data_keys: DataKeys
     rotation: Rotation
     tokens: Tokens
@@ -257,6 +261,8 @@ async def make_services(
         census=Census(storage, keys, destruction.retire_automatically, now),
         fields=fields,
         indexes=Indexes(keyrings, fields),
+        pseudonyms=Pseudonyms(keyrings, fields),
+        formats=Formats(keyrings, fields),
         data_keys=DataKeys(keyrings, parts.vault),
         rotation=rotation,
         tokens=Tokens(storage, tenants, membership.drop, now),

@@ -30,6 +30,7 @@ ALGORITHMS: Final = MappingProxyType(
         Suite.XAES_256_GCM: "XAES-256-GCM",
         Suite.AES_SIV: "AES-SIV",
         Suite.HMAC_SHA_256: "HMAC-SHA-256",
+        Suite.AES_256_FF1: "AES-256-FF1",
     }
 )
 _HOUR: Final = timedelta(hours=1)

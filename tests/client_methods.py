@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from kms_client import (
     AccessRule,
+    Alphabet,
     ApprovalState,
     AuditCheckpoint,
     AuditContext,
@@ -64,6 +65,7 @@ from tests.client_peer import Answer
 
 TENANT = "tenants/acme"
 KEY = "tenants/acme/keys/payroll"
+FORMAT_RULE = crypto_pb2.FormatRule(scope="public.cards.number", alphabet=1, keep_first=1, keep_last=4, tweak=b"t")
 VERSION = "tenants/acme/keys/payroll/versions/3"
 PLACE = "tenants/acme/keys/payroll/places/crm-iban"
 POLICY = "tenants/acme/policies/gold"
@@ -655,6 +657,50 @@ METHODS = {
                 normaliser=3,
                 length=8,
             ),
+        ),
+        "pseudonymize_batch": (
+            "PseudonymizeBatch",
+            lambda r, _: crypto_pb2.PseudonymizeBatchResponse(
+                pseudonyms=["p" + v.decode() for v in r.values], version=3
+            ),
+            lambda c: c.pseudonymize_batch(
+                KEY, [b"a", b"b"], scope="public.users.email", normaliser="email", length=16, version=3
+            ),
+            lambda v: (v.complete(), v.version) == (["pa", "pb"], 3),
+            crypto_pb2.PseudonymizeBatchRequest(
+                name=KEY, values=[b"a", b"b"], scope="public.users.email", normaliser=4, length=16, version=3
+            ),
+        ),
+        "encrypt_format_batch": (
+            "EncryptFormatBatch",
+            lambda r, _: crypto_pb2.EncryptFormatBatchResponse(values=[v[::-1] for v in r.values], version=3),
+            lambda c: c.encrypt_format_batch(
+                KEY,
+                ["123 456", "7"],
+                scope="public.cards.number",
+                alphabet="digits",
+                keep_first=1,
+                keep_last=4,
+                tweak=b"t",
+            ),
+            lambda v: (v.complete(), v.version) == (["654 321", "7"], 3),
+            crypto_pb2.EncryptFormatBatchRequest(name=KEY, values=["123 456", "7"], rule=FORMAT_RULE),
+        ),
+        "decrypt_format_batch": (
+            "DecryptFormatBatch",
+            lambda r, _: crypto_pb2.DecryptFormatBatchResponse(values=[v[::-1] for v in r.values], version=r.version),
+            lambda c: c.decrypt_format_batch(
+                KEY,
+                ["654 321"],
+                version=2,
+                scope="public.cards.number",
+                alphabet=Alphabet.DIGITS,
+                keep_first=1,
+                keep_last=4,
+                tweak=b"t",
+            ),
+            lambda v: (v.complete(), v.version) == (["123 456"], 2),
+            crypto_pb2.DecryptFormatBatchRequest(name=KEY, values=["654 321"], rule=FORMAT_RULE, version=2),
         ),
         "generate_data_key": (
             "GenerateDataKey",

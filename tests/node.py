@@ -36,6 +36,7 @@ from kms.services.access import Accesses
 from kms.services.counting import UsageCounters
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Fields
+from kms.services.formats import Formats
 from kms.services.grants import Grants
 from kms.services.indexes import Indexes
 from kms.services.keks import Keks
@@ -46,6 +47,7 @@ from kms.services.membership import Membership
 from kms.services.operations import Operations
 from kms.services.policies import Policies
 from kms.services.principals import Principals
+from kms.services.pseudonyms import Pseudonyms
 from kms.services.ready_versions import ReadyVersion
 from kms.services.rewrap import Rewrap
 from kms.services.rings import Ring
@@ -208,6 +210,8 @@ class Node:
         self.policies = Policies(self.storage, self.tenants, self.wall, self.wake, self.keyrings.reread)
         self.fields = Fields(self.keyrings, 10_000, RESCUER)
         self.indexes = Indexes(self.keyrings, self.fields)
+        self.pseudonyms = Pseudonyms(self.keyrings, self.fields)
+        self.formats = Formats(self.keyrings, self.fields)
         self.data_keys = DataKeys(self.keyrings, self.vault)
 
     def drop(self, tenant: TenantUid) -> None:

@@ -4,6 +4,7 @@ from .aio import AsyncClient
 from .approval import under
 from .census import Tally, count_query, read_counts
 from .client import Client
+from .formats.alphabets import Alphabet
 from .formats.ciphertext import Header, from_text, to_text
 from .formats.errors import (
     AlreadyExists,
@@ -33,6 +34,7 @@ from .formats.errors import (
     WrongKeyState,
     WrongPurpose,
 )
+from .formats.masking import mask
 from .formats.names import (
     ApprovalName,
     AuditEventName,
@@ -136,6 +138,7 @@ from .values import (
     StoppedKeyVersion,
     StopState,
     Tenant,
+    TextBatch,
     Token,
     TokenLimits,
     TokenScope,
@@ -147,6 +150,7 @@ __all__ = [
     "AccessExplanation",
     "AccessPrincipal",
     "AccessRule",
+    "Alphabet",
     "AlreadyExists",
     "Approval",
     "ApprovalName",
@@ -267,6 +271,7 @@ __all__ = [
     "Tally",
     "Tenant",
     "TenantName",
+    "TextBatch",
     "Tls",
     "Token",
     "TokenLimits",
@@ -283,6 +288,7 @@ __all__ = [
     "WrongPurpose",
     "count_query",
     "from_text",
+    "mask",
     "read_counts",
     "sign_statement",
     "to_text",

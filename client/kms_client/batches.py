@@ -10,17 +10,25 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
+from .formats.alphabets import Alphabet
 from .formats.context import MAX_LENGTH
 from .formats.errors import KmsError, invalid
 from .formats.normalisation import IndexNormaliser
 from .formats.suites import MAX_PLAINTEXT
 from .methods import CRYPTO
 from .requests.crypto import Context, context_value, pairs
-from .requests.messages import Request, build
+from .requests.messages import Request, build, encoded
 from .responses import crypto
 from .responses.crypto import Part
 from .v1 import crypto_pb2
-from .values import DecryptedBatch, EncryptedBatch, IndexBatch, ReEncryptedBatch, ReIndexedBatch
+from .values import (
+    DecryptedBatch,
+    EncryptedBatch,
+    IndexBatch,
+    ReEncryptedBatch,
+    ReIndexedBatch,
+    TextBatch,
+)
 
 R = TypeVar("R")
 
@@ -269,4 +277,97 @@ def reindex_batch(
         scope=scope,
         normaliser=int(normaliser_of(normaliser)),
         length=length,
+    )
+
+
+def pseudonymize_batch(
+    name: str, values: Sequence[bytes], scope: str, normaliser: IndexNormaliser | str, length: int, version: int
+) -> Batch[TextBatch]:
+    """CryptoService.PseudonymizeBatch."""
+    return _batch(
+        f"{CRYPTO}/PseudonymizeBatch",
+        crypto_pb2.PseudonymizeBatchRequest,
+        ("values", "pseudonyms"),
+        crypto.text_batch,
+        name=name,
+        values=values,
+        context=None,
+        varying=None,
+        scope=scope,
+        normaliser=int(normaliser_of(normaliser)),
+        length=length,
+        version=version,
+    )
+
+
+def alphabet_of(named: Alphabet | str) -> Alphabet:
+    """Return an alphabet by its name, such as "digits", or as it is.
+
+    Raises:
+        InvalidRequest: there is none of that name.
+    """
+    if isinstance(named, Alphabet):
+        return named
+    for alphabet in Alphabet:
+        if alphabet.slug == named:
+            return alphabet
+    raise invalid("alphabet", "must be one of " + ", ".join(one.slug for one in Alphabet))
+
+
+def format_rule(
+    scope: str, alphabet: Alphabet | str, keep_first: int, keep_last: int, tweak: bytes
+) -> crypto_pb2.FormatRule:
+    """Return how formatted values are encrypted, as a message."""
+    return build(
+        crypto_pb2.FormatRule,
+        scope=scope,
+        alphabet=int(alphabet_of(alphabet)),
+        keep_first=keep_first,
+        keep_last=keep_last,
+        tweak=tweak,
+    )
+
+
+def _texts(values: Sequence[str]) -> list[bytes]:
+    """Return the UTF-8 of formatted values, which fields of text take as they take text."""
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"values must be a sequence of str, not {type(values).__name__}")
+    made = []
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            raise TypeError(f"values[{index}] must be str, not {type(value).__name__}")
+        made.append(encoded(value, f"values[{index}]"))
+    return made
+
+
+def encrypt_format_batch(name: str, values: Sequence[str], rule: crypto_pb2.FormatRule) -> Batch[TextBatch]:
+    """CryptoService.EncryptFormatBatch."""
+    return _batch(
+        f"{CRYPTO}/EncryptFormatBatch",
+        crypto_pb2.EncryptFormatBatchRequest,
+        ("values", "values"),
+        crypto.text_batch,
+        name=name,
+        values=_texts(values),
+        context=None,
+        varying=None,
+        rule=rule,
+    )
+
+
+def decrypt_format_batch(
+    name: str, values: Sequence[str], rule: crypto_pb2.FormatRule, version: int
+) -> Batch[TextBatch]:
+    """CryptoService.DecryptFormatBatch."""
+    return _batch(
+        f"{CRYPTO}/DecryptFormatBatch",
+        crypto_pb2.DecryptFormatBatchRequest,
+        ("values", "values"),
+        crypto.text_batch,
+        name=name,
+        values=_texts(values),
+        context=None,
+        varying=None,
+        rule=rule,
+        version=version,
     )

@@ -18,6 +18,8 @@ class PurposeChoice(StrEnum):
     DETERMINISTIC = "deterministic"
     DATA_KEY = "data-key"
     INDEX = "index"
+    PSEUDONYM = "pseudonym"
+    FORMAT_PRESERVING = "format-preserving"
 
 
 class SuiteChoice(StrEnum):
@@ -27,6 +29,7 @@ class SuiteChoice(StrEnum):
     XAES_256_GCM = "xaes-256-gcm"
     AES_SIV = "aes-siv"
     HMAC_SHA_256 = "hmac-sha-256"
+    AES_256_FF1 = "aes-256-ff1"
 
 
 class LevelChoice(StrEnum):

@@ -40,6 +40,11 @@ class Alphabet(IntEnum):
     UPPER_ALPHANUMERIC = 5  # 0-9 A-Z, as of an IBAN
 
     @property
+    def slug(self) -> str:
+        """The name as plans and command lines spell it."""
+        return self.name.lower()
+
+    @property
     def symbols(self) -> str:
         """The characters; the place of one is its number."""
         return _SYMBOLS[self]
@@ -99,7 +104,7 @@ class Layout:
         """
         for name, count in (("keep_first", self.keep_first), ("keep_last", self.keep_last)):
             if not 0 <= count <= LONGEST_FORMATTED:
-                raise invalid(name, f"must be 0 to {LONGEST_FORMATTED} symbols")
+                raise invalid(f"rule.{name}", f"must be 0 to {LONGEST_FORMATTED} symbols")
 
     def part(self, value: str, field: str = "value") -> Parted:
         """Take a value apart.

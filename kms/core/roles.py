@@ -30,6 +30,9 @@ USE: Final = frozenset(
         "keys.reEncrypt",
         "keys.computeIndex",
         "keys.reIndex",
+        "keys.pseudonymize",
+        "keys.encryptFormat",
+        "keys.decryptFormat",
         "dataKeys.generate",
         "dataKeys.decrypt",
     }

@@ -29,11 +29,13 @@ class Purpose(IntEnum):
     DETERMINISTIC = 2
     DATA_KEY = 4
     INDEX = 6
+    PSEUDONYM = 7
+    FORMAT_PRESERVING = 8
 
 
 # Never rotated by themselves, neither by time nor by count, and among many keys passed over: equal values would look
 # different from then on, and what is stored has to be brought up to date by whoever decides it.
-ROTATED_BY_HAND: Final = frozenset({Purpose.DETERMINISTIC, Purpose.INDEX})
+ROTATED_BY_HAND: Final = frozenset({Purpose.DETERMINISTIC, Purpose.INDEX, Purpose.PSEUDONYM, Purpose.FORMAT_PRESERVING})
 
 
 class Suite(IntEnum):
@@ -43,6 +45,7 @@ class Suite(IntEnum):
     XAES_256_GCM = 0x02
     AES_SIV = 0x03
     HMAC_SHA_256 = 0x40  # of no ciphertext
+    AES_256_FF1 = 0x41  # of no ciphertext with a header
 
 
 class ProtectionLevel(IntEnum):
@@ -69,6 +72,7 @@ RULES: Final = MappingProxyType(
         Suite.XAES_256_GCM: SuiteRule(dek_length=32, overhead=24 + 16, rotate_at=XAES_STOP // 2, stop_at=XAES_STOP),
         Suite.AES_SIV: SuiteRule(dek_length=64, overhead=16, rotate_at=None, stop_at=None),
         Suite.HMAC_SHA_256: SuiteRule(dek_length=32, overhead=None, rotate_at=None, stop_at=None),
+        Suite.AES_256_FF1: SuiteRule(dek_length=32, overhead=None, rotate_at=None, stop_at=None),
     }
 )
 
@@ -80,6 +84,8 @@ ALLOWED: Final = MappingProxyType(
         Purpose.DETERMINISTIC: (Suite.AES_SIV,),
         Purpose.DATA_KEY: (Suite.AES_256_GCM, Suite.XAES_256_GCM),
         Purpose.INDEX: (Suite.HMAC_SHA_256,),
+        Purpose.PSEUDONYM: (Suite.HMAC_SHA_256,),
+        Purpose.FORMAT_PRESERVING: (Suite.AES_256_FF1,),
     }
 )
 

@@ -27,7 +27,7 @@ from kms.core.alphabets import MINIMUM_DOMAIN, fewest_symbols
 SMALLEST_RADIX: Final = 2
 LARGEST_RADIX: Final = 62
 MOST_SYMBOLS: Final = 1_024  # conversion costs the square of the length: 0.7 ms here
-LONGEST_TWEAK: Final = 1_024  # bytes
+LONGEST_TWEAK: Final = 2_048  # bytes
 
 _ROUNDS: Final = 10
 _BLOCK: Final = 16  # bytes
@@ -60,7 +60,7 @@ class Ff1:
 
         Raises:
             ValueError: fewer symbols than the minimum domain asks for or more than 1,024, a number that is no symbol, or a
-                tweak of more than 1,024 bytes.
+                tweak of more than 2,048 bytes.
         """
         function, (a, b), (u, v) = self._start(tweak, symbols)
         moduli = (self._radix**u, self._radix**v)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
+from kms.core.alphabets import Alphabet, Layout
 from kms.core.errors import invalid
 from kms.core.names import KeyName, Principal
 from kms.core.normalisation import IndexNormaliser
@@ -12,7 +13,9 @@ from kms.rpc.fields import pairs_of, varying_of
 from kms.rpc.status import status_of
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Batch, Fields
+from kms.services.formats import FormatRule, Formats
 from kms.services.indexes import Indexes, IndexRule
+from kms.services.pseudonyms import PseudonymRule, Pseudonyms
 from kms.v1 import crypto_pb2 as pb
 
 # Other calls get their turn after so many failures; each costs up to 30 us to tell.
@@ -30,9 +33,19 @@ class BatchObserver(Protocol):
 class CryptoServicer:
     """Serves kms.v1.CryptoService."""
 
-    def __init__(self, fields: Fields, indexes: Indexes, data_keys: DataKeys, observer: BatchObserver) -> None:
+    def __init__(
+        self,
+        fields: Fields,
+        indexes: Indexes,
+        pseudonyms: Pseudonyms,
+        formats: Formats,
+        data_keys: DataKeys,
+        observer: BatchObserver,
+    ) -> None:
         self._fields = fields
         self._indexes = indexes
+        self._pseudonyms = pseudonyms
+        self._formats = formats
         self._data_keys = data_keys
         self._observer = observer
 
@@ -106,6 +119,37 @@ class CryptoServicer:
         failures = await self._failures(batch)
         return pb.ReIndexBatchResponse(indexes=batch.values, failures=failures, version=batch.version)
 
+    async def PseudonymizeBatch(
+        self, request: pb.PseudonymizeBatchRequest, caller: Principal
+    ) -> pb.PseudonymizeBatchResponse:
+        """Compute the pseudonyms of many values."""
+        name = KeyName.parse(request.name)
+        rule = PseudonymRule(request.scope, _normaliser(request.normaliser), request.length)
+        batch = await self._pseudonyms.compute_batch(caller, name, request.values[:], rule, request.version)
+        self._count("PseudonymizeBatch", batch)
+        failures = await self._failures(batch)
+        return pb.PseudonymizeBatchResponse(pseudonyms=_texts(batch), failures=failures, version=batch.version)
+
+    async def EncryptFormatBatch(
+        self, request: pb.EncryptFormatBatchRequest, caller: Principal
+    ) -> pb.EncryptFormatBatchResponse:
+        """Encrypt many formatted values."""
+        name, rule = KeyName.parse(request.name), _format_rule(request.rule)
+        batch = await self._formats.encrypt_batch(caller, name, request.values[:], rule)
+        self._count("EncryptFormatBatch", batch)
+        failures = await self._failures(batch)
+        return pb.EncryptFormatBatchResponse(values=_texts(batch), failures=failures, version=batch.version)
+
+    async def DecryptFormatBatch(
+        self, request: pb.DecryptFormatBatchRequest, caller: Principal
+    ) -> pb.DecryptFormatBatchResponse:
+        """Decrypt many formatted values."""
+        name, rule = KeyName.parse(request.name), _format_rule(request.rule)
+        batch = await self._formats.decrypt_batch(caller, name, request.values[:], rule, request.version)
+        self._count("DecryptFormatBatch", batch)
+        failures = await self._failures(batch)
+        return pb.DecryptFormatBatchResponse(values=_texts(batch), failures=failures, version=batch.version)
+
     async def GenerateDataKey(
         self, request: pb.GenerateDataKeyRequest, caller: Principal
     ) -> pb.GenerateDataKeyResponse:
@@ -148,9 +192,25 @@ def _destination(request: pb.ReEncryptRequest | pb.ReEncryptBatchRequest) -> Key
 
 
 def _index_rule(request: pb.ComputeIndexBatchRequest | pb.ReIndexBatchRequest) -> IndexRule:
+    return IndexRule(request.scope, _normaliser(request.normaliser), request.length)
+
+
+def _normaliser(number: int) -> IndexNormaliser:
     try:
-        normaliser = IndexNormaliser(request.normaliser or IndexNormaliser.NONE)
+        return IndexNormaliser(number or IndexNormaliser.NONE)
     except ValueError as error:
         names = ", ".join(f"NORMALISER_{normaliser.name}" for normaliser in IndexNormaliser)
         raise invalid("normaliser", f"must be one of {names}") from error
-    return IndexRule(request.scope, normaliser, request.length)
+
+
+def _format_rule(rule: pb.FormatRule) -> FormatRule:
+    try:
+        alphabet = Alphabet(rule.alphabet)
+    except ValueError as error:
+        names = ", ".join(f"ALPHABET_{alphabet.name}" for alphabet in Alphabet)
+        raise invalid("rule.alphabet", f"must be one of {names}") from error
+    return FormatRule(rule.scope, Layout(alphabet, rule.keep_first, rule.keep_last), rule.tweak)
+
+
+def _texts(batch: Batch) -> list[str]:
+    return [value.decode("ascii") for value in batch.values]

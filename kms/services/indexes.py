@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from kms.acting import note_context, note_items
-from kms.core.context import Context, Pair
+from kms.acting import note_items
+from kms.core.context import Pair
 from kms.core.errors import ClassViolation, KmsError, invalid
 from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
@@ -21,11 +21,11 @@ from kms.core.normalisation import IndexNormaliser, normalise
 from kms.crypto.index import LONGEST, SHORTEST
 from kms.services.contexts import Varying
 from kms.services.fields import Batch, Fields, remaining, turns
+from kms.services.headerless import check_scope, note_scope
 from kms.services.keyrings import FIELD_PURPOSES, INDEX_PURPOSES, Grant, Keyrings
 from kms.services.ready_versions import ReadyVersion
 
 DEFAULT_LENGTH: Final = 16  # bytes of a hash
-LONGEST_SCOPE: Final = 1_024  # bytes of UTF-8
 MOST_LOOKUPS: Final = 500  # values of one call that are to be looked for: each may have 16 hashes
 # Other calls get their turn after so many bytes of values: normalising costs 1 us a byte where it is dearest.
 TURN_BYTES: Final = 4_096
@@ -45,8 +45,7 @@ class IndexRule:
         Raises:
             InvalidRequest: no scope, or too long a one, or one with NUL; another length.
         """
-        if not 1 <= len(self.scope.encode()) <= LONGEST_SCOPE or "\0" in self.scope:
-            raise invalid("scope", f"must have 1 to {LONGEST_SCOPE} bytes of UTF-8 without NUL")
+        check_scope(self.scope)
         length = self.length or DEFAULT_LENGTH
         if not SHORTEST <= length <= LONGEST:
             raise invalid("length", f"must be {SHORTEST} to {LONGEST} bytes, or 0 for {DEFAULT_LENGTH}")
@@ -89,7 +88,7 @@ class Indexes:
         use = Use.DECRYPT if all_versions else Use.ENCRYPT
         ring = await self._keyrings.find(caller, name, INDEX_PURPOSES, use)
         rule = rule.checked()
-        note_context(Context.of(ring.tenant.uid, [("scope", rule.scope.encode())]))
+        note_scope(ring, rule.scope)
         batch = Batch([b""] * len(values))
         note_items(batch.values, batch.failures)
         if all_versions:

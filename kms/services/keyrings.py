@@ -359,7 +359,7 @@ class Keyrings:
         return ReadyVersion(
             version=number,
             header=Header(key.suite, key.uid, number).encode(),
-            tool=tool_for(key.suite, dek),
+            tool=tool_for(key.purpose, key.suite, dek),
             usage=self._usage_of(ring, number),
             state=stored.state,
             uses=frozenset(use for use in Use if version_allows(stored.state, use)),

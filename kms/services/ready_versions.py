@@ -12,7 +12,9 @@ from kms.core.repositories import UnitOfWork
 from kms.core.suites import Purpose, Suite
 from kms.crypto.aead import FieldCipher, cipher_for
 from kms.crypto.dek import Dek
+from kms.crypto.formatted import FormatCipher
 from kms.crypto.index import IndexHasher
+from kms.crypto.pseudonym import Pseudonymizer
 from kms.services.counting import UsageCounter
 from kms.services.rings import Ring
 from kms.services.uses import Marks
@@ -22,7 +24,7 @@ MOST_INDEX_VERSIONS: Final = 16
 
 _READABLE: Final = tuple(state for state in KeyState if version_allows(state, Use.DECRYPT))
 
-Tool = FieldCipher | IndexHasher
+Tool = FieldCipher | IndexHasher | Pseudonymizer | FormatCipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class ReadyVersion:
     def cipher(self) -> FieldCipher:
         """What encrypts and decrypts."""
         if not isinstance(self.tool, FieldCipher):
-            raise TypeError("a version of an INDEX key has no cipher")  # find() has refused the purpose
+            raise TypeError("only versions of keys with ciphertexts have a cipher")  # find() has refused the purpose
         return self.tool
 
     @property
@@ -51,14 +53,36 @@ class ReadyVersion:
             raise TypeError("only versions of INDEX keys hash")  # find() has refused the purpose
         return self.tool
 
+    @property
+    def pseudonymizer(self) -> Pseudonymizer:
+        """What computes pseudonyms."""
+        if not isinstance(self.tool, Pseudonymizer):
+            raise TypeError("only versions of PSEUDONYM keys pseudonymize")  # find() has refused the purpose
+        return self.tool
 
-def tool_for(suite: Suite, dek: Dek) -> Tool:
+    @property
+    def format_cipher(self) -> FormatCipher:
+        """What encrypts and decrypts formatted values."""
+        if not isinstance(self.tool, FormatCipher):
+            raise TypeError("only versions of FORMAT_PRESERVING keys keep formats")  # find() has refused the purpose
+        return self.tool
+
+
+def tool_for(purpose: Purpose, suite: Suite, dek: Dek) -> Tool:
     """Make what works with a DEK.
 
     Raises:
         ValueError: the DEK has not the length that the suite asks for.
     """
-    return IndexHasher(dek) if suite is Suite.HMAC_SHA_256 else cipher_for(suite, dek)
+    match purpose:
+        case Purpose.INDEX:
+            return IndexHasher(dek)
+        case Purpose.PSEUDONYM:
+            return Pseudonymizer(dek)
+        case Purpose.FORMAT_PRESERVING:
+            return FormatCipher(dek)
+        case Purpose.ENCRYPT | Purpose.DETERMINISTIC | Purpose.DATA_KEY:
+            return cipher_for(suite, dek)
 
 
 async def list_readable(work: UnitOfWork, key: Key) -> tuple[int, ...]:

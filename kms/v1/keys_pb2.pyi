@@ -22,6 +22,8 @@ class Purpose(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DETERMINISTIC: _ClassVar[Purpose]
     DATA_KEY: _ClassVar[Purpose]
     INDEX: _ClassVar[Purpose]
+    PSEUDONYM: _ClassVar[Purpose]
+    FORMAT_PRESERVING: _ClassVar[Purpose]
 
 class Suite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -30,6 +32,7 @@ class Suite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     XAES_256_GCM: _ClassVar[Suite]
     AES_SIV: _ClassVar[Suite]
     HMAC_SHA_256: _ClassVar[Suite]
+    AES_256_FF1: _ClassVar[Suite]
 
 class ProtectionLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -76,11 +79,14 @@ ENCRYPT: Purpose
 DETERMINISTIC: Purpose
 DATA_KEY: Purpose
 INDEX: Purpose
+PSEUDONYM: Purpose
+FORMAT_PRESERVING: Purpose
 SUITE_UNSPECIFIED: Suite
 AES_256_GCM: Suite
 XAES_256_GCM: Suite
 AES_SIV: Suite
 HMAC_SHA_256: Suite
+AES_256_FF1: Suite
 PROTECTION_LEVEL_UNSPECIFIED: ProtectionLevel
 SOFTWARE: ProtectionLevel
 ENCLAVE: ProtectionLevel

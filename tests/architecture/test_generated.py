@@ -12,7 +12,19 @@ import pytest
 from tests.architecture.sources import ROOT
 
 GENERATED = ("kms/v1", "client/kms_client/v1", "client/kms_client/formats")
-COPIED = ("errors", "names", "suites", "ciphertext", "context", "columns", "normalisation", "stream", "unicode_14")
+COPIED = (
+    "errors",
+    "names",
+    "suites",
+    "ciphertext",
+    "context",
+    "columns",
+    "normalisation",
+    "stream",
+    "unicode_14",
+    "alphabets",
+    "masking",
+)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import string
 import subprocess
 from pathlib import Path
 
@@ -14,10 +15,14 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from kms.core.alphabets import Alphabet, Layout
 from kms.core.lifecycle import KeyEvent
-from kms.core.normalisation import IndexNormaliser
+from kms.core.normalisation import IndexNormaliser, normalise
 from kms.core.operations import OperationState
 from kms.core.suites import CIPHERS, RULES, Suite
+from kms.crypto.dek import Dek
+from kms.crypto.formatted import FormatCipher
+from kms.crypto.pseudonym import Pseudonymizer
 from tests.lifespan import Lifespan
 from tests.vectors.golden_format import FOLDER, context_of, read
 
@@ -169,3 +174,29 @@ def test_a_receipt_is_verified_by_the_command_of_the_page(case: dict[str, str], 
         (tmp_path / "body").write_text(body, encoding="utf-8")
         done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.stdout.splitlines()[0] == verdict
+
+
+def test_the_formatted_value_and_the_pseudonym_of_the_page_are_what_the_code_makes():
+    dek_of_page = Dek(bytes(range(32)))
+    card, token = re.findall(r"`(\d{4} \d{4} \d{4} 1234)`", PAGE)
+    scope, email_scope = b"public.payments.card", b"public.users.email"
+    layout = Layout(Alphabet.DIGITS, keep_last=4)
+    cipher = FormatCipher(dek_of_page).under(scope, Alphabet.DIGITS, b"")
+    assert cipher.encrypt(layout.part(card)) == token
+    assert cipher.decrypt(layout.part(token)) == card
+    (pseudonym,) = re.findall(r"^`([A-Za-z0-9_-]{22})`\.$", PAGE, re.MULTILINE)
+    value = normalise(IndexNormaliser.EMAIL, b"ada@example.org")
+    made = Pseudonymizer(dek_of_page).compute(email_scope, IndexNormaliser.EMAIL, 22, [value])
+    assert made == [pseudonym.encode()]
+
+
+def test_the_alphabets_of_the_page_are_those_of_the_code():
+    rows = re.findall(r"^\| (\d) \| (\w+) \| ([^|]*-[^|]*) \| (\d) \|$", PAGE, re.MULTILINE)
+    listed = [(int(number), name, symbols.replace(" ", ""), int(fewest)) for number, name, symbols, fewest in rows]
+    whole = {
+        alphabet: alphabet.symbols.replace(string.digits, "0-9")
+        .replace(string.ascii_uppercase, "A-Z")
+        .replace(string.ascii_lowercase, "a-z")
+        for alphabet in Alphabet
+    }
+    assert listed == [(one.value, one.slug, whole[one], one.fewest) for one in Alphabet]

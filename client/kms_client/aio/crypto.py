@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .. import batches
 from ..batches import Varying
+from ..formats.alphabets import Alphabet
 from ..formats.normalisation import IndexNormaliser
 from ..requests import crypto
 from ..requests.crypto import Context
@@ -20,6 +21,7 @@ from ..values import (
     ReEncrypted,
     ReEncryptedBatch,
     ReIndexedBatch,
+    TextBatch,
 )
 from .calls import Calls
 
@@ -135,6 +137,69 @@ class CryptoCalls(Calls):
         """
         batch = batches.reindex_batch(name, source, ciphertexts, context, varying, scope, normaliser, length)
         return await self._run_all(batch, deadline)
+
+    async def pseudonymize_batch(
+        self,
+        name: str,
+        values: Sequence[bytes],
+        *,
+        scope: str,
+        normaliser: IndexNormaliser | str = IndexNormaliser.NONE,
+        length: int = 22,
+        version: int = 0,
+        deadline: float | None = None,
+    ) -> TextBatch:
+        """Compute the pseudonyms of many values under a key of purpose PSEUDONYM; as encrypt_batch.
+
+        Equal values of one *scope*, usually `schema.table.column`, have equal pseudonyms; *length* is in characters, 16 to 43.
+        An older *version* goes on with the pseudonyms that it began; 0 is the primary one.
+
+        Raises:
+            Conflict: the key was rotated while the batch was under way.
+        """
+        return await self._run_all(
+            batches.pseudonymize_batch(name, values, scope, normaliser, length, version), deadline
+        )
+
+    async def encrypt_format_batch(
+        self,
+        name: str,
+        values: Sequence[str],
+        *,
+        scope: str,
+        alphabet: Alphabet | str,
+        keep_first: int = 0,
+        keep_last: int = 0,
+        tweak: bytes = b"",
+        deadline: float | None = None,
+    ) -> TextBatch:
+        """Encrypt many formatted values under a key of purpose FORMAT_PRESERVING; as encrypt_batch.
+
+        Each keeps its length, its alphabet, its spaces and its punctuation, and so many symbols at the beginning and at the
+        end. The version of the result has to be kept beside the values: they do not tell it.
+
+        Raises:
+            Conflict: the key was rotated while the batch was under way.
+        """
+        rule = batches.format_rule(scope, alphabet, keep_first, keep_last, tweak)
+        return await self._run_all(batches.encrypt_format_batch(name, values, rule), deadline)
+
+    async def decrypt_format_batch(
+        self,
+        name: str,
+        values: Sequence[str],
+        *,
+        version: int,
+        scope: str,
+        alphabet: Alphabet | str,
+        keep_first: int = 0,
+        keep_last: int = 0,
+        tweak: bytes = b"",
+        deadline: float | None = None,
+    ) -> TextBatch:
+        """Decrypt what encrypt_format_batch made; another version, scope or layout gives another value and no error."""
+        rule = batches.format_rule(scope, alphabet, keep_first, keep_last, tweak)
+        return await self._run_all(batches.decrypt_format_batch(name, values, rule, version), deadline)
 
     async def generate_data_key(
         self, name: str, *, length: int = 32, context: Context | None = None, deadline: float | None = None

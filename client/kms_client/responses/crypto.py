@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import from_status
-from ..formats.errors import InvalidRequest, KmsError, Violation
+from ..formats.errors import Conflict, InvalidRequest, KmsError, Violation
 from ..v1 import crypto_pb2
 from ..values import (
     DataKey,
@@ -21,6 +21,7 @@ from ..values import (
     ReEncrypted,
     ReEncryptedBatch,
     ReIndexedBatch,
+    TextBatch,
 )
 
 
@@ -65,7 +66,7 @@ class Part:
     """The answer to one message of a batch, with indexes of the whole batch."""
 
     start: int
-    values: Sequence[bytes] = field(repr=False)
+    values: Sequence[Any] = field(repr=False)  # bytes, or str of a text batch
     failures: dict[int, KmsError]
     version: int
     changed: int
@@ -129,8 +130,8 @@ def _failures(message: Any, start: int, count: int) -> dict[int, KmsError]:
 
 def _joined(
     count: int, refused: dict[int, KmsError], parts: Iterable[Part]
-) -> tuple[list[bytes | None], dict[int, KmsError]]:
-    values: list[bytes | None] = [None] * count
+) -> tuple[list[Any | None], dict[int, KmsError]]:
+    values: list[Any | None] = [None] * count
     failures = dict(refused)
     for one in parts:
         values[one.start : one.start + len(one.values)] = one.values
@@ -175,3 +176,15 @@ def index_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part])
 def reindexed_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> ReIndexedBatch:
     """Join the answers to a ReIndexBatch."""
     return ReIndexedBatch(*_joined(count, refused, parts), max((one.version for one in parts), default=0))
+
+
+def text_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> TextBatch:
+    """Join the answers to a PseudonymizeBatch, EncryptFormatBatch or DecryptFormatBatch.
+
+    Raises:
+        Conflict: they are of several key versions, and nobody could tell later which value is of which.
+    """
+    versions = {one.version for one in parts} or {0}
+    if len(versions) > 1:
+        raise Conflict("the key was rotated while the batch was under way: do it again")
+    return TextBatch(*_joined(count, refused, parts), versions.pop())

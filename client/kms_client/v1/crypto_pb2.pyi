@@ -17,12 +17,27 @@ class IndexNormaliser(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NORMALISER_CASELESS: _ClassVar[IndexNormaliser]
     NORMALISER_EMAIL: _ClassVar[IndexNormaliser]
     NORMALISER_PHONE: _ClassVar[IndexNormaliser]
+
+class Alphabet(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ALPHABET_UNSPECIFIED: _ClassVar[Alphabet]
+    ALPHABET_DIGITS: _ClassVar[Alphabet]
+    ALPHABET_LOWER: _ClassVar[Alphabet]
+    ALPHABET_UPPER: _ClassVar[Alphabet]
+    ALPHABET_ALPHANUMERIC: _ClassVar[Alphabet]
+    ALPHABET_UPPER_ALPHANUMERIC: _ClassVar[Alphabet]
 NORMALISER_UNSPECIFIED: IndexNormaliser
 NORMALISER_NONE: IndexNormaliser
 NORMALISER_TEXT: IndexNormaliser
 NORMALISER_CASELESS: IndexNormaliser
 NORMALISER_EMAIL: IndexNormaliser
 NORMALISER_PHONE: IndexNormaliser
+ALPHABET_UNSPECIFIED: Alphabet
+ALPHABET_DIGITS: Alphabet
+ALPHABET_LOWER: Alphabet
+ALPHABET_UPPER: Alphabet
+ALPHABET_ALPHANUMERIC: Alphabet
+ALPHABET_UPPER_ALPHANUMERIC: Alphabet
 
 class ContextPair(_message.Message):
     __slots__ = ("key", "value")
@@ -233,6 +248,88 @@ class ReIndexBatchResponse(_message.Message):
     failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
     version: int
     def __init__(self, indexes: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class PseudonymizeBatchRequest(_message.Message):
+    __slots__ = ("name", "values", "scope", "normaliser", "length", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    NORMALISER_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    scope: str
+    normaliser: IndexNormaliser
+    length: int
+    version: int
+    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., scope: _Optional[str] = ..., normaliser: _Optional[_Union[IndexNormaliser, str]] = ..., length: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+
+class PseudonymizeBatchResponse(_message.Message):
+    __slots__ = ("pseudonyms", "failures", "version")
+    PSEUDONYMS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    pseudonyms: _containers.RepeatedScalarFieldContainer[str]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    version: int
+    def __init__(self, pseudonyms: _Optional[_Iterable[str]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class FormatRule(_message.Message):
+    __slots__ = ("scope", "alphabet", "keep_first", "keep_last", "tweak")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    ALPHABET_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIRST_FIELD_NUMBER: _ClassVar[int]
+    KEEP_LAST_FIELD_NUMBER: _ClassVar[int]
+    TWEAK_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    alphabet: Alphabet
+    keep_first: int
+    keep_last: int
+    tweak: bytes
+    def __init__(self, scope: _Optional[str] = ..., alphabet: _Optional[_Union[Alphabet, str]] = ..., keep_first: _Optional[int] = ..., keep_last: _Optional[int] = ..., tweak: _Optional[bytes] = ...) -> None: ...
+
+class EncryptFormatBatchRequest(_message.Message):
+    __slots__ = ("name", "values", "rule")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    rule: FormatRule
+    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., rule: _Optional[_Union[FormatRule, _Mapping]] = ...) -> None: ...
+
+class EncryptFormatBatchResponse(_message.Message):
+    __slots__ = ("values", "failures", "version")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    version: int
+    def __init__(self, values: _Optional[_Iterable[str]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class DecryptFormatBatchRequest(_message.Message):
+    __slots__ = ("name", "values", "rule", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    values: _containers.RepeatedScalarFieldContainer[str]
+    rule: FormatRule
+    version: int
+    def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[str]] = ..., rule: _Optional[_Union[FormatRule, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
+
+class DecryptFormatBatchResponse(_message.Message):
+    __slots__ = ("values", "failures", "version")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    version: int
+    def __init__(self, values: _Optional[_Iterable[str]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class GenerateDataKeyRequest(_message.Message):
     __slots__ = ("name", "length", "context")

@@ -82,6 +82,21 @@ class CryptoServiceStub:
                 request_serializer=kms_dot_v1_dot_crypto__pb2.ReIndexBatchRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_crypto__pb2.ReIndexBatchResponse.FromString,
                 _registered_method=True)
+        self.PseudonymizeBatch = channel.unary_unary(
+                '/kms.v1.CryptoService/PseudonymizeBatch',
+                request_serializer=kms_dot_v1_dot_crypto__pb2.PseudonymizeBatchRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_crypto__pb2.PseudonymizeBatchResponse.FromString,
+                _registered_method=True)
+        self.EncryptFormatBatch = channel.unary_unary(
+                '/kms.v1.CryptoService/EncryptFormatBatch',
+                request_serializer=kms_dot_v1_dot_crypto__pb2.EncryptFormatBatchRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_crypto__pb2.EncryptFormatBatchResponse.FromString,
+                _registered_method=True)
+        self.DecryptFormatBatch = channel.unary_unary(
+                '/kms.v1.CryptoService/DecryptFormatBatch',
+                request_serializer=kms_dot_v1_dot_crypto__pb2.DecryptFormatBatchRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_crypto__pb2.DecryptFormatBatchResponse.FromString,
+                _registered_method=True)
         self.GenerateDataKey = channel.unary_unary(
                 '/kms.v1.CryptoService/GenerateDataKey',
                 request_serializer=kms_dot_v1_dot_crypto__pb2.GenerateDataKeyRequest.SerializeToString,
@@ -168,6 +183,30 @@ class CryptoServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PseudonymizeBatch(self, request, context):
+        """Computes pseudonyms of values under a key of purpose PSEUDONYM: keyed hashes that cannot be turned back, not even by
+        who has the key's permissions; but who may compute them can try values. Equal values of one scope have equal ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EncryptFormatBatch(self, request, context):
+        """Encrypts formatted values (cards, phone numbers, plates) under the primary version of a key of purpose
+        FORMAT_PRESERVING, by FF1: the result has the value's length, alphabet and separators. It has no header and no tag:
+        equal values have equal results, altered ones decrypt to something, and the version has to be kept beside them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecryptFormatBatch(self, request, context):
+        """Decrypts what EncryptFormatBatch made. Another scope, layout, tweak or version gives another value and no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GenerateDataKey(self, request, context):
         """Makes a data key for use outside the daemon, in the clear and encrypted under a key of purpose DATA_KEY.
         """
@@ -231,6 +270,21 @@ def add_CryptoServiceServicer_to_server(servicer, server):
                     servicer.ReIndexBatch,
                     request_deserializer=kms_dot_v1_dot_crypto__pb2.ReIndexBatchRequest.FromString,
                     response_serializer=kms_dot_v1_dot_crypto__pb2.ReIndexBatchResponse.SerializeToString,
+            ),
+            'PseudonymizeBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.PseudonymizeBatch,
+                    request_deserializer=kms_dot_v1_dot_crypto__pb2.PseudonymizeBatchRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_crypto__pb2.PseudonymizeBatchResponse.SerializeToString,
+            ),
+            'EncryptFormatBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.EncryptFormatBatch,
+                    request_deserializer=kms_dot_v1_dot_crypto__pb2.EncryptFormatBatchRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_crypto__pb2.EncryptFormatBatchResponse.SerializeToString,
+            ),
+            'DecryptFormatBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecryptFormatBatch,
+                    request_deserializer=kms_dot_v1_dot_crypto__pb2.DecryptFormatBatchRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_crypto__pb2.DecryptFormatBatchResponse.SerializeToString,
             ),
             'GenerateDataKey': grpc.unary_unary_rpc_method_handler(
                     servicer.GenerateDataKey,
@@ -472,6 +526,87 @@ class CryptoService:
             '/kms.v1.CryptoService/ReIndexBatch',
             kms_dot_v1_dot_crypto__pb2.ReIndexBatchRequest.SerializeToString,
             kms_dot_v1_dot_crypto__pb2.ReIndexBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PseudonymizeBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.CryptoService/PseudonymizeBatch',
+            kms_dot_v1_dot_crypto__pb2.PseudonymizeBatchRequest.SerializeToString,
+            kms_dot_v1_dot_crypto__pb2.PseudonymizeBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncryptFormatBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.CryptoService/EncryptFormatBatch',
+            kms_dot_v1_dot_crypto__pb2.EncryptFormatBatchRequest.SerializeToString,
+            kms_dot_v1_dot_crypto__pb2.EncryptFormatBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecryptFormatBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.CryptoService/DecryptFormatBatch',
+            kms_dot_v1_dot_crypto__pb2.DecryptFormatBatchRequest.SerializeToString,
+            kms_dot_v1_dot_crypto__pb2.DecryptFormatBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

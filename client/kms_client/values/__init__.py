@@ -40,6 +40,7 @@ from .crypto import (
     ReEncrypted,
     ReEncryptedBatch,
     ReIndexedBatch,
+    TextBatch,
 )
 from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
@@ -134,6 +135,7 @@ __all__ = [
     "StoppedKey",
     "StoppedKeyVersion",
     "Tenant",
+    "TextBatch",
     "Token",
     "TokenLimits",
     "TokenScope",

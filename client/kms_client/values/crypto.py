@@ -122,6 +122,28 @@ class ReIndexedBatch(BatchResult):
 
 
 @dataclass(frozen=True, slots=True)
+class TextBatch:
+    """Pseudonyms or formatted values, one for each value of a batch; None where the item failed, and *failures* says why.
+
+    All are of one key *version* (0 for an empty batch), which nothing in them tells.
+    """
+
+    values: list[str | None] = field(repr=False)
+    failures: dict[int, KmsError]
+    version: int
+
+    def complete(self) -> list[str]:
+        """Return the values of a batch in which every item succeeded.
+
+        Raises:
+            KmsError: the error of the first item that failed.
+        """
+        for index in sorted(self.failures):
+            raise self.failures[index]
+        return [value for value in self.values if value is not None]
+
+
+@dataclass(frozen=True, slots=True)
 class ReEncryptedBatch(BatchResult):
     """Ciphertexts of the primary version, that version (0 for an empty batch), and how many had been of an older one."""
 

@@ -1,5 +1,5 @@
 import pytest
-from kms_client import CannotDecrypt, IndexNormaliser, InvalidRequest, KmsError, Violation, batches
+from kms_client import CannotDecrypt, Conflict, IndexNormaliser, InvalidRequest, KmsError, Violation, batches
 from kms_client.batches import ITEM_OVERHEAD, MESSAGE_BYTES, split
 from kms_client.v1 import crypto_pb2
 
@@ -200,3 +200,32 @@ def test_no_repr_shows_what_is_encrypted_or_decrypted():
     for shown in (batch, request, result, back.read(crypto_pb2.DecryptBatchResponse(plaintexts=[secret]))):
         assert "attack" not in repr(shown)
     assert ITEM_OVERHEAD >= 62 + 10
+
+
+def test_a_text_batch_of_several_versions_is_refused_since_no_value_tells_its_own():
+    values = ["1" * 6] * (batches.MESSAGE_VALUES + 1)
+    batch = batches.encrypt_format_batch(KEY, values, batches.format_rule("s", "digits", 0, 0, b""))
+    first, second = batch.requests()
+    parts = [
+        request.read(
+            crypto_pb2.EncryptFormatBatchResponse(values=["2" * 6] * len(request.message.values), version=version)
+        )
+        for request, version in ((first, 1), (second, 2))
+    ]
+    with pytest.raises(Conflict, match="rotated"):
+        batch.result(parts)
+    whole = batch.result([parts[0], parts[0]])
+    assert (whole.version, whole.values[0]) == (1, "2" * 6)
+
+
+def test_a_text_batch_has_none_where_an_item_failed():
+    batch = batches.pseudonymize_batch(KEY, [b"a", b"b"], "s", "text", 22, 0)
+    (request,) = batch.requests()
+    answer = crypto_pb2.PseudonymizeBatchResponse(
+        pseudonyms=["", "p"], failures=[failure(0, CannotDecrypt())], version=7
+    )
+    made = batch.result([request.read(answer)])
+    assert (made.values, list(made.failures), made.version) == ([None, "p"], [0], 7)
+    with pytest.raises(CannotDecrypt):
+        made.complete()
+    assert "values" not in repr(made)

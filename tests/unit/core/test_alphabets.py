@@ -74,7 +74,7 @@ def test_a_value_has_at_most_so_many_characters():
 
 @pytest.mark.parametrize(("first", "last"), [(-1, 0), (0, -1), (LONGEST_FORMATTED + 1, 0)])
 def test_numbers_of_symbols_to_keep_have_bounds(first: int, last: int):
-    with pytest.raises(InvalidRequest, match=r"keep_(first|last): must be 0 to 1024 symbols"):
+    with pytest.raises(InvalidRequest, match=r"rule.keep_(first|last): must be 0 to 1024 symbols"):
         Layout(Alphabet.DIGITS, first, last)
 
 

@@ -66,7 +66,13 @@ def test_wishes_that_look_like_nothing_are_wishes():
 
 
 @pytest.mark.parametrize(
-    ("purpose", "suite"), [(Purpose.DETERMINISTIC, Suite.AES_SIV), (Purpose.INDEX, Suite.HMAC_SHA_256)]
+    ("purpose", "suite"),
+    [
+        (Purpose.DETERMINISTIC, Suite.AES_SIV),
+        (Purpose.INDEX, Suite.HMAC_SHA_256),
+        (Purpose.PSEUDONYM, Suite.HMAC_SHA_256),
+        (Purpose.FORMAT_PRESERVING, Suite.AES_256_FF1),
+    ],
 )
 @given(policy_rules, overrides)
 def test_a_deterministic_or_index_key_is_rotated_neither_by_time_nor_by_count(purpose, suite, policy, own):

@@ -21,7 +21,7 @@ LETTERS = {
 TABLE = """
 tenants.create o       tenants.get asrtco     tenants.list o         nodes.list o
 keys.encrypt a         keys.decrypt a         keys.reEncrypt a       dataKeys.generate a    dataKeys.decrypt a
-keys.computeIndex a    keys.reIndex a
+keys.computeIndex a    keys.reIndex a         keys.pseudonymize a    keys.encryptFormat a   keys.decryptFormat a
 random.generate ao     keys.get asr           keys.list asr          keyVersions.list asr   places.list asr
 keys.create s          keys.update s          keys.rotate s          keys.activate s        keys.suspend s
 keys.resume s          keys.archive s         keys.revoke s          keys.destroy s         keys.restore s

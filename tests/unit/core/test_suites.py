@@ -7,9 +7,22 @@ from kms.core.suites import ALLOWED, CIPHERS, MAX_PLAINTEXT, RULES, ProtectionLe
 
 
 def test_the_numbers_are_those_of_the_wire():
-    assert {p.name: p.value for p in Purpose} == {"ENCRYPT": 1, "DETERMINISTIC": 2, "DATA_KEY": 4, "INDEX": 6}
-    assert {s.name: s.value for s in Suite} == {"AES_256_GCM": 1, "XAES_256_GCM": 2, "AES_SIV": 3, "HMAC_SHA_256": 64}
-    assert set(CIPHERS) == set(Suite) - {Suite.HMAC_SHA_256}
+    assert {p.name: p.value for p in Purpose} == {
+        "ENCRYPT": 1,
+        "DETERMINISTIC": 2,
+        "DATA_KEY": 4,
+        "INDEX": 6,
+        "PSEUDONYM": 7,
+        "FORMAT_PRESERVING": 8,
+    }
+    assert {s.name: s.value for s in Suite} == {
+        "AES_256_GCM": 1,
+        "XAES_256_GCM": 2,
+        "AES_SIV": 3,
+        "HMAC_SHA_256": 64,
+        "AES_256_FF1": 65,
+    }
+    assert set(CIPHERS) == set(Suite) - {Suite.HMAC_SHA_256, Suite.AES_256_FF1}
     assert {x.name: x.value for x in ProtectionLevel} == {"SOFTWARE": 1, "ENCLAVE": 2, "HSM": 3}
 
 
@@ -26,6 +39,7 @@ def test_every_suite_and_purpose_has_its_row():
         (Suite.XAES_256_GCM, 32, 40, 2**44, 2**45),
         (Suite.AES_SIV, 64, 16, None, None),
         (Suite.HMAC_SHA_256, 32, None, None, None),
+        (Suite.AES_256_FF1, 32, None, None, None),
     ],
 )
 def test_lengths_and_limits(
@@ -46,6 +60,8 @@ def test_a_field_is_at_most_a_mebibyte():
         (Purpose.DETERMINISTIC, Suite.AES_SIV),
         (Purpose.DATA_KEY, Suite.AES_256_GCM),
         (Purpose.INDEX, Suite.HMAC_SHA_256),
+        (Purpose.PSEUDONYM, Suite.HMAC_SHA_256),
+        (Purpose.FORMAT_PRESERVING, Suite.AES_256_FF1),
     ],
 )
 def test_unasked_the_suite_is_the_purposes_default(purpose: Purpose, suite: Suite):
@@ -55,8 +71,12 @@ def test_unasked_the_suite_is_the_purposes_default(purpose: Purpose, suite: Suit
 @pytest.mark.parametrize("purpose", Purpose)
 @pytest.mark.parametrize("suite", Suite)
 def test_a_suite_is_given_when_the_purpose_allows_it(purpose: Purpose, suite: Suite):
-    special = {Suite.AES_SIV: Purpose.DETERMINISTIC, Suite.HMAC_SHA_256: Purpose.INDEX}
-    if special.get(suite) is purpose or (suite not in special and purpose not in special.values()):
+    special = {
+        Suite.AES_SIV: {Purpose.DETERMINISTIC},
+        Suite.HMAC_SHA_256: {Purpose.INDEX, Purpose.PSEUDONYM},
+        Suite.AES_256_FF1: {Purpose.FORMAT_PRESERVING},
+    }
+    if purpose in special.get(suite, {Purpose.ENCRYPT, Purpose.DATA_KEY}):
         assert choose_suite(purpose, suite) is suite
     else:
         with pytest.raises(InvalidRequest, match=r"key\.suite: must be .* for purpose " + purpose.name):

@@ -223,6 +223,25 @@ async def test_the_source_of_an_index_must_be_allowed_too_and_may_not_be_another
     assert message == f"keys.computeIndex on {KEY} is not allowed"
 
 
+async def test_to_pseudonymize_to_encrypt_and_to_decrypt_formatted_values_are_three_permissions(node, gate):
+    methods = {
+        "keys.pseudonymize": "PseudonymizeBatch",
+        "keys.encryptFormat": "EncryptFormatBatch",
+        "keys.decryptFormat": "DecryptFormatBatch",
+    }
+    caller = called_by(BOB)
+    for number, (permission, name) in enumerate(methods.items(), start=1):
+        await give(node, permissions=[permission], resource=KEY)
+        for other, (needed, method) in enumerate(methods.items(), start=1):
+            request = BY_NAME[method].request._concrete_class(name=KEY)
+            if other <= number:
+                await gate.check(BY_NAME[method], caller, request)
+            else:
+                assert await refused(gate, method, caller, request) == f"{needed} on {KEY} is not allowed"
+        assert await refused(gate, "Decrypt", caller, crypto_pb2.DecryptRequest(name=KEY))
+        assert await refused(gate, name, caller, BY_NAME[name].request._concrete_class(name=f"{KEY}-2"))
+
+
 async def test_a_refusal_names_permission_and_resource_and_nothing_else(node, gate):
     request = crypto_pb2.EncryptRequest(name=KEY, plaintext=b"secret")
     told = await refused(gate, "Encrypt", called_by(BOB), request)

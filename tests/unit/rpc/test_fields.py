@@ -88,18 +88,18 @@ def test_both_rules_of_labels_are_named_once_each():
 
 @pytest.mark.parametrize("number", range(-1, 12))
 def test_a_purpose_is_one_that_exists(number: int):
-    if number in {1, 2, 4, 6}:
+    if number in {1, 2, 4, 6, 7, 8}:
         assert parse_purpose(number) is Purpose(number)
     else:
         with refused("key.purpose"):
             parse_purpose(number)
 
 
-@pytest.mark.parametrize("number", [-1, 0, 1, 2, 3, 4, 16, 64])
+@pytest.mark.parametrize("number", [-1, 0, 1, 2, 3, 4, 16, 64, 65, 66])
 def test_a_suite_is_one_that_exists_or_is_left_open(number: int):
     if number == 0:
         assert parse_suite(number) is None
-    elif number in {1, 2, 3, 64}:
+    elif number in {1, 2, 3, 64, 65}:
         assert parse_suite(number) is Suite(number)
     else:
         with refused("key.suite"):

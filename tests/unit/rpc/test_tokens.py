@@ -85,7 +85,9 @@ async def edge(node: Node, socket_directory: Path) -> AsyncIterator[Edge]:
             node.wall,
         ),
         "kms.v1.KeyService": KeyServicer(node.keys, node.keks, node.lifecycle),
-        "kms.v1.CryptoService": CryptoServicer(node.fields, node.indexes, node.data_keys, Values()),
+        "kms.v1.CryptoService": CryptoServicer(
+            node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, Values()
+        ),
     }
     watch, observer = Watch(), Observer()
     identities = Identities("test", CALLER, gate, pin_gate)

@@ -286,6 +286,18 @@ def test_values_that_do_not_decrypt_on_the_way_to_an_index_are_counted_for_their
     assert EventType.DECRYPT_VOLUME not in seen.types
 
 
+def test_formatted_values_that_are_decrypted_count_as_values_that_were_read(seen):
+    request = pb.DecryptFormatBatchRequest(name=KEY, values=["1"])
+    for _ in range(15):
+        seen.end("DecryptFormatBatch", request, pb.DecryptFormatBatchResponse(values=["1"] * 10))
+        seen.clock.now += 60
+    made = pb.EncryptFormatBatchResponse(values=["1"] * 2_000)
+    seen.end("EncryptFormatBatch", pb.EncryptFormatBatchRequest(name=KEY, values=["1"]), made)
+    assert seen.events == []
+    seen.end("DecryptFormatBatch", request, pb.DecryptFormatBatchResponse(values=["1"] * 1_000))
+    assert [(event.type, event.count) for event in seen.events] == [(EventType.DECRYPT_VOLUME, 1_000)]
+
+
 def test_another_tenant_touches_no_canary(seen):
     seen.canary()
     seen.end("Decrypt", decrypt(), error=NotFound("x"), caller=Principal("globex", "app"))

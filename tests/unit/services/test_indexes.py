@@ -22,7 +22,8 @@ from kms.core.normalisation import MAX_NORMALISED, IndexNormaliser
 from kms.core.suites import MAX_PLAINTEXT, Purpose
 from kms.services.contexts import Varying
 from kms.services.fields import TURN
-from kms.services.indexes import LONGEST_SCOPE, MOST_LOOKUPS, IndexRule
+from kms.services.headerless import LONGEST_SCOPE
+from kms.services.indexes import MOST_LOOKUPS, IndexRule
 from kms.services.keyrings import INDEX_PURPOSES
 from kms.services.ready_versions import MOST_INDEX_VERSIONS
 from tests.node import Node, new_key

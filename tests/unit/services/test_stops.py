@@ -9,16 +9,20 @@ from dataclasses import replace
 
 import pytest
 
+from kms.core.alphabets import Alphabet, Layout
 from kms.core.errors import Conflict, NotFound, StorageUnavailable, WrongKeyState
 from kms.core.keyring import Kek
 from kms.core.lease import OVER
 from kms.core.lifecycle import KeyEvent, Use
 from kms.core.names import KeyName, Principal, TenantUid
+from kms.core.normalisation import IndexNormaliser
 from kms.core.ports import CreatedKek, KekVault, Storage
 from kms.core.repositories import UnitOfWork
 from kms.core.suites import Purpose
 from kms.services.fields import TURN
+from kms.services.formats import FormatRule
 from kms.services.keyrings import Grant
+from kms.services.pseudonyms import PseudonymRule
 from tests.node import KEY_LIFETIME, Node, RecordingStorage, now
 from tests.sealing import reseal
 
@@ -124,6 +128,27 @@ async def test_a_data_key_that_a_stop_overtakes_does_not_leave(node, acme, call)
         await revoke(node, acme, key)
         await slow.node.membership.look()
     with pytest.raises(WrongKeyState, match="data is revoked"):
+        await task
+
+
+@pytest.mark.parametrize("call", ["encrypt", "decrypt", "pseudonymize", "pseudonymize on"])
+async def test_a_value_without_a_header_that_a_stop_overtakes_does_not_leave(node, acme, call):
+    purpose = Purpose.PSEUDONYM if call.startswith("pseudonymize") else Purpose.FORMAT_PRESERVING
+    key = await node.key(acme, "cards", purpose)
+    rule = FormatRule("s", Layout(Alphabet.DIGITS), b"")
+    named = PseudonymRule("s", IndexNormaliser.NONE, 0)
+    calls = {
+        "encrypt": lambda n: n.formats.encrypt_batch(acme, key, ["123456"], rule),
+        "decrypt": lambda n: n.formats.decrypt_batch(acme, key, ["123456"], rule, 1),
+        "pseudonymize": lambda n: n.pseudonyms.compute_batch(acme, key, [b"x"], named, 0),
+        "pseudonymize on": lambda n: n.pseudonyms.compute_batch(acme, key, [b"x"], named, 1),
+    }
+    assert (await calls[call](node)).failures == {}
+    slow = Slow(node)
+    async with slow.under_way(calls[call]) as task:
+        await revoke(node, acme, key)
+        await slow.node.membership.look()
+    with pytest.raises(WrongKeyState, match="cards is revoked"):
         await task
 
 
