@@ -74,7 +74,12 @@ def _add(mapper: Mapper[Any], column: Column[Any], added: dict[Place, dict[str, 
     place = (full_name(table), column.name)
     if not isinstance(kind, ProtectedType) or kind.place not in (None, place):
         raise ConfigurationError(f"{'.'.join(place)} shares the object of its type with another column")
-    kind.place = place
+    default: Any = column.default
+    if column.server_default is not None or column.onupdate is not None or not _is_plain(default):
+        raise ConfigurationError(
+            f"{'.'.join(place)}: a default must be a value or a function; nothing else is encrypted"
+        )
+    kind.place, column.default = place, None  # set before a flush, so that it is encrypted
     names = {
         "ciphertext": kind.ciphertext_column or f"{column.name}_ct",
         "version": kind.version_column or f"{column.name}_kv",
@@ -86,4 +91,10 @@ def _add(mapper: Mapper[Any], column: Column[Any], added: dict[Place, dict[str, 
         table.append_column(hidden)
         mapper.add_property(f"_kms_{name}", deferred(hidden))
     attribute = mapper.get_property_by_column(column).key
-    return MappedColumn(column.name, kind, attribute, **{role: f"_kms_{name}" for role, name in names.items()})
+    return MappedColumn(
+        column.name, kind, attribute, **{role: f"_kms_{name}" for role, name in names.items()}, default=default
+    )
+
+
+def _is_plain(default: Any) -> bool:
+    return default is None or default.is_scalar or default.is_callable

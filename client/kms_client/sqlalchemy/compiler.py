@@ -44,7 +44,7 @@ class ProtectingCompiler(SQLCompiler):
     def _label_select_column(self, select: Any, column: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(column.type, ProtectedType):
             kwargs["need_column_expressions"] = True  # within inner SELECTs, too
-        return super()._label_select_column(select, column, *args, **kwargs)
+        return super()._label_select_column(select, column, *args, **kwargs)  # type: ignore[no-untyped-call]
 
     def visit_kms_packed(self, element: Packed, add_to_result_map: Any = None, **kwargs: Any) -> str:
         """Select all that is needed to read a protected column."""
@@ -60,7 +60,7 @@ class ProtectingCompiler(SQLCompiler):
             add_to_result_map(column.name, column.name, (column, column.name, column.key), column.type)
         return state.packed(self.named(column, kwargs))
 
-    def visit_column(self, column: Any, *args: Any, **kwargs: Any) -> str:
+    def visit_column(self, column: Any, *args: Any, **kwargs: Any) -> str:  # noqa: D102
         if isinstance(column.type, ProtectedType):
             raise cannot(column, "ORDER BY, GROUP BY, functions or comparisons with columns")
         place = place_of(column)
@@ -73,26 +73,26 @@ class ProtectingCompiler(SQLCompiler):
                 return "NULL"  # the column is not there yet
         return self._column(column, *args, **kwargs)
 
-    def visit_label(self, label: Any, *args: Any, **kwargs: Any) -> str:
+    def visit_label(self, label: Any, *args: Any, **kwargs: Any) -> str:  # noqa: D102
         if isinstance(label.type, ProtectedType) and kwargs.get("render_label_as_label") is label:
-            raise cannot(label.element, "ORDER BY")
+            raise cannot(cast("Any", label), "ORDER BY")
         return cast("str", super().visit_label(label, *args, **kwargs))  # type: ignore[no-untyped-call]
 
-    def visit_select(self, select_stmt: Any, *args: Any, **kwargs: Any) -> str:
+    def visit_select(self, select_stmt: Any, *args: Any, **kwargs: Any) -> str:  # noqa: D102
         if select_stmt._distinct:  # noqa: SLF001  it has no other name
             self._refuse_protected(select_stmt, "DISTINCT")
         return cast("str", super().visit_select(select_stmt, *args, **kwargs))  # type: ignore[no-untyped-call]
 
-    def visit_compound_select(self, cs: Any, *args: Any, **kwargs: Any) -> str:
+    def visit_compound_select(self, cs: Any, *args: Any, **kwargs: Any) -> str:  # noqa: D102
         if "ALL" not in cs.keyword.name:
             self._refuse_protected(cs.selects[0], "UNION, EXCEPT and INTERSECT without ALL")
         return cast("str", super().visit_compound_select(cs, *args, **kwargs))  # type: ignore[no-untyped-call]
 
-    def visit_insert(self, insert_stmt: Any, *args: Any, **kwargs: Any) -> str:
+    def visit_insert(self, insert_stmt: Any, *args: Any, **kwargs: Any) -> str:  # noqa: D102
         self._prepare_write(insert_stmt)
-        return super().visit_insert(insert_stmt, *args, **kwargs)
+        return cast("str", super().visit_insert(insert_stmt, *args, **kwargs))  # type: ignore[no-untyped-call]
 
-    def visit_update(self, update_stmt: Any, *args: Any, **kwargs: Any) -> str:
+    def visit_update(self, update_stmt: Any, *args: Any, **kwargs: Any) -> str:  # noqa: D102
         self._prepare_write(update_stmt)
         return super().visit_update(update_stmt, *args, **kwargs)
 

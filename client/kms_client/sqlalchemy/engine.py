@@ -212,7 +212,7 @@ def waited(value: T | Awaitable[T]) -> T:
     """Return an answer of either client; an AsyncClient's is waited for in the greenlet of the AsyncEngine's call."""
     if inspect.isawaitable(value):
         return cast("T", await_only(value))
-    return cast("T", value)
+    return value
 
 
 def _literal(text: str) -> str:

@@ -69,7 +69,7 @@ class Terms(TypeDecorator[Any]):
         super().__init__()
         self.table, self.column = table, column
 
-    def bind_processor(self, dialect: Dialect) -> Any:
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ARG002  SQLAlchemy's
         """Leave the values for the listener that asks the daemon (engine.py)."""
         place = (self.table, self.column)
         return lambda value: Wanted(place, value)
@@ -78,7 +78,7 @@ class Terms(TypeDecorator[Any]):
 class ProtectedType(TypeDecorator[Any]):
     """A column that `kms columns` protects, or will: the type of a column alone, no two columns share one."""
 
-    impl = String
+    impl: Any = String
     cache_ok = True
     searchable = False
 
@@ -99,7 +99,7 @@ class ProtectedType(TypeDecorator[Any]):
         self.index_column = index_column
 
     @property
-    def comparator_factory(self) -> Any:
+    def comparator_factory(self) -> Any:  # type: ignore[override]
         """What operators do: no operator of the plaintext's type works on a ciphertext."""
         return SearchableComparator if self.searchable else ProtectedComparator
 
@@ -200,7 +200,7 @@ class ProtectedComparator(TypeEngine.Comparator[Any]):
             return ~IsNull(self.expr)
         raise cannot(self.expr, op.__name__.rstrip("_"))
 
-    def reverse_operate(self, op: operators.OperatorType, other: Any, **_: Any) -> ColumnElement[Any]:
+    def reverse_operate(self, op: operators.OperatorType, other: Any, **_: Any) -> ColumnElement[Any]:  # noqa: ARG002
         """Refuse."""
         raise cannot(self.expr, op.__name__.rstrip("_"))
 
@@ -231,7 +231,7 @@ class SearchableComparator(ProtectedComparator):
         return values
 
     def _matches(self, values: list[str]) -> Matches:
-        place = self.expr.type.place
+        place: Place | None = getattr(self.expr.type, "place", None)
         if place is None:
             raise NotSupported(f"{_column_name(self.expr)}: protect() must be called before it is searched")
         plain: BindParameter[Any] = bindparam(None, values, type_=ARRAY(String), unique=True)

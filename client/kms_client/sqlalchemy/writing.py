@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Table
 from sqlalchemy import inspect as inspected
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapper, Session, attributes
+from sqlalchemy.orm import Mapper, Session
 
 from ..fields import key_version
 from ..formats.columns import row_value
@@ -46,6 +46,7 @@ class MappedColumn:
     ciphertext: str
     version: str
     index: str
+    default: Any  # of the class, where it has one
 
 
 class Writing:
@@ -72,6 +73,8 @@ class Writing:
             state = self._protection.column((self._name, mapped.column))
             if state is None:
                 continue
+            for one in objects:
+                _fill(one, mapped.attribute, mapped.default)
             changed = [one for one in objects if self._is_changed(one, mapped, state)]
             if not state.field.deterministic:
                 self._identify(connection, changed, state)
@@ -94,14 +97,11 @@ class Writing:
 
     def _is_changed(self, one: Any, mapped: MappedColumn, state: ProtectedColumn) -> bool:
         instance = inspected(one)
-        if attributes.get_history(one, mapped.attribute, attributes.PASSIVE_NO_FETCH).has_changes():
+        if instance.attrs[mapped.attribute].history.has_changes():
             return True
         if instance.key is None or state.field.deterministic:
             return False
-        return any(
-            attributes.get_history(one, self._attribute(part), attributes.PASSIVE_NO_FETCH).deleted
-            for part in state.identity
-        )
+        return any(instance.attrs[self._attribute(part)].history.deleted for part in state.identity)
 
     def _write(
         self, connection: Connection, objects: Sequence[Any], mapped: MappedColumn, state: ProtectedColumn
@@ -144,7 +144,7 @@ class Writing:
             default: Any = self._table.c[part].default
             if default is not None and (default.is_callable or default.is_scalar):
                 for one in missing:
-                    setattr(one, attribute, default.arg(None) if default.is_callable else default.arg)
+                    _fill(one, attribute, default)
             elif missing and not self._table.c[part].foreign_keys:
                 for one, value in zip(missing, self._made(connection, part, len(missing)), strict=False):
                     setattr(one, attribute, value)
@@ -161,6 +161,12 @@ class Writing:
             wanted = min(_CHUNK, count - start)
             query = f"SELECT {expression} FROM generate_series(1, {wanted})"  # noqa: S608  the column's own default
             yield from connection.exec_driver_sql(query).scalars()
+
+
+def _fill(one: Any, attribute: str, default: Any) -> None:
+    """Give a new object the value that its class has for an attribute that nobody has set."""
+    if default is not None and inspected(one).key is None and inspected(one).dict.get(attribute) is None:
+        setattr(one, attribute, default.arg(None) if default.is_callable else default.arg)
 
 
 def _printed(connection: Connection, texts: Sequence[bytes | None]) -> list[bytes | None]:
