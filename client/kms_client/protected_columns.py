@@ -102,16 +102,17 @@ class ProtectedColumn:
         absent = f"{named(self.ciphertext)} IS NULL"
         return absent if self.phase is Phase.GONE else f"({absent} AND {named(self.field.column)} IS NULL)"
 
-    def matches(self, named: Named, terms: str, plain: str) -> str:
+    def matches(self, named: Named, other: tuple[str, Named], terms: str, plain: str) -> str:
         """Return the SQL condition that a value is one of those searched: NULL for NULL, as with any comparison.
 
         Args:
             named: how columns are named.
+            other: SQL of the table under the alias `other`, and how its columns are named.
             terms: SQL of the array of search terms.
             plain: SQL of the array of the values themselves, for rows that are not encrypted yet.
         """
         searched = named(self.searched)
-        found = f"{searched} = ANY ({terms})"
+        found = f"{searched} = ANY ({self._of_one_version(other, terms) if self.field.deterministic else terms})"
         if self.phase is Phase.GONE:
             return f"({found})"
         # So that both indexes are used, and NOT of it is right, too.
@@ -119,6 +120,19 @@ class ProtectedColumn:
             f"(({found} AND {searched} IS NOT NULL)"
             f" OR ({searched} IS NULL AND {named(self.field.column)} = ANY ({plain})))"
         )
+
+    def _of_one_version(self, other: tuple[str, Named], terms: str) -> str:
+        """Return the terms, or SQL that fails where rows of another key version could not be found by them.
+
+        Deterministic ciphertexts of one value are equal under one version only (FORMATS section 2 has it in bytes 18 to 21).
+        """
+        table, named = other
+        version = named(self.version)
+        wanted = f"('x' || encode(substring(({terms})[1] FROM 19 FOR 4), 'hex'))::bit(32)::bigint"
+        message = "'kms: rows of another key version cannot be searched; run kms columns reencrypt. Version '"
+        outside = f"{version} < {wanted} OR {version} > {wanted}"
+        failing = f"SELECT CAST({message} || {version} AS boolean) FROM {table} WHERE {outside} LIMIT 1"  # noqa: S608  names
+        return f"CASE WHEN ({failing}) IS NULL THEN {terms} END"
 
     @property
     def written(self) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class ProtectedTable:
         _ = state.searched
         terms = self._ciphers[column].search_terms([value.encode() for value in values])
         # Placeholders of our own, because names may hold braces and percent signs.
-        condition = state.matches(named, "\0terms\0", "\0plain\0")
+        condition = state.matches(named, (f"{self._own_name} AS other", self._named("other")), "\0terms\0", "\0plain\0")
         parts: dict[str, sql.Composable] = {"terms": _array("bytea", map(_bytes, terms)), "plain": plain}
         return sql.Composed([parts.get(part, sql.SQL(part)) for part in condition.split("\0")])
 
@@ -136,8 +136,12 @@ class ProtectedTable:
         return row_value([identity_text(row.get(name), f"{self._table}.{name}") for name in state.identity])
 
     def _named(self, alias: str | None) -> Callable[[str], str]:
-        prefix = sql.Identifier(alias) if alias else sql.Identifier(*self._table.split(".", 1))
-        return lambda name: f"{prefix.as_string()}.{sql.Identifier(name).as_string()}"
+        prefix = sql.Identifier(alias).as_string() if alias else self._own_name
+        return lambda name: f"{prefix}.{sql.Identifier(name).as_string()}"
+
+    @property
+    def _own_name(self) -> str:
+        return sql.Identifier(*self._table.split(".", 1)).as_string()
 
 
 def _bytes(value: bytes) -> str:

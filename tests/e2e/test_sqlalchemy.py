@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import psycopg
 import pytest
-from kms_client import AsyncClient, CannotDecrypt, InvalidRequest, NotSupported, Purpose
+from kms_client import AsyncClient, CannotDecrypt, Conflict, InvalidRequest, NotSupported, Purpose
 from kms_client.sqlalchemy import EncryptedBytes, EncryptedJSON, EncryptedString, SearchableString, protect
 from kms_client.tls import ConfigurationError
 from sqlalchemy import (
@@ -28,9 +28,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session, aliased, joinedload, mapped_column, relationship, selectinload
 
+from kms.cli.exit_codes import ExitCode
+from kms.cli.main import run as command
 from tests.protected import runner
 
 pytestmark = [pytest.mark.softhsm, pytest.mark.postgresql]
@@ -371,6 +374,42 @@ def test_a_changed_identity_takes_its_values_along(dropped):
         session.expunge_all()
         found = session.scalars(select(dropped.Person).where(dropped.Person.email == "moves@example.org")).one()
         assert (found.id > 5000, found.name) == (True, "moves")
+
+
+def test_a_search_that_would_miss_rows_of_an_older_key_version_fails(dropped, plan, service, tmp_path):
+    """Deterministic ciphertexts of one value differ from version to version."""
+    key = "tenants/acme/keys/" + re.search(r"\bsame-\w+", plan)[0]
+    query = select(dropped.Person.id).where(dropped.Person.country == "DE")
+    with Session(dropped.engine) as session:
+        assert len(session.execute(query).all()) == 10
+    dropped.kms.rotate_key(key)
+    with Session(dropped.engine) as session:
+        session.add(dropped.Person(name="x", country="AT"))
+        session.commit()
+
+    def search():
+        with Session(dropped.engine) as session:
+            return len(session.execute(query).all())
+
+    with pytest.raises(DataError, match="kms: rows of another key version cannot be searched"):
+        search()
+    (file := tmp_path / "plan.yaml").write_text(plan)
+    words = [str(file), "--database", dropped.url, "--profile", str(service.acme_profile)]
+    assert command(["columns", "reencrypt", *words]) is ExitCode.OK
+    assert search() == 10
+
+
+def test_a_statement_that_was_compiled_for_another_state_is_not_sent(dropped):
+    """As if another thread had seen a new state meanwhile."""
+    states = dropped.Person.__table__  # what is compiled is kept by the engine
+    query = select(states.c.id, states.c.name)
+    with dropped.engine.connect() as connection:
+        assert len(connection.execute(query).all()) == 30
+        compiler = dropped.engine.dialect.statement_compiler
+        compiler.states._states = dict(compiler.states._states)
+        with pytest.raises(Conflict, match="repeat the transaction"):
+            connection.execute(query)
+        assert len(connection.execute(query).all()) == 30
 
 
 def test_a_value_of_another_type_is_refused_and_not_shown(dropped):

@@ -21,6 +21,9 @@ from .types import IsNull, Matches, Packed, Place, ProtectedType, cannot
 class States(Protocol):
     """What the compiler asks of an engine's protection."""
 
+    def current(self) -> object:
+        """Return what is another object as soon as any state is another."""
+
     def column(self, place: Place) -> ProtectedColumn | None:
         """Return a column's state; None where its protection has not begun."""
 
@@ -35,10 +38,11 @@ class ProtectingCompiler(SQLCompiler):
     """Mixed into the compiler of an engine's dialect; `states` is set on the class that is made for it."""
 
     states: States
+    seen: object  # the states for which the statement was compiled
     packed: dict[Place, ProtectedColumn]  # what the rows of the statement have packed, as it was when it was compiled
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.packed = {}
+        self.packed, self.seen = {}, self.states.current()
         super().__init__(*args, **kwargs)
 
     def _label_select_column(self, select: Any, column: Any, *args: Any, **kwargs: Any) -> Any:
@@ -173,6 +177,14 @@ def place_of(column: Any) -> Place | None:
     return (full_name(table), column.name) if isinstance(table, Table) else None
 
 
+def _other(column: Any, compiler: SQLCompiler) -> tuple[str, Callable[[str], str]]:
+    """Return the SQL of the table that a column is of, under the alias `other`, and how its columns are named."""
+    table = column.table
+    while isinstance(table, Alias):
+        table = table.element
+    return f"{compiler.preparer.format_table(table)} AS other", lambda name: f"other.{compiler.preparer.quote(name)}"
+
+
 C = TypeVar("C", bound=type[SQLCompiler])
 
 
@@ -197,7 +209,7 @@ def _compile_matches(element: Matches, compiler: Any, **kwargs: Any) -> str:
     if state is None:
         return f"({named(cast('Any', column).name)} = ANY ({compiler.process(plain, **kwargs)}))"
     clear = "" if state.phase is Phase.GONE else compiler.process(plain, **kwargs)
-    return state.matches(named, compiler.process(terms, **kwargs), clear)
+    return state.matches(named, _other(column, compiler), compiler.process(terms, **kwargs), clear)
 
 
 @compiles(IsNull)

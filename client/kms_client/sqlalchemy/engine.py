@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only
 from ..aio import AsyncClient
 from ..client import Client
 from ..fields import AsyncFieldCipher, FieldCipher
-from ..formats.errors import NotSupported
+from ..formats.errors import Conflict, NotSupported
 from ..protected_columns import EXISTS, STATES, Phase, ProtectedColumn, read_states, unpack
 from ..tls import ConfigurationError
 from .compiler import ProtectingCompiler, compiler_for
@@ -68,6 +68,10 @@ class Protection:
         """The dialect of the engine, and of no other one."""
         return self._engine.dialect
 
+    def current(self) -> object:
+        """Return what is another object as soon as any state is another."""
+        return self._states
+
     def column(self, place: Place) -> ProtectedColumn | None:
         """Return a column's state; None where its protection has not begun."""
         return self._states.get(place)
@@ -103,8 +107,11 @@ class Protection:
         with self._lock:
             if states != self._states:
                 self._states = states
-                for forget in self._forget:
-                    forget()
+                self._forget_statements()
+
+    def _forget_statements(self) -> None:
+        for forget in self._forget:
+            forget()
 
     def _read(self, cursor: Any) -> dict[Place, ProtectedColumn]:
         if not self._states:
@@ -134,9 +141,17 @@ class Protection:
         return FieldCipher(self._kms, state.field)
 
     def _before_cursor_execute(
-        self, _connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any
+        self, _connection: Connection, _cursor: Any, statement: str, parameters: Any, context: Any, _many: bool
     ) -> tuple[str, Any]:
-        """Exchange values that are searched for what finds them."""
+        """Exchange values that are searched for what finds them.
+
+        Raises:
+            Conflict: another thread has seen a column's state change while this statement was compiled; nothing was sent.
+        """
+        compiled = context.compiled
+        if isinstance(compiled, ProtectingCompiler) and compiled.seen is not self._states:
+            self._forget_statements()
+            raise Conflict("a protected column has changed its state: repeat the transaction")
         if isinstance(parameters, Mapping):
             if any(isinstance(value, Wanted) for value in parameters.values()):
                 parameters = {name: self._terms(value) for name, value in parameters.items()}
