@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Uuid,
     create_engine,
+    event,
     func,
     insert,
     or_,
@@ -284,7 +285,12 @@ def test_what_a_model_writes_in_any_state_is_read_found_and_verified(application
         assert rows(url, "SELECT count(*) FROM people WHERE name IS NULL OR name_ct IS NULL") == [(0,)]  # both
         run.verify()
         run.blank()
+        sent = []
+        event.listen(application.engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
         written(4)
+        writes = [one for one in sent if one.startswith(("INSERT INTO people", "UPDATE people"))]
+        assert writes
+        assert not [one for one in writes if re.search(r"[( ](name|email|photo)(,|=)", one.split(" RETURNING ")[0])]
         assert rows(url, "SELECT count(name) + count(email) + count(settings) FROM people") == [(0,)]
         run.verify()
         run.drop()
@@ -490,6 +496,42 @@ def test_a_search_that_would_miss_rows_of_an_older_key_version_fails(dropped, se
     words = [str(file), "--database", dropped.url, "--profile", str(service.acme_profile)]
     assert command(["columns", "reencrypt", *words]) is ExitCode.OK
     assert search() == 10
+
+
+def test_rows_are_found_before_and_after_a_rotation_of_the_index_key(dropped):
+    person = dropped.Person
+    dropped.kms.rotate_key("tenants/acme/keys/" + re.search(r"\bindex-\w+", dropped.plan)[0])
+    with Session(dropped.engine) as session:
+        session.add(person(name="after", email="after@example.org"))
+        session.commit()
+        wanted = select(person.name).where(person.email.in_(["after@example.org", "person7@example.org"]))
+        assert sorted(session.scalars(wanted)) == ["Name 7", "after"]
+    assert (
+        len(
+            rows(dropped.url, "SELECT DISTINCT substring(email_bi FROM 1 FOR 4) FROM people WHERE email_bi IS NOT NULL")
+        )
+        == 2
+    )
+
+
+def test_a_default_of_the_class_is_encrypted_like_any_value(dropped):
+    class Base(DeclarativeBase):
+        pass
+
+    class Person(Base):
+        __tablename__ = "people"
+        id = mapped_column(BigInteger, primary_key=True)
+        name = mapped_column(EncryptedString(), default="anonymous")
+        country = mapped_column(SearchableString(), default=lambda: "CH")
+
+    engine = engine_of(dropped.url)
+    protect(Base, engine, dropped.kms)
+    with Session(engine) as session:
+        session.add(Person())
+        session.commit()
+        found = session.scalars(select(Person).where(Person.id > 30)).one()
+        assert (found.name, found.country) == ("anonymous", "CH")
+    engine.dispose()
 
 
 def test_a_statement_that_was_compiled_for_another_state_is_not_sent(dropped):
