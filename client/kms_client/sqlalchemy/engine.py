@@ -48,7 +48,7 @@ class Protection:
             raise ConfigurationError("create_engine() needs hide_parameters=True: errors would show plaintext")
         self._engine, self._kms, self._columns = engine, kms, columns
         self._states: dict[Place, ProtectedColumn] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._forget: list[Callable[[], None]] = [engine.clear_compiled_cache]
         self._hidden: dict[str, dict[str, str]] = {}
         self._plain: dict[str, tuple[str, ...]] = {}
@@ -110,8 +110,10 @@ class Protection:
                 self._forget_statements()
 
     def _forget_statements(self) -> None:
-        for forget in self._forget:
-            forget()
+        # One that another thread keeps nevertheless is never sent: it was compiled for other states.
+        with self._lock:
+            for forget in self._forget:
+                forget()
 
     def _read(self, cursor: Any) -> dict[Place, ProtectedColumn]:
         if not self._states:
