@@ -552,6 +552,47 @@ def test_a_statement_that_was_compiled_for_another_state_is_not_sent(dropped):
         assert len(connection.execute(query).all()) == 30
 
 
+def test_a_subclass_that_is_made_later_is_encrypted_as_its_class(dropped):
+    class Guest(dropped.Person):
+        pass
+
+    with Session(dropped.engine) as session:
+        session.add(Guest(name="guest", email="guest@example.org"))
+        session.commit()
+        found = select(dropped.Person.name).where(dropped.Person.email == "guest@example.org")
+        assert session.scalars(found).all() == ["guest"]
+
+
+def test_a_listener_that_changes_what_is_encrypted_already_is_refused(dropped):
+    def change(_mapper, _connection, one):
+        one.email = one.email.lower()
+
+    with Session(dropped.engine) as session:
+        session.get(dropped.Person, 1).email = "One@Example.org"
+        event.listen(dropped.Person, "before_update", change)
+        with pytest.raises(InvalidRequest, match=r"public\.people\.email: was changed by a listener"):
+            session.commit()
+        session.rollback()
+        assert session.get(dropped.Person, 1).email == "person1@example.org"
+
+
+def test_a_listener_of_before_changes_what_is_encrypted(template, dropped):
+    made, engine = models(), engine_of(dropped.url)
+
+    @event.listens_for(made.Person, "before_update")
+    def lower(_mapper, _connection, one):
+        one.email = one.email.lower()
+
+    protect(made.Base, engine, dropped.kms)
+    with Session(engine) as session:
+        session.get(made.Person, 1).email = "One@Example.org"
+        session.commit()
+        assert session.scalars(select(made.Person.id).where(made.Person.email == "one@example.org")).all() == [1]
+        session.expire_all()
+        assert session.get(made.Person, 1).email == "one@example.org"
+    engine.dispose()
+
+
 def test_a_value_of_another_type_is_refused_and_not_shown(dropped):
     with Session(dropped.engine) as session:
         session.add(dropped.Person(name=1234567))

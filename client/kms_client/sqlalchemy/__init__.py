@@ -21,7 +21,7 @@ from ..tls import ConfigurationError
 from .compiler import full_name
 from .engine import Protection
 from .types import EncryptedBytes, EncryptedJSON, EncryptedString, Place, ProtectedType, SearchableString
-from .writing import MappedColumn, Writing, listen
+from .writing import MappedColumn, Writing, flushed
 
 __all__ = ["EncryptedBytes", "EncryptedJSON", "EncryptedString", "SearchableString", "protect"]
 
@@ -49,21 +49,29 @@ def protect(base: type[DeclarativeBase], engine: Engine | AsyncEngine, kms: Clie
     writings = {mapper.class_: Writing(protection, mapper, columns) for mapper, columns in models}
     for mapper in mapped:
         protection.on_change(mapper.base_mapper._compiled_cache.clear)  # noqa: SLF001  statements of flushes
-        event.listen(mapper, "before_insert", _last_chance(writings[mapper.class_]))
+        for moment in ("before_insert", "before_update"):
+            event.listen(mapper, moment, _last_chance(writings[mapper.class_]), propagate=True)
 
     def before_flush(session: Session, *_: Any) -> None:
-        listen(writings, session)
+        for writing, objects in flushed(writings, session):
+            writing.seal(session.connection(bind_arguments={"mapper": writing.mapper}), objects)
+
+    def after_flush(session: Session, *_: Any) -> None:
+        for writing, objects in flushed(writings, session):
+            for one in objects:
+                writing.require_sealed(one)
 
     event.listen(Session, "before_flush", before_flush)
+    event.listen(Session, "after_flush", after_flush)
 
 
 def _last_chance(writing: Writing) -> Any:
-    """Return what encrypts an object whose identity has come from another object's INSERT in the same flush."""
+    """Return what encrypts an object that has got its identity, or another value, since the flush began."""
 
-    def before_insert(_mapper: Mapper[Any], connection: Any, target: Any) -> None:
+    def before_write(_mapper: Mapper[Any], connection: Any, target: Any) -> None:
         writing.seal_rest(connection, target)
 
-    return before_insert
+    return before_write
 
 
 def _add(mapper: Mapper[Any], column: Column[Any], added: dict[Place, dict[str, str]]) -> MappedColumn:

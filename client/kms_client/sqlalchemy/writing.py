@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,7 +23,8 @@ from .types import ProtectedType
 # Objects of one statement that asks the database for their identities.
 _CHUNK: Final = 1_000
 
-_LEFT: Final = "kms_left"
+# Where an object keeps which values were encrypted for the flush, and for which row.
+_SEALED: Final = "kms_sealed"
 
 # The expression by which the database makes a part of a new row's identity; '' where it makes none.
 _DEFAULT: Final = (
@@ -53,7 +54,7 @@ class Writing:
     """What is done with one mapped class."""
 
     def __init__(self, protection: Protection, mapper: Mapper[Any], columns: Sequence[MappedColumn]) -> None:
-        self._protection, self._mapper, self._columns = protection, mapper, columns
+        self._protection, self.mapper, self._columns = protection, mapper, columns
         self._table = mapper.local_table
         if not isinstance(self._table, Table):
             raise NotSupported(f"{mapper.class_.__name__} is not mapped to a table")
@@ -78,18 +79,35 @@ class Writing:
             changed = [one for one in objects if self._is_changed(one, mapped, state)]
             if not state.field.deterministic:
                 self._identify(connection, changed, state)
-                for one in [one for one in changed if self._identity(one, state) is None]:
-                    inspected(one).info[_LEFT] = True
-                    changed.remove(one)
+                changed = [one for one in changed if self._identity(one, state) is not None]
             if changed:
                 self._write(connection, changed, mapped, state)
 
     def seal_rest(self, connection: Connection, one: Any) -> None:
-        """Encrypt an object that was left because its identity was not known; as seal."""
-        if inspected(one).info.pop(_LEFT, False):
-            self.seal(connection, [one])
-            if inspected(one).info.pop(_LEFT, False):
-                raise invalid(self._name, "the identity of a row must be known before its values are encrypted")
+        """Encrypt what is not as it was sealed: within the flush it has got its identity, or another value; as seal."""
+        self._require_engine(connection)
+        for mapped, state in self._unsealed(one):
+            self._write(connection, [one], mapped, state)
+
+    def require_sealed(self, one: Any) -> None:
+        """Check that what was written is what was encrypted.
+
+        Raises:
+            InvalidRequest: a listener has changed it in between.
+        """
+        for _, state in self._unsealed(one):
+            raise invalid(str(state.field), "was changed by a listener after it was encrypted: add it before protect()")
+
+    def _unsealed(self, one: Any) -> Iterator[tuple[MappedColumn, ProtectedColumn]]:
+        sealed = inspected(one).info.get(_SEALED, {})
+        for mapped in self._columns:
+            state = self._protection.column((self._name, mapped.column))
+            if state is None or not self._is_changed(one, mapped, state):
+                continue
+            value, row = sealed.get(mapped.column, (_SEALED, None))
+            same_row = state.field.deterministic or row == self._row(one, state)
+            if value is not getattr(one, mapped.attribute) or not same_row:
+                yield mapped, state
 
     def _require_engine(self, connection: Connection) -> None:
         if connection.dialect is not self._protection.dialect:
@@ -116,13 +134,15 @@ class Writing:
         cipher = self._protection.cipher(state)
         sealed = waited(cipher.encrypt_batch(plain, rows))
         found = waited(cipher.index_batch(plain)) if state.index else [None] * len(plain)
-        for one, ciphertext, index in zip(objects, sealed, found, strict=True):
+        for at, (one, ciphertext, index) in enumerate(zip(objects, sealed, found, strict=True)):
+            seen = inspected(one).info.setdefault(_SEALED, {})
+            seen[mapped.column] = (values[at], rows[at] if rows else None)
             setattr(one, mapped.ciphertext, ciphertext)
             setattr(one, mapped.version, None if ciphertext is None else key_version(ciphertext))
             setattr(one, mapped.index, index)
 
     def _attribute(self, column: str) -> str:
-        return self._mapper.get_property_by_column(self._table.c[column]).key
+        return self.mapper.get_property_by_column(self._table.c[column]).key
 
     def _identity(self, one: Any, state: ProtectedColumn) -> list[Any] | None:
         parts = [getattr(one, self._attribute(part)) for part in state.identity]
@@ -175,12 +195,12 @@ def _printed(connection: Connection, texts: Sequence[bytes | None]) -> list[byte
     return [None if text is None else text.encode() for text in rows.scalars()]
 
 
-def listen(writings: dict[type, Writing], session: Session) -> None:
-    """Encrypt what a session is about to flush."""
+def flushed(writings: dict[type, Writing], session: Session) -> Iterator[tuple[Writing, list[Any]]]:
+    """Yield the objects of protected classes that a flush writes, class by class; a subclass is as its class."""
     found: dict[type, list[Any]] = {}
     for one in [*session.new, *session.dirty]:
-        if type(one) in writings:
-            found.setdefault(type(one), []).append(one)
+        kind = next((kind for kind in type(one).__mro__ if kind in writings), None)
+        if kind is not None:
+            found.setdefault(kind, []).append(one)
     for kind, objects in found.items():
-        connection = session.connection(bind_arguments={"mapper": kind})
-        writings[kind].seal(connection, objects)
+        yield writings[kind], objects
