@@ -74,6 +74,11 @@ class ProtectedColumn:
     identity: tuple[str, ...]
 
     @property
+    def clear(self) -> bool:
+        """Whether values may stand in the clear in the database, and so be sent there in the clear."""
+        return self.phase is Phase.BOTH
+
+    @property
     def searched(self) -> str:
         """The column that a search looks into.
 
@@ -109,11 +114,11 @@ class ProtectedColumn:
             named: how columns are named.
             other: SQL of the table under the alias `other`, and how its columns are named.
             terms: SQL of the array of search terms.
-            plain: SQL of the array of the values themselves, for rows that are not encrypted yet.
+            plain: SQL of the array of the values themselves, for rows that are not encrypted yet; unused unless `clear`.
         """
         searched = named(self.searched)
         found = f"{searched} = ANY ({self._of_one_version(other, terms) if self.field.deterministic else terms})"
-        if self.phase is Phase.GONE:
+        if not self.clear:
             return f"({found})"
         # So that both indexes are used, and NOT of it is right, too.
         return (

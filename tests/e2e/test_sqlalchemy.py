@@ -601,6 +601,46 @@ def test_a_value_of_another_type_is_refused_and_not_shown(dropped):
     assert "1234567" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "which"),
+    [({"name": "a\0b"}, "name"), ({"name": "Ada", "settings": {"a": "\0"}}, "settings")],
+    ids=["text", "document"],
+)
+def test_what_the_database_could_not_take_back_is_refused(dropped, values, which):
+    with Session(dropped.engine) as session:
+        session.add(dropped.Person(**values))
+        with pytest.raises(InvalidRequest, match=rf"public\.people\.{which}: must be .* without NUL"):
+            session.flush()
+
+
+def test_a_document_that_only_speaks_of_nul_is_written(dropped):
+    document = {"a": "\\u0000", "b\\": [1.5, None]}
+    with Session(dropped.engine) as session:
+        session.add(dropped.Person(id=77, name="Ada", settings=document))
+        session.commit()
+        session.expire_all()
+        assert session.get(dropped.Person, 77).settings == document
+
+
+@pytest.mark.parametrize("step", ["apply", "blank", "drop"])
+def test_no_value_is_sent_to_the_database_once_it_holds_ciphertexts_alone(application, url, plan, service, step):
+    """Neither to be stored nor to be searched; while the plaintext stands beside them it is, and the test sees that."""
+    with runner(url, service.acme, plan) as run:
+        for done in ("apply", "blank", "drop")[: ("apply", "blank", "drop").index(step) + 1]:
+            getattr(run, done)()
+    sent = []
+    event.listen(application.engine, "before_cursor_execute", lambda *args: sent.append(repr(args[2:4])))
+    person = application.Person
+    with Session(application.engine) as session:
+        session.add(person(name="NeedleName", email="needle@example.org", settings={"needle": "NeedleDocument"}))
+        session.commit()
+        found = session.scalars(select(person).where(person.email == "needle@example.org")).one()
+        assert found.settings == {"needle": "NeedleDocument"}
+    assert sent
+    seen = {needle for needle in ("NeedleName", "needle@example", "NeedleDocument") for one in sent if needle in one}
+    assert seen == ({"NeedleName", "needle@example", "NeedleDocument"} if step == "apply" else set())
+
+
 def test_what_counts_is_the_ciphertext_where_there_is_one(application, url, plan, service):
     with runner(url, service.acme, plan) as run:
         run.apply()

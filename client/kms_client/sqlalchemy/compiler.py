@@ -208,7 +208,7 @@ def _compile_matches(element: Matches, compiler: Any, **kwargs: Any) -> str:
     named = _named(column, compiler, kwargs)
     if state is None:
         return f"({named(cast('Any', column).name)} = ANY ({compiler.process(plain, **kwargs)}))"
-    clear = "" if state.phase is Phase.GONE else compiler.process(plain, **kwargs)
+    clear = compiler.process(plain, **kwargs) if state.clear else ""
     return state.matches(named, _other(column, compiler), compiler.process(terms, **kwargs), clear)
 
 

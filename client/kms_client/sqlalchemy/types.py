@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -128,6 +129,8 @@ class EncryptedString(ProtectedType):
         """Return the UTF-8."""
         if not isinstance(value, str):
             raise invalid(_named(self), f"must be str, not {type(value).__name__}")
+        if "\0" in value:
+            raise invalid(_named(self), "must be text without NUL, which PostgreSQL could not take back")
         try:
             return value.encode()
         except UnicodeEncodeError:
@@ -165,6 +168,9 @@ class EncryptedBytes(ProtectedType):
         return plaintext
 
 
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # as JSON escapes it, behind no backslash that is itself escaped
+
+
 class EncryptedJSON(ProtectedType):
     """A document, in a column of type jsonb; None is NULL."""
 
@@ -175,11 +181,14 @@ class EncryptedJSON(ProtectedType):
         super().__init__(none_as_null=True, **names)
 
     def to_plaintext(self, value: Any) -> bytes:
-        """Return JSON text; PostgreSQL prints it anew before it is encrypted (writing.py)."""
+        """Return JSON text; PostgreSQL prints it anew where it stands there in the clear, too (writing.py)."""
         try:
-            return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+            made = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError):
             raise invalid(_named(self), "must be a document of JSON") from None
+        if _NUL.search(made):
+            raise invalid(_named(self), "must be a document without NUL, which PostgreSQL could not take back")
+        return made
 
     def from_plaintext(self, plaintext: bytes) -> Any:
         """Read JSON text."""

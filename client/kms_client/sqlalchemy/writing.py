@@ -126,7 +126,7 @@ class Writing:
     ) -> None:
         values = [getattr(one, mapped.attribute) for one in objects]
         plain = [None if value is None else mapped.kind.to_plaintext(value) for value in values]
-        if state.sql_type == "jsonb":
+        if state.sql_type == "jsonb" and state.clear:  # where it stands in the clear as well, both have to be the same
             plain = _printed(connection, plain)
         rows = None
         if not state.field.deterministic:
