@@ -1,7 +1,7 @@
 """Columns of a PostgreSQL database that `kms columns` protects: their state, and the SQL to read, search and write them.
 
-A row's ciphertext counts where it has one, else its plaintext: that holds in every state (docs/columns.md), and how a value
-looks never decides. Where a column has not been begun its table is locked against that (ACCESS SHARE, as any SELECT does)
+Until a column is blanked a row's ciphertext counts where it has one, else its plaintext; from then on the ciphertext alone,
+so that nobody's plaintext is taken for it. The state decides (docs/columns.md), never how a value looks. Where a column has not been begun its table is locked against that (ACCESS SHARE, as any SELECT does)
 until the transaction ends; so nobody reads an empty plaintext column for want of knowing of the ciphertexts.
 """
 
@@ -44,7 +44,7 @@ class Phase(Enum):
 
     PLAIN = "the plaintext column alone"  # protection has not begun
     BOTH = "ciphertext where there is one, else plaintext; writes both"  # filling, protected, verified, undoing
-    SEALED = "as both; writes ciphertext alone"  # blanked
+    SEALED = "ciphertext alone; the plaintext column is there, and empty"  # blanked
     GONE = "ciphertext alone"  # dropped
 
 
@@ -96,7 +96,7 @@ class ProtectedColumn:
     def packed(self, named: Named) -> str:
         """Return SQL for all that is needed to read a value, an array of bytea."""
         plain = "NULL::bytea"
-        if self.phase is not Phase.GONE:
+        if self.clear:
             column = named(self.field.column)
             plain = column if self.sql_type == "bytea" else f"convert_to({column}::text, 'UTF8')"
         parts = [named(self.ciphertext), plain, *(f"convert_to({named(name)}::text, 'UTF8')" for name in self.identity)]
@@ -105,7 +105,7 @@ class ProtectedColumn:
     def is_null(self, named: Named) -> str:
         """Return the SQL condition that there is no value."""
         absent = f"{named(self.ciphertext)} IS NULL"
-        return absent if self.phase is Phase.GONE else f"({absent} AND {named(self.field.column)} IS NULL)"
+        return f"({absent} AND {named(self.field.column)} IS NULL)" if self.clear else absent
 
     def matches(self, named: Named, other: tuple[str, Named], terms: str, plain: str) -> str:
         """Return the SQL condition that a value is one of those searched: NULL for NULL, as with any comparison.

@@ -650,6 +650,24 @@ def test_what_counts_is_the_ciphertext_where_there_is_one(application, url, plan
         assert session.get(application.Person, 1).name == "Name 1"
 
 
+def test_plaintext_that_somebody_puts_into_a_blanked_column_is_not_believed(application, url, plan, service):
+    with runner(url, service.acme, plan) as run:
+        run.apply()
+        run.blank()
+    with psycopg.connect(url) as connection:
+        connection.execute("ALTER TABLE people DISABLE TRIGGER ALL")
+        connection.execute(
+            "UPDATE people SET name = 'Mallory', name_ct = NULL, email = 'm@example.org', email_ct = NULL, email_bi = NULL WHERE id = 1"
+        )
+        connection.execute("ALTER TABLE people ENABLE TRIGGER ALL")
+    person = application.Person
+    with Session(application.engine) as session:
+        found = session.get(person, 1)
+        assert (found.name, found.email) == (None, None)
+        assert session.scalars(select(person.id).where(person.email == "m@example.org")).all() == []
+        assert 1 in session.scalars(select(person.id).where(person.email.is_(None))).all()
+
+
 def test_an_undone_column_is_plaintext_again_for_the_same_engine(application, url, plan, service):
     wanted = expected(url)
     with runner(url, service.acme, plan) as run:
