@@ -416,25 +416,30 @@ def test_a_command_that_is_killed_leaves_no_file_under_the_name(
         whole = io.BytesIO()
         files.encrypt_stream(service.acme, KEY, io.BytesIO(given), whole)
         given = whole.getvalue()
-    running = subprocess.Popen(
+    with subprocess.Popen(
         [KMS, command, "-", "--key", "data-key", "--out", str(tmp_path / "new")],
         env=environment(service.acme_profile),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
-    )
-    assert running.stdin is not None
-    running.stdin.write(given[: 30 * CHUNK])
-    running.stdin.flush()
-    wait_until(lambda: sum(path.stat().st_size for path in tmp_path.iterdir()) > 20 * CHUNK, "the half to be written")
-    running.send_signal(how)
-    running.wait(60)
+    ) as running:
+        try:
+            assert running.stdin is not None
+            running.stdin.write(given[: 30 * CHUNK])
+            running.stdin.flush()
+            wait_until(
+                lambda: sum(path.stat().st_size for path in tmp_path.iterdir()) > 20 * CHUNK, "the half to be written"
+            )
+            running.send_signal(how)
+            running.wait(60)  # its input does not end
+        finally:
+            running.kill()
+            _, said = running.communicate()
     left = [path.name for path in tmp_path.iterdir()]
     if how is signal.SIGKILL:
         (part,) = left
         assert part.startswith(".kms-")
     else:
-        assert (running.returncode, left) == (130, [])
-    running.communicate()
+        assert (running.returncode, left) == (130, []), said.decode()
 
 
 def peak_of(profile: Path, command: str, source: Path, target: Path) -> int:
