@@ -20,6 +20,7 @@ from . import (
     classes,
     columns,
     columns_apply,
+    columns_export,
     columns_plan,
     columns_upkeep,
     doctor,
@@ -79,6 +80,7 @@ app.add_typer(audit.app, name="audit")
 audit.app.command("verify")(audit_verify.verify)
 app.add_typer(integrity.app, name="integrity")
 columns.app.add_typer(columns_apply.app)
+columns.app.add_typer(columns_export.app)
 columns.app.add_typer(columns_plan.app)
 columns.app.add_typer(columns_upkeep.app)
 app.add_typer(columns.app, name="columns")
