@@ -417,7 +417,8 @@ def test_a_command_that_is_killed_leaves_no_file_under_the_name(
         files.encrypt_stream(service.acme, KEY, io.BytesIO(given), whole)
         given = whole.getvalue()
     with subprocess.Popen(
-        [KMS, command, "-", "--key", "data-key", "--out", str(tmp_path / "new")],
+        # What a shell runs in the background ignores SIGINT, and so do its children.
+        ["env", "--default-signal=INT", KMS, command, "-", "--key", "data-key", "--out", str(tmp_path / "new")],
         env=environment(service.acme_profile),
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
