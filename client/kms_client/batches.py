@@ -31,6 +31,7 @@ from .values import (
 )
 
 R = TypeVar("R")
+S = TypeVar("S", IndexNormaliser, Alphabet)
 
 # The daemon's limits on one message (crypto.proto); its answers are kept below the same size.
 MESSAGE_BYTES: Final = 4 << 20
@@ -211,18 +212,18 @@ def reencrypt_batch(
     )
 
 
-def normaliser_of(named: IndexNormaliser | str) -> IndexNormaliser:
-    """Return a normaliser by its name, such as "email", or as it is.
+def _by_slug(kind: type[S], named: S | str, field: str) -> S:
+    """Return what has a name, such as "email", or is given as it is.
 
     Raises:
-        InvalidRequest: there is none of that name.
+        InvalidRequest: nothing of the kind has that name.
     """
-    if isinstance(named, IndexNormaliser):
+    if isinstance(named, kind):
         return named
-    for normaliser in IndexNormaliser:
-        if normaliser.slug == named:
-            return normaliser
-    raise invalid("normaliser", "must be one of " + ", ".join(one.slug for one in IndexNormaliser))
+    for one in kind:
+        if one.slug == named:
+            return one
+    raise invalid(field, "must be one of " + ", ".join(one.slug for one in kind))
 
 
 def compute_index_batch(
@@ -247,7 +248,7 @@ def compute_index_batch(
         most=MESSAGE_LOOKUPS if all_versions else MESSAGE_VALUES,
         part=crypto.index_part,
         scope=scope,
-        normaliser=int(normaliser_of(normaliser)),
+        normaliser=int(_by_slug(IndexNormaliser, normaliser, "normaliser")),
         length=length,
         all_versions=all_versions,
     )
@@ -275,7 +276,7 @@ def reindex_batch(
         varying=varying,
         source=source,
         scope=scope,
-        normaliser=int(normaliser_of(normaliser)),
+        normaliser=int(_by_slug(IndexNormaliser, normaliser, "normaliser")),
         length=length,
     )
 
@@ -294,24 +295,10 @@ def pseudonymize_batch(
         context=None,
         varying=None,
         scope=scope,
-        normaliser=int(normaliser_of(normaliser)),
+        normaliser=int(_by_slug(IndexNormaliser, normaliser, "normaliser")),
         length=length,
         version=version,
     )
-
-
-def alphabet_of(named: Alphabet | str) -> Alphabet:
-    """Return an alphabet by its name, such as "digits", or as it is.
-
-    Raises:
-        InvalidRequest: there is none of that name.
-    """
-    if isinstance(named, Alphabet):
-        return named
-    for alphabet in Alphabet:
-        if alphabet.slug == named:
-            return alphabet
-    raise invalid("alphabet", "must be one of " + ", ".join(one.slug for one in Alphabet))
 
 
 def format_rule(
@@ -321,7 +308,7 @@ def format_rule(
     return build(
         crypto_pb2.FormatRule,
         scope=scope,
-        alphabet=int(alphabet_of(alphabet)),
+        alphabet=int(_by_slug(Alphabet, alphabet, "alphabet")),
         keep_first=keep_first,
         keep_last=keep_last,
         tweak=tweak,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Self
 
 from .aio import AsyncClient
 from .batches import Varying
@@ -17,8 +17,6 @@ from .formats.columns import ROW, column_context, row_value
 from .formats.errors import NotSupported, invalid
 from .formats.normalisation import IndexNormaliser
 from .values import BatchResult, IndexBatch
-
-T = TypeVar("T")
 
 # What tells a row apart: the text of its identity, or the texts of several columns in their order.
 Row = str | Sequence[str]
@@ -73,7 +71,7 @@ class Field:
             return None
         if rows is None or len(rows) != count:
             raise invalid("rows", f"{self} needs one row for each of {count} values")
-        return ROW, [row if isinstance(row, str) else row_value(row) for row in rows]
+        return ROW, [_row_text(row) for row in rows]
 
     def required_index(self) -> FieldIndex:
         """Return the index.
@@ -86,38 +84,61 @@ class Field:
         return self.index
 
 
-def _given(values: Sequence[bytes | None]) -> list[int]:
-    """Return where there is a value: what is NULL stays NULL and is never sent."""
-    return [at for at, value in enumerate(values) if value is not None]
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Values of a column that are sent, and where they stand among those given: what is NULL stays NULL and is never sent."""
+
+    field: Field
+    values: list[bytes]
+    rows: list[Row] | None
+    places: list[int]
+    count: int
+
+    @classmethod
+    def of(cls, field: Field, values: Sequence[bytes | None], rows: Sequence[Row] | None = None) -> Self:
+        """Take values in their rows.
+
+        Raises:
+            InvalidRequest: not one row for each value.
+        """
+        if rows is not None and len(rows) != len(values):
+            raise invalid("rows", f"there must be one for each of the {len(values)} values, not {len(rows)}")
+        there = [(at, value) for at, value in enumerate(values) if value is not None]
+        places = [at for at, _ in there]
+        chosen = None if rows is None else [rows[at] for at in places]
+        return cls(field, [value for _, value in there], chosen, places, len(values))
+
+    @property
+    def varying(self) -> Varying | None:
+        """The pair of the context that differs from value to value."""
+        return self.field.varying(self.rows, len(self.values))
+
+    def complete(self, batch: BatchResult | IndexBatch) -> None:
+        """Raise the error of the first item that failed, if any; it says where that stands."""
+        for at in sorted(batch.failures):
+            error = batch.failures[at]
+            error.add_note(str(self.field) if self.rows is None else f"{self.field}, row {_row_text(self.rows[at])}")
+            raise error
+
+    def answer(self, batch: BatchResult | IndexBatch) -> list[bytes | None]:
+        """Return what a batch made, each where its value stood."""
+        self.complete(batch)
+        answer: list[bytes | None] = [None] * self.count
+        for at, value in zip(self.places, batch.complete(), strict=True):
+            answer[at] = value
+        return answer
 
 
-def _chosen(values: Sequence[T | None], places: Sequence[int]) -> list[T]:
-    return [value for at in places if (value := values[at]) is not None]
+def _row_text(row: Row) -> str:
+    return row if isinstance(row, str) else row_value(row)
 
 
-def _rows(rows: Sequence[Row] | None, values: Sequence[bytes | None], places: Sequence[int]) -> Sequence[Row] | None:
-    if rows is None:
-        return None
-    if len(rows) != len(values):
-        raise invalid("rows", f"there must be one for each of the {len(values)} values, not {len(rows)}")
-    return [rows[at] for at in places]
-
-
-def _spread(made: Sequence[bytes], places: Sequence[int], count: int) -> list[bytes | None]:
-    spread: list[bytes | None] = [None] * count
-    for at, value in zip(places, made, strict=True):
-        spread[at] = value
-    return spread
-
-
-def _complete(field: Field, batch: BatchResult | IndexBatch, rows: Sequence[Row] | None) -> list[bytes]:
-    """Return what a batch made; the error of the first item that failed says where it stands."""
-    for at in sorted(batch.failures):
-        error = batch.failures[at]
-        where = "" if rows is None else f", row {rows[at] if isinstance(rows[at], str) else row_value(rows[at])}"
-        error.add_note(f"{field}{where}")
-        raise error
-    return batch.complete()
+def _one(answer: Sequence[bytes | None]) -> bytes:
+    """Return the answer for the one value that was given."""
+    [value] = answer
+    if value is None:
+        raise TypeError("a value must be bytes, not None")
+    return value
 
 
 def key_version(ciphertext: bytes) -> int:
@@ -140,15 +161,15 @@ class FieldCipher:
 
     def encrypt(self, value: bytes, row: Row | None = None) -> bytes:
         """Encrypt one value in its row; a deterministic column has no rows."""
-        return _chosen(self.encrypt_batch([value], None if row is None else [row]), [0])[0]
+        return _one(self.encrypt_batch([value], None if row is None else [row]))
 
     def decrypt(self, ciphertext: bytes, row: Row | None = None) -> bytes:
         """Decrypt one value in its row."""
-        return _chosen(self.decrypt_batch([ciphertext], None if row is None else [row]), [0])[0]
+        return _one(self.decrypt_batch([ciphertext], None if row is None else [row]))
 
     def index(self, value: bytes) -> bytes:
         """Return what is stored beside the ciphertext of a value."""
-        return _chosen(self.index_batch([value]), [0])[0]
+        return _one(self.index_batch([value]))
 
     def encrypt_batch(
         self, values: Sequence[bytes | None], rows: Sequence[Row] | None = None, *, deadline: float | None = None
@@ -158,38 +179,37 @@ class FieldCipher:
         Raises:
             KmsError: of the first value that failed; a note says which row.
         """
-        places = _given(values)
-        chosen = _rows(rows, values, places)
-        varying = self.field.varying(chosen, len(places))
-        batch = self._kms.encrypt_batch(
-            self.field.key, _chosen(values, places), context=self.field.context, varying=varying, deadline=deadline
+        asked, field = _Asked.of(self.field, values, rows), self.field
+        return asked.answer(
+            self._kms.encrypt_batch(
+                field.key, asked.values, context=field.context, varying=asked.varying, deadline=deadline
+            )
         )
-        return _spread(_complete(self.field, batch, chosen), places, len(values))
 
     def decrypt_batch(
         self, ciphertexts: Sequence[bytes | None], rows: Sequence[Row] | None = None, *, deadline: float | None = None
     ) -> list[bytes | None]:
         """Decrypt values in their rows; all or none, as encrypt_batch."""
-        places = _given(ciphertexts)
-        chosen = _rows(rows, ciphertexts, places)
-        varying = self.field.varying(chosen, len(places))
-        batch = self._kms.decrypt_batch(
-            self.field.key, _chosen(ciphertexts, places), context=self.field.context, varying=varying, deadline=deadline
+        asked, field = _Asked.of(self.field, ciphertexts, rows), self.field
+        return asked.answer(
+            self._kms.decrypt_batch(
+                field.key, asked.values, context=field.context, varying=asked.varying, deadline=deadline
+            )
         )
-        return _spread(_complete(self.field, batch, chosen), places, len(ciphertexts))
 
     def index_batch(self, values: Sequence[bytes | None], *, deadline: float | None = None) -> list[bytes | None]:
         """Return what is stored beside the ciphertexts of these values."""
-        places, index = _given(values), self.field.required_index()
-        batch = self._kms.compute_index_batch(
-            index.key,
-            _chosen(values, places),
-            scope=index.scope,
-            normaliser=index.normaliser,
-            length=index.length,
-            deadline=deadline,
+        asked, index = _Asked.of(self.field, values), self.field.required_index()
+        return asked.answer(
+            self._kms.compute_index_batch(
+                index.key,
+                asked.values,
+                scope=index.scope,
+                normaliser=index.normaliser,
+                length=index.length,
+                deadline=deadline,
+            )
         )
-        return _spread(_complete(self.field, batch, None), places, len(values))
 
     def search_terms(self, values: Sequence[bytes], *, deadline: float | None = None) -> list[bytes]:
         """Return what to look for in the index column, or among deterministic ciphertexts, to find any of these values.
@@ -198,18 +218,19 @@ class FieldCipher:
         older ones are found after `kms columns reencrypt`.
         """
         if self.field.deterministic:
-            return _chosen(self.encrypt_batch(values, deadline=deadline), range(len(values)))
-        index = self.field.required_index()
+            made = self.encrypt_batch(values, deadline=deadline)
+            return [one for one in made if one is not None]
+        asked, index = _Asked.of(self.field, values), self.field.required_index()
         batch = self._kms.compute_index_batch(
             index.key,
-            values,
+            asked.values,
             scope=index.scope,
             normaliser=index.normaliser,
             length=index.length,
             all_versions=True,
             deadline=deadline,
         )
-        _complete(self.field, batch, None)
+        asked.complete(batch)
         return [term for terms in batch.values for term in terms or ()]
 
 
@@ -224,15 +245,15 @@ class AsyncFieldCipher:
 
     async def encrypt(self, value: bytes, row: Row | None = None) -> bytes:
         """Encrypt one value in its row; a deterministic column has no rows."""
-        return _chosen(await self.encrypt_batch([value], None if row is None else [row]), [0])[0]
+        return _one(await self.encrypt_batch([value], None if row is None else [row]))
 
     async def decrypt(self, ciphertext: bytes, row: Row | None = None) -> bytes:
         """Decrypt one value in its row."""
-        return _chosen(await self.decrypt_batch([ciphertext], None if row is None else [row]), [0])[0]
+        return _one(await self.decrypt_batch([ciphertext], None if row is None else [row]))
 
     async def index(self, value: bytes) -> bytes:
         """Return what is stored beside the ciphertext of a value."""
-        return _chosen(await self.index_batch([value]), [0])[0]
+        return _one(await self.index_batch([value]))
 
     async def encrypt_batch(
         self, values: Sequence[bytes | None], rows: Sequence[Row] | None = None, *, deadline: float | None = None
@@ -242,54 +263,54 @@ class AsyncFieldCipher:
         Raises:
             KmsError: of the first value that failed; a note says which row.
         """
-        places = _given(values)
-        chosen = _rows(rows, values, places)
-        varying = self.field.varying(chosen, len(places))
-        batch = await self._kms.encrypt_batch(
-            self.field.key, _chosen(values, places), context=self.field.context, varying=varying, deadline=deadline
+        asked, field = _Asked.of(self.field, values, rows), self.field
+        return asked.answer(
+            await self._kms.encrypt_batch(
+                field.key, asked.values, context=field.context, varying=asked.varying, deadline=deadline
+            )
         )
-        return _spread(_complete(self.field, batch, chosen), places, len(values))
 
     async def decrypt_batch(
         self, ciphertexts: Sequence[bytes | None], rows: Sequence[Row] | None = None, *, deadline: float | None = None
     ) -> list[bytes | None]:
         """Decrypt values in their rows; all or none, as encrypt_batch."""
-        places = _given(ciphertexts)
-        chosen = _rows(rows, ciphertexts, places)
-        varying = self.field.varying(chosen, len(places))
-        batch = await self._kms.decrypt_batch(
-            self.field.key, _chosen(ciphertexts, places), context=self.field.context, varying=varying, deadline=deadline
+        asked, field = _Asked.of(self.field, ciphertexts, rows), self.field
+        return asked.answer(
+            await self._kms.decrypt_batch(
+                field.key, asked.values, context=field.context, varying=asked.varying, deadline=deadline
+            )
         )
-        return _spread(_complete(self.field, batch, chosen), places, len(ciphertexts))
 
     async def index_batch(self, values: Sequence[bytes | None], *, deadline: float | None = None) -> list[bytes | None]:
         """Return what is stored beside the ciphertexts of these values."""
-        places, index = _given(values), self.field.required_index()
-        batch = await self._kms.compute_index_batch(
-            index.key,
-            _chosen(values, places),
-            scope=index.scope,
-            normaliser=index.normaliser,
-            length=index.length,
-            deadline=deadline,
+        asked, index = _Asked.of(self.field, values), self.field.required_index()
+        return asked.answer(
+            await self._kms.compute_index_batch(
+                index.key,
+                asked.values,
+                scope=index.scope,
+                normaliser=index.normaliser,
+                length=index.length,
+                deadline=deadline,
+            )
         )
-        return _spread(_complete(self.field, batch, None), places, len(values))
 
     async def search_terms(self, values: Sequence[bytes], *, deadline: float | None = None) -> list[bytes]:
         """Return what to look for to find any of these values; as FieldCipher.search_terms."""
         if self.field.deterministic:
-            return _chosen(await self.encrypt_batch(values, deadline=deadline), range(len(values)))
-        index = self.field.required_index()
+            made = await self.encrypt_batch(values, deadline=deadline)
+            return [one for one in made if one is not None]
+        asked, index = _Asked.of(self.field, values), self.field.required_index()
         batch = await self._kms.compute_index_batch(
             index.key,
-            values,
+            asked.values,
             scope=index.scope,
             normaliser=index.normaliser,
             length=index.length,
             all_versions=True,
             deadline=deadline,
         )
-        _complete(self.field, batch, None)
+        asked.complete(batch)
         return [term for terms in batch.values for term in terms or ()]
 
 
