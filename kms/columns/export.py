@@ -105,8 +105,10 @@ def export(
     made = []
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        begun = {(one.table, one.column.column): one for one in known(connection)}
-        copies = [_Copy(connection, client, plan, table, begun, key) for table in chosen]  # all are looked at first
+        begun, pseudonyms = known(connection), _Pseudonyms(client, key)
+        copies = [
+            _Copy(connection, client, plan, table, begun, pseudonyms) for table in chosen
+        ]  # all are looked at first
         for copy in copies:
             file = directory / f"{copy.table}.sql"
             with whole_file(file) as writer:
@@ -122,6 +124,22 @@ def export(
     return made
 
 
+class _Pseudonyms:
+    """The pseudonyms of one export: all of the version of the key that made the first, so that a rotation divides no values."""
+
+    def __init__(self, client: Client, key: str) -> None:
+        self._client, self._key = client, key
+        self._version = 0
+
+    def of(self, values: list[bytes]) -> list[str]:
+        """Return one for each value."""
+        batch = self._client.pseudonymize_batch(
+            self._key, values, scope=SCOPE, length=LENGTH, version=self._version, deadline=DEADLINE
+        )
+        self._version = batch.version
+        return batch.complete()
+
+
 class _Copy:
     """One table."""
 
@@ -131,25 +149,22 @@ class _Copy:
         client: Client,
         plan: Plan,
         table: Table,
-        begun: Mapping[tuple[str, str], Known],
-        key: str,
+        begun: Sequence[Known],
+        pseudonyms: _Pseudonyms,
     ) -> None:
-        self._connection, self._client, self._key = connection, client, key
+        self._connection, self._client, self._pseudonyms = connection, client, pseudonyms
         self.table = table.table
         catalogued = look_up(connection, table)
         self._identity = identity_of(table, catalogued)
         there = attributes(connection, self.table)
-        fresh = [one for one in table.columns if (self.table, one.column) not in begun]
-        columns = [one for (name, _), one in begun.items() if name == self.table]
+        columns = [one for one in begun if one.table == self.table]
+        added = {
+            name for one in columns for name in (one.column.ciphertext, one.column.version, one.column.blind_index)
+        }
+        fresh = [one for one in table.columns if one.column not in {begun.column.column for begun in columns}]
         if fresh:
             columns += intended(plan, table.model_copy(update={"columns": tuple(fresh)}), self._identity, catalogued)
         self._replaced = {one.column.column: _Replaced(one, _form_of(one, there)) for one in columns}
-        added = {
-            name
-            for (_, _), one in begun.items()
-            if one.table == self.table
-            for name in (one.column.ciphertext, one.column.version, one.column.blind_index)
-        }
         insertable = [name for (name,) in connection.execute(_INSERTABLE, table.parts).fetchall()]
         self._plain = [name for name in insertable if name not in added and name not in self._replaced]
         # A number that stands in no document: what marks the place of a pseudonym within one.
@@ -237,10 +252,7 @@ class _Copy:
         if any(len(value) > MAX_VALUE for value in wanted):
             raise ColumnsError(f"{self.table}: a value is longer than {MAX_VALUE} bytes")
         if wanted:
-            batch = self._client.pseudonymize_batch(
-                self._key, list(wanted), scope=SCOPE, length=LENGTH, deadline=DEADLINE
-            )
-            wanted |= dict(zip(wanted, batch.complete(), strict=True))
+            wanted |= dict(zip(wanted, self._pseudonyms.of(list(wanted)), strict=True))
 
     def _value(
         self,

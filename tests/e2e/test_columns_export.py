@@ -172,6 +172,25 @@ def test_a_copy_is_the_same_before_and_after_the_columns_are_protected(people, s
     assert first['"country"'] == r"\N"  # no pseudonym fits into two characters
 
 
+def test_a_rotation_in_the_middle_divides_no_values(people, service, key, tmp_path, monkeypatch):
+    monkeypatch.setattr("kms.columns.export.BATCH", 10)
+    rotated = []
+
+    def rotate(_table, progress):
+        rotated.append(progress.seen)
+        service.acme.rotate_key(key)
+
+    connection = connect_as_runner(people)
+    try:
+        [one] = export(connection, service.acme, parse(PLAN.encode(), "plan.yaml"), key, tmp_path, (), tell=rotate)
+    finally:
+        connection.close()
+    assert rotated == [10, 20, 30, 40]
+    found = re.findall(r'"pin": "([\w-]+)"', one.file.read_text())
+    assert len(found) > 15
+    assert len(set(found)) == 2  # a document, and JSON null
+
+
 def test_a_column_for_which_nothing_can_stand_is_refused_and_nothing_is_written(people, service, key, tmp_path):
     with psycopg.connect(people) as connection:
         connection.execute("UPDATE people SET country = 'DE'; ALTER TABLE people ALTER country SET NOT NULL")
