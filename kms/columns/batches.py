@@ -1,6 +1,7 @@
 """The one loop: rows in the order of their identity, some at a time, with progress that survives a kill.
 
-Each batch is read without a transaction, worked on by the daemon, and written in one transaction together with the
+A pass ends behind the rows that were there when it came to the last of them: it does not run after those that writers
+go on adding at the end of the order, which would never let it end. Each batch is read without a transaction, worked on by the daemon, and written in one transaction together with the
 progress. A row that somebody has changed between is left as it is, and comes again with the next pass.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from kms_client import DeadlineExceeded, Unavailable
@@ -54,13 +55,21 @@ R = TypeVar("R")
 W = TypeVar("W")
 
 
+@dataclass(frozen=True, slots=True)
+class Page(Generic[R]):
+    """Some rows in the order of their identities."""
+
+    rows: Sequence[tuple[Identity, R]] = field(repr=False)
+    last: bool  # no more were behind them when they were read
+
+
 class Task(Protocol, Generic[R, W]):
     """What is done with the rows of one table."""
 
     name: str  # such as `fill` or `reencrypt`; one at a time for a table
     table: str
 
-    def read(self, connection: Connection, after: Identity | None, limit: int) -> Sequence[tuple[Identity, R]]:
+    def read(self, connection: Connection, after: Identity | None, limit: int) -> Page[R]:
         """Return the next rows that have something to do, in the order of their identities."""
         ...
 
@@ -93,23 +102,24 @@ def run(
     progress = _begun(connection, task)
     while True:
         wait(connection)
-        rows = task.read(connection, progress.cursor, batch)
-        if not rows:
+        page = task.read(connection, progress.cursor, batch)
+        if page.rows:
+            work = task.work(page.rows)
+            with connection.transaction():
+                done = task.write(connection, work)
+                progress = replace(
+                    progress,
+                    cursor=page.rows[-1][0],
+                    seen=progress.seen + len(page.rows),
+                    changed=progress.changed + done.changed,
+                    skipped=progress.skipped + done.skipped,
+                )
+                _save(connection, task, progress)
+                reach("columns.batch_written")
+            reach("columns.batch_committed")
+            tell(progress)
+        if page.last:
             break
-        work = task.work(rows)
-        with connection.transaction():
-            done = task.write(connection, work)
-            progress = replace(
-                progress,
-                cursor=rows[-1][0],
-                seen=progress.seen + len(rows),
-                changed=progress.changed + done.changed,
-                skipped=progress.skipped + done.skipped,
-            )
-            _save(connection, task, progress)
-            reach("columns.batch_written")
-        reach("columns.batch_committed")
-        tell(progress)
     progress = replace(progress, cursor=None, passes=progress.passes + 1)
     _save(connection, task, progress)
     return progress
@@ -146,7 +156,7 @@ def finish(connection: Connection, task: Task[R, W]) -> bool:
     without the lock.
     """
     for _ in range(LAST_READS):
-        rows = task.read(connection, None, LAST)
+        rows = task.read(connection, None, LAST).rows
         if not rows:
             return True
         try:

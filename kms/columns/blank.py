@@ -12,7 +12,7 @@ from psycopg import sql
 from kms.failpoints import reach
 
 from . import guard, state
-from .batches import Done, Identity, Progress, forget, run_until_nothing_is_left
+from .batches import Done, Identity, Page, Progress, forget, run_until_nothing_is_left
 from .cells import ALIAS, row_condition
 from .database import Connection, named
 from .errors import NotVerified, WrongState
@@ -41,7 +41,7 @@ class Blank:
         """Which rows still have a plaintext."""
         return sql.SQL(" OR ").join([left(one, ALIAS) for one in self.columns])
 
-    def read(self, connection: Connection, after: Identity | None, limit: int) -> Batch:
+    def read(self, connection: Connection, after: Identity | None, limit: int) -> Page[Row]:
         """Return the next rows."""
         outputs = Verify(self.client, self.columns).outputs()
         return read(connection, self.table, self.identity, outputs, self.condition, after, limit)

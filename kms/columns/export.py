@@ -182,11 +182,13 @@ class _Copy:
     def lines(self) -> Iterator[bytes]:
         """Yield the rows, as COPY reads them."""
         after: Identity | None = None
-        while rows := read(
-            self._connection, self.table, self._identity, self._outputs(), sql.SQL("true"), after, BATCH
-        ):
-            after = rows[-1][0]
-            yield from self._replace(rows)
+        while True:
+            page = read(self._connection, self.table, self._identity, self._outputs(), sql.SQL("true"), after, BATCH)
+            if page.rows:
+                after = page.rows[-1][0]
+                yield from self._replace(page.rows)
+            if page.last:
+                return
 
     def _outputs(self) -> list[sql.Composable]:
         """Return what is read of a row: columns as they are; of each protected one whether, the rest, and its cells."""

@@ -11,7 +11,7 @@ from psycopg import sql
 from kms.failpoints import reach
 
 from . import guard, state
-from .batches import LAST, LAST_DEADLINE, MOST_PASSES, Done, Identity, Progress, finish, forget, run
+from .batches import LAST, LAST_DEADLINE, MOST_PASSES, Done, Identity, Page, Progress, finish, forget, run
 from .cells import (
     ALIAS,
     AS_TEXT,
@@ -93,7 +93,7 @@ class Fill:
             ]
         return found
 
-    def read(self, connection: Connection, after: Identity | None, limit: int) -> Batch:
+    def read(self, connection: Connection, after: Identity | None, limit: int) -> Page[Row]:
         """Return the next rows that have something to do."""
         return read(connection, self.table, self.identity, self.outputs(), self.condition, after, limit)
 

@@ -12,7 +12,7 @@ from kms_client.formats.columns import row_value
 from psycopg import sql
 
 from . import batches
-from .batches import BATCH, Done, Identity, Progress
+from .batches import BATCH, Done, Identity, Page, Progress
 from .cells import MAX_STORED, Cell, cells_of, cut
 from .database import Connection, named, quieten, translated
 from .errors import ColumnsError, NotVerified, WrongState
@@ -78,7 +78,7 @@ class Renewal:
         """Ask the daemon; rows of which it makes nothing are in `failed` instead."""
         raise NotImplementedError
 
-    def read(self, connection: Connection, after: Identity | None, limit: int) -> list[tuple[Identity, Row]]:
+    def read(self, connection: Connection, after: Identity | None, limit: int) -> Page[Row]:
         """Return the next rows that are of an older version."""
         return read(connection, self.table, self.known.identity, self.outputs(), self.stale, after, limit)
 

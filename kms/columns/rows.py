@@ -9,7 +9,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from .batches import Identity
+from .batches import Identity, Page
 from .cells import ALIAS, identity_texts
 from .database import Connection, named
 
@@ -33,7 +33,7 @@ def read(
     limit: int,
     *,
     percent: float | None = None,
-) -> list[tuple[Identity, Row]]:
+) -> Page[Row]:
     """Return the next rows: their identities, and ctid, xmin and *outputs* of each.
 
     Args:
@@ -64,17 +64,19 @@ def read(
         limit=sql.Literal(limit),
     )
     rows: list[Row] = []
-    size, fetch = 0, FIRST_FETCH
+    size, fetch, last = 0, FIRST_FETCH, False
     with connection.transaction(), connection.cursor("kms_columns_rows", binary=True) as cursor:
         cursor.execute(query)
         while len(rows) < limit and size < BYTES:
-            fetched = cursor.fetchmany(min(fetch, limit - len(rows)))
-            if not fetched:
-                break
+            fetch = min(fetch, limit - len(rows))
+            fetched = cursor.fetchmany(fetch)
             rows += fetched
+            if len(fetched) < fetch:
+                last = True
+                break
             size += sum(len(value) for row in fetched for value in row if isinstance(value, bytes))
             fetch = max(1, (BYTES - size) * len(rows) // (size + 1))
-    return [(tuple(row[0]), row[1:]) for row in rows]
+    return Page([(tuple(row[0]), row[1:]) for row in rows], last)
 
 
 def update(

@@ -12,7 +12,7 @@ from psycopg import sql
 from kms.failpoints import reach
 
 from . import guard, state
-from .batches import LAST_DEADLINE, MOST_PASSES, Done, Identity, Progress, finish, run
+from .batches import LAST_DEADLINE, MOST_PASSES, Done, Identity, Page, Progress, finish, run
 from .cells import ALIAS, AS_JSON, DEADLINE, MAX_STORED, Cell, cells_of, cut, decrypt, document_with
 from .database import Connection, named
 from .errors import ColumnsError, NotVerified, WrongState
@@ -52,7 +52,7 @@ class Undo:
             )
         )
 
-    def read(self, connection: Connection, after: Identity | None, limit: int) -> Batch:
+    def read(self, connection: Connection, after: Identity | None, limit: int) -> Page[Row]:
         """Return the next rows."""
         outputs: list[sql.Composable] = []
         for one in self.columns:

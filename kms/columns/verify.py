@@ -12,7 +12,7 @@ from kms_client.formats.columns import row_value
 from psycopg import sql
 
 from . import state
-from .batches import Done, Identity, Progress, forget, run
+from .batches import Done, Identity, Page, Progress, forget, run
 from .cells import (
     ALIAS,
     MAX_STORED,
@@ -86,14 +86,15 @@ class Verify:
                 found += [cut(cell.stored, MAX_STORED), cut(plain, MAX_VALUE)]
         return found
 
-    def read(self, connection: Connection, after: Identity | None, limit: int) -> Batch:
+    def read(self, connection: Connection, after: Identity | None, limit: int) -> Page[Row]:
         """Return the next rows."""
         return read(connection, self.table, self.identity, self.outputs(), sql.SQL("true"), after, limit)
 
-    def sample(self, connection: Connection) -> Batch:
+    def sample(self, connection: Connection) -> Sequence[tuple[Identity, Row]]:
         """Return the rows of blocks at random."""
         share = percent(connection, self.table)
-        return read(connection, self.table, self.identity, self.outputs(), sql.SQL("true"), None, SAMPLE, percent=share)
+        everywhere = sql.SQL("true")
+        return read(connection, self.table, self.identity, self.outputs(), everywhere, None, SAMPLE, percent=share).rows
 
     def work(self, rows: Batch) -> list[Finding]:
         """Decrypt and compare; returns what is wrong, once for a row."""
