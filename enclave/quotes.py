@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from .attestation_errors import MalformedQuote, MalformedReport, UnknownVendor
@@ -36,6 +37,15 @@ _FIXED: Final = struct.Struct(
     f"<I {SIGNATURE_LENGTH}s {KEY_LENGTH}s {BODY_LENGTH}s {SIGNATURE_LENGTH}s H {AUTH_DATA_LENGTH}s H I"
 )
 _SIZE: Final = struct.Struct("<H")
+_LENGTHS: Final = MappingProxyType(
+    {
+        "platform_id": PLATFORM_ID_LENGTH,
+        "signature": SIGNATURE_LENGTH,
+        "attestation_key": KEY_LENGTH,
+        "qe_signature": SIGNATURE_LENGTH,
+        "auth_data": AUTH_DATA_LENGTH,
+    }
+)
 _REPORT_DATA_LABEL: Final = b"kms/v1/enclave-report-data\0"
 
 
@@ -46,6 +56,9 @@ class Quote:
     qe_svn is the security version of the quoting enclave, platform_id (16 bytes) names the platform, and body is what it
     says of the enclave: those are signed by the attestation key. qe_body is the quoting enclave's own report, signed by
     the certified key; chain has the certificates in DER: quoting, platform, root.
+
+    Raises:
+        MalformedQuote: a field has another length.
     """
 
     qe_svn: int
@@ -57,6 +70,13 @@ class Quote:
     qe_signature: bytes
     auth_data: bytes
     chain: tuple[bytes, bytes, bytes]
+
+    def __post_init__(self) -> None:
+        for name, length in _LENGTHS.items():
+            if len(getattr(self, name)) != length:
+                raise MalformedQuote(f"{name}: must be {length} bytes")
+        if any(not 0 < len(one) <= MAX_CERTIFICATE for one in self.chain):
+            raise MalformedQuote(f"chain: a certificate must be 1 to {MAX_CERTIFICATE} bytes")
 
     @property
     def signed(self) -> bytes:
