@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from .attestation_errors import (
@@ -25,6 +26,15 @@ from .issuing import extensions, platform_name, quoting_name, root_name
 from .signatures import has_low_s
 
 MAX_LIST: Final = 1 << 20  # bytes of a revocation list, some 20,000 entries
+# What the parsers of `cryptography` 50 raise. A serial number that is not positive is a warning there still; it is not signed.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    CryptographyDeprecationWarning,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,7 @@ def _load(der: bytes, name: str) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         again = certificate.public_bytes(Encoding.DER)
-    except ValueError:
+    except _UNREADABLE:
         raise BrokenChain(f"{name}: is no certificate") from None
     if again != der:
         raise BrokenChain(f"{name}: must be in the one encoding of DER")
@@ -124,7 +134,7 @@ def _verify_certificate(certificate: x509.Certificate, issuer: x509.Certificate,
             raise BrokenChain(f"{place.name}: must have the extensions of its place, and no others")
     except InvalidSignature:
         raise BrokenChain(f"{place.name}: is not signed by its issuer") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except _UNREADABLE:
         raise BrokenChain(f"{place.name}: is not issued by its issuer, or cannot be read") from None
     _public_key(certificate, place.name)
 
@@ -143,7 +153,7 @@ def _without(name: x509.Name, oid: x509.ObjectIdentifier) -> list[x509.NameAttri
 def _public_key(certificate: x509.Certificate, name: str) -> ec.EllipticCurvePublicKey:
     try:
         key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise BrokenChain(f"{name}: has no key that can be read") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BrokenChain(f"{name}: must have a key on P-256")
@@ -166,7 +176,7 @@ def _verify_list(
         # Another extension would be of a list that is not whole: a delta, or one for some certificates only.
         (extension,) = found.extensions
         number = extension.value
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except _UNREADABLE:
         raise BadRevocationList(f"{name}: must be a revocation list with its number as its one extension") from None
     if not isinstance(number, x509.CRLNumber):
         raise BadRevocationList(f"{name}: must have its number as its one extension")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from enclave.attestation_errors import MalformedQuote, MalformedReport, UnknownVendor
+from enclave.attestation_errors import MalformedQuote, MalformedReport, QuoteRefused, UnknownVendor
+from enclave.chain import Collateral
 from enclave.identity import Identity
 from enclave.quotes import Quote, challenge_binding, parse_quote
 from enclave.report import BODY_LENGTH, ReportBody, parse_body
+from tests.attestation import identity, new_scene
 
 identities = st.builds(
     Identity,
@@ -104,3 +108,43 @@ def test_bytes_that_trail_are_refused(quote, more):
 )
 def test_other_parts_are_another_answer_even_if_they_are_the_same_bytes_together(one, other):
     assert (challenge_binding(*one) == challenge_binding(*other)) == (one == other)
+
+
+SCENE = new_scene()
+CHALLENGE = SCENE.challenge()
+ANSWER = parse_quote(SCENE.answer(identity(), CHALLENGE))
+
+
+@st.composite
+def altered(draw, data: bytes) -> bytes:
+    """Return other bytes: some replaced, left out or put in."""
+    changed = bytearray(data)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(changed)))
+        changed[at : at + draw(st.integers(0, 4))] = draw(st.binary(max_size=4))
+    assume(bytes(changed) != data)
+    return bytes(changed)
+
+
+@given(altered(ANSWER.chain[0]), st.integers(0, 1))
+def test_an_altered_certificate_is_refused_and_nothing_else_is_raised(certificate, place):
+    chain = list(ANSWER.chain)
+    chain[place] = certificate
+    assume(certificate)
+    with pytest.raises(QuoteRefused):
+        SCENE.judge(replace(ANSWER, chain=tuple(chain)).encode(), CHALLENGE)
+
+
+@given(altered(SCENE.collateral.root_list), st.booleans())
+def test_an_altered_revocation_list_is_refused_and_nothing_else_is_raised(data, of_root):
+    collateral = (
+        Collateral(data, SCENE.collateral.platform_list) if of_root else Collateral(SCENE.collateral.root_list, data)
+    )
+    with pytest.raises(QuoteRefused):
+        SCENE.judge(ANSWER.encode(), CHALLENGE, collateral=collateral)
+
+
+@given(altered(ANSWER.encode()))
+def test_an_altered_quote_is_refused_and_nothing_else_is_raised(quote):
+    with pytest.raises(QuoteRefused):
+        SCENE.judge(quote, CHALLENGE)
