@@ -75,8 +75,8 @@ def verify(
         raise UnboundKey("QE report: must name the attestation key")
     _judge_quoting(parsed, policy)  # 9
     _judge_signature(parsed)  # 10
-    _judge_enclave(parsed.body.identity, policy)  # 11, 12, 14, 15
-    if parsed.platform_id in policy.revoked_platforms:  # 13
+    _judge_enclave(parsed.body.identity, policy)  # 11 to 14
+    if parsed.platform_id in policy.revoked_platforms:  # 15
         raise PlatformRevoked("platform: is revoked by the policy")
     _judge_challenge(parsed.body.report_data, challenge, policy, now)  # 16, 17
     return Attested(
