@@ -9,7 +9,6 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import SignatureAlgorithmOID
 
@@ -108,13 +107,14 @@ def verify_chain(
 
 
 def _load(der: bytes, name: str) -> x509.Certificate:
+    """Read a certificate; what is not under its signature has one encoding too."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-        again = certificate.public_bytes(Encoding.DER)
     except _UNREADABLE:
         raise BrokenChain(f"{name}: is no certificate") from None
-    if again != der:
-        raise BrokenChain(f"{name}: must be in the one encoding of DER")
+    # The parser takes DER alone. But a signature that ends in zero bits may call them unused, and verifies all the same.
+    if not der.endswith(b"\0" + certificate.signature):
+        raise BrokenChain(f"{name}: must have no unused bits in its signature")
     return certificate
 
 
@@ -126,8 +126,6 @@ def _verify_certificate(certificate: x509.Certificate, issuer: x509.Certificate,
         certificate.verify_directly_issued_by(issuer)
         if not has_low_s(certificate.signature):  # the other s verifies too: one certificate would have two encodings
             raise BrokenChain(f"{place.name}: the lower s must be in its signature")
-        if certificate.version is not x509.Version.v3:
-            raise BrokenChain(f"{place.name}: must be of version 3")
         if certificate.subject != place.subject:
             _wrong_subject(certificate, place)
         if [(one.critical, one.value) for one in certificate.extensions] != [(True, one) for one in place.extensions]:

@@ -223,9 +223,12 @@ def tlv(tag, content, *, long=False):
     )
 
 
-def with_signature(certificate, signature, *, long=False):
-    algorithm = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256, RFC 5758
-    return tlv(0x30, certificate.tbs_certificate_bytes + algorithm + tlv(0x03, b"\0" + signature), long=long)
+ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")  # ecdsa-with-SHA256, RFC 5758
+WITH_NULL = bytes.fromhex("300c06082a8648ce3d0403020500")  # the same with parameters, which RFC 5758 excludes
+
+
+def with_signature(certificate, signature, *, algorithm=ALGORITHM, unused=b"\0", long=False):
+    return tlv(0x30, certificate.tbs_certificate_bytes + algorithm + tlv(0x03, unused + signature), long=long)
 
 
 class TestOtherEncodings:
@@ -246,9 +249,24 @@ class TestOtherEncodings:
         with pytest.raises(e.BrokenChain, match="the lower s"):
             self.chain(other)
 
-    def test_a_longer_length(self):
+    @pytest.mark.parametrize(
+        "changes",
+        [{"long": True}, {"algorithm": WITH_NULL}, {"algorithm": ALGORITHM[:-1] + b"\3"}],
+        ids=["a longer length", "parameters of the algorithm", "another algorithm than is signed"],
+    )
+    def test_another_form_of_what_is_not_signed(self, changes):
         with pytest.raises(e.BrokenChain):
-            self.chain(with_signature(LEAF.certificate, LEAF.certificate.signature, long=True))
+            self.chain(with_signature(LEAF.certificate, LEAF.certificate.signature, **changes))
+
+    def test_unused_bits_where_the_signature_ends_in_some(self):
+        even = next(one for one in iter(leaf, None) if one.certificate.signature[-1] % 2 == 0)
+        other = with_signature(even.certificate, even.certificate.signature, unused=b"\1")
+        x509.load_der_x509_certificate(other).verify_directly_issued_by(
+            PLATFORM.certificate
+        )  # the control: it verifies
+        self.chain(even.der)
+        with pytest.raises(e.BrokenChain, match="unused bits"):
+            self.chain(other)
 
     def test_a_signature_with_a_zero_before_it(self):
         r, s = decode_dss_signature(LEAF.certificate.signature)
