@@ -37,7 +37,7 @@ MEANINGS: Final = MappingProxyType(
         ExitCode.DENIED: "the identity is unknown or may not do this",
         ExitCode.CONFLICT: "the name is taken, somebody else changed the resource, or its state does not allow this",
         ExitCode.UNAVAILABLE: "the daemon, its token or its database does not answer in time; retry later",
-        ExitCode.NOT_SO: "not so: access is denied, an operation failed or was cancelled, a node has not stopped, a receipt or a report proves nothing, or an audit trail is not whole",
+        ExitCode.NOT_SO: "not so: access is denied, an operation failed or was cancelled, a node has not stopped, a receipt, a report or a quote proves nothing, or an audit trail is not whole",
         ExitCode.APPROVAL: "others have to approve it first; then repeat the command with --approval",
         ExitCode.INTERRUPTED: "interrupted, or not confirmed",
     }

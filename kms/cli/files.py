@@ -38,6 +38,22 @@ def read_bytes(path: Path, option: str) -> bytes:
         raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error
 
 
+def read_bounded(path: Path, most: int, option: str) -> bytes:
+    """Read a file of at most *most* bytes.
+
+    Raises:
+        BadParameter: it is missing, cannot be read or is larger.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}", param_hint=option) from error
+    if len(data) > most:
+        raise typer.BadParameter(f"{path}: is larger than {most} bytes", param_hint=option)
+    return data
+
+
 def write_new(path: Path, content: bytes, option: str) -> None:
     """Write a new file that only the user can read.
 

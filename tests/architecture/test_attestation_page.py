@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from enclave import attestation_errors
+from kms.cli.attestation_policy_file import _Policy
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/attestation.md").read_text()
@@ -49,3 +50,11 @@ def test_the_layout_of_a_quote_has_no_gap():
     ]
     assert [start for start, _ in rows] == [sum(length for _, length in rows[:index]) for index in range(len(rows))]
     assert rows[-1] == (1052, 0)
+
+
+def test_every_field_of_a_policys_file_is_listed_with_whether_it_must_be_there():
+    part = PAGE.partition("## At a desk")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \|$", part, re.MULTILINE)
+    assert [name for name, _ in rows] == list(_Policy.model_fields)
+    must = {name for name, absent in rows if absent.startswith("must be there")}
+    assert must == {name for name, field in _Policy.model_fields.items() if field.is_required()}

@@ -15,6 +15,7 @@ CRYPTOGRAPHY = (
     "kms/kmsd/",  # certificates
     "kms/rpc/certificates.py",  # client certificates and revocation lists
     "kms/cli/audit_verify.py",  # the token's public key
+    "kms/cli/attestation_policy_file.py",  # a root and revocation lists in PEM
     "enclave/",  # stands alone
     "client/kms_client/",
 )

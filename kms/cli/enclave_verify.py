@@ -1,0 +1,112 @@
+"""`kms enclave`: who an enclave is, by its quote; no daemon is asked."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+# Like an exported audit trail, a quote is verified away from the daemon, by the same pure modules.
+from enclave.attestation_errors import ChallengeRefused, QuoteRefused
+from enclave.chain import Collateral
+from enclave.nonces import NONCE_LENGTH, Challenge
+from enclave.quotes import MAX_QUOTE
+from enclave.verifier import Attested
+from enclave.verifier import verify as judge
+
+from .attestation_policy_file import read_list, read_policy
+from .choices import parse_time
+from .exit_codes import ExitCode
+from .files import read_bounded
+from .output import Output, Record, emit_json, print_record
+from .records import moment
+from .session import OutputOption
+
+app = typer.Typer(help="Enclaves: verify their quotes.", no_args_is_help=True, rich_markup_mode=None)
+
+MAX_SAID: Final = 1 << 16  # bytes of a channel's key, or of claims
+_NONCE: Final = re.compile(rf"[0-9a-fA-F]{{{2 * NONCE_LENGTH}}}")
+
+
+@app.callback()
+def _group() -> None:
+    """Make `verify` a command of a group though it is the only one."""
+
+
+def _parse_nonce(text: str) -> bytes:
+    if _NONCE.fullmatch(text) is None:
+        raise typer.BadParameter(f"must be {2 * NONCE_LENGTH} hex digits")
+    return bytes.fromhex(text)
+
+
+def _of_attested(attested: Attested) -> Record:
+    it = attested.identity
+    return {
+        "verified": True,
+        "backend": attested.backend,
+        "platform_id": attested.platform_id.hex(),
+        "mrenclave": it.mrenclave.hex(),
+        "mrsigner": it.mrsigner.hex(),
+        "isv_prod_id": it.isv_prod_id,
+        "isv_svn": it.isv_svn,
+        "cpu_svn": it.cpu_svn.hex(),
+        "flags": f"{it.flags:016x}",
+        "xfrm": f"{it.xfrm:016x}",
+        "misc_select": f"{it.misc_select:08x}",
+        "config_id": it.config_id.hex(),
+        "config_svn": it.config_svn,
+        "isv_family_id": it.isv_family_id.hex(),
+        "isv_ext_prod_id": it.isv_ext_prod_id.hex(),
+        "expire_time": moment(attested.expires.astimezone(UTC)),
+    }
+
+
+@app.command()
+def verify(
+    quote: Annotated[Path, typer.Argument(metavar="QUOTE", help="The quote's bytes.")],
+    *,
+    policy: Annotated[Path, typer.Option(metavar="FILE", help="What it must show, in YAML.")],
+    root_list: Annotated[Path, typer.Option(metavar="FILE", help="The root's revocation list, DER or PEM.")],
+    platform_list: Annotated[Path, typer.Option(metavar="FILE", help="The platform's revocation list.")],
+    nonce: Annotated[bytes, typer.Option(parser=_parse_nonce, metavar="HEX", help="What the enclave was asked with.")],
+    issued: Annotated[datetime, typer.Option(parser=parse_time, metavar="TIME", help="When it was asked.")],
+    at: Annotated[
+        datetime | None,
+        typer.Option(parser=parse_time, metavar="TIME", help="When the answer came; now.", show_default=False),
+    ] = None,
+    channel_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key of the channel that it names.", show_default=False)
+    ] = None,
+    claims: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What it says besides.", show_default=False)
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Verify a quote: structure, certificates, signatures, policy, nonce; exit code 8 where it does not show what it must.
+
+    That a nonce was used once cannot be seen in a file: ask with a new one each time.
+    """
+    asked = read_policy(policy)
+    collateral = Collateral(read_list(root_list, "--root-list"), read_list(platform_list, "--platform-list"))
+    challenge = Challenge(
+        nonce,
+        issued,
+        b"" if channel_key is None else read_bounded(channel_key, MAX_SAID, "--channel-key"),
+        b"" if claims is None else read_bounded(claims, MAX_SAID, "--claims"),
+    )
+    try:
+        shown = judge(read_bounded(quote, MAX_QUOTE, "QUOTE"), asked, collateral, challenge, at or datetime.now(UTC))
+    except (QuoteRefused, ChallengeRefused) as error:
+        _show({"verified": False, "check": type(error).__name__, "text": str(error)}, output)
+        raise typer.Exit(ExitCode.NOT_SO) from error
+    _show(_of_attested(shown), output)
+
+
+def _show(record: Record, output: Output) -> None:
+    if output is Output.JSON:
+        emit_json(record)
+    else:
+        print_record(record)
