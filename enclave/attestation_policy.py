@@ -52,7 +52,7 @@ class AttestationPolicy:
     bytes) or by a signer's rule, unless its measurement or platform (16 bytes) is revoked. backends names simulated ones
     that are allowed. least_cpu_svn has 16 components, each a least. The numbers of the revocation lists are the lowest
     that are taken: a verifier raises them to the highest seen. max_age is the time from nonce to answer, at most 10
-    minutes; validity the time until the next attestation, at most 30 days.
+    minutes; validity the time from nonce to the next attestation, at least max_age and at most 30 days.
 
     Raises:
         BadPolicy: a field is out of its range.
@@ -94,6 +94,8 @@ class AttestationPolicy:
         _number("least_platform_list", self.least_platform_list, 159)
         _time("max_age", self.max_age, MAX_AGE)
         _time("validity", self.validity, MAX_VALIDITY)
+        if self.validity < self.max_age:  # an answer would be over before it came
+            raise BadPolicy("validity: must not be below max_age")
 
 
 def _lengths(name: str, values: frozenset[bytes] | tuple[bytes, ...], length: int) -> None:

@@ -192,6 +192,7 @@ def test_every_field_of_the_file_is_that_of_the_policy(files):
         ({"max_age_seconds": 601}, "max_age_seconds"),
         ({"max_age_seconds": 0}, "max_age_seconds"),
         ({"validity_seconds": 30 * 86400 + 1}, "validity_seconds"),
+        ({"max_age_seconds": 60, "validity_seconds": 59}, "validity"),
         ({"root": "no certificate"}, "root"),
         ({"least_root_list": -1}, "least_root_list"),
     ],

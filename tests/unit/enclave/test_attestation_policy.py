@@ -44,6 +44,7 @@ def test_a_policy_does_not_change():
             [timedelta(0), timedelta(minutes=10, seconds=1)],
         ),
         ("validity", [timedelta(days=30)], [timedelta(0), timedelta(seconds=-1), timedelta(days=31)]),
+        ("validity", [timedelta(minutes=1)], [timedelta(seconds=59)]),
     ],
 )
 def test_a_field_out_of_its_range_is_refused_by_name(field, allowed, refused):
