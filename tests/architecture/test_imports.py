@@ -13,9 +13,9 @@ from tests.architecture.sources import PACKAGES, ROOT, imports, sources
 CRYPTOGRAPHY = (
     "kms/crypto/",  # the request path
     "kms/kmsd/",  # certificates
+    "kms/cli/attestation_policy_file.py",  # a root and revocation lists in PEM
     "kms/rpc/certificates.py",  # client certificates and revocation lists
     "kms/cli/audit_verify.py",  # the token's public key
-    "kms/cli/attestation_policy_file.py",  # a root and revocation lists in PEM
     "enclave/",  # stands alone
     "client/kms_client/",
 )
