@@ -49,6 +49,11 @@ class QuotingEnclave:
         self._platform_id: Final = platform_id
         self._report_key: Final = report_key
 
+    @property
+    def identity(self) -> Identity:
+        """Return who this is: the target that reports have to be made for."""
+        return self._body.identity
+
     def quote(self, report: bytes) -> bytes:
         """Return the quote (some 2,600 bytes) of an enclave that has shown a report (432 bytes) for this one as its target.
 

@@ -225,6 +225,7 @@ class TestRefusedQuotingEnclaves:
 
     def test_it_quotes_nothing_but_reports_of_its_platform_that_are_meant_for_it(self, scene):
         here, other = scene.platform, new_scene().platform
+        here.quoting.quote(here.report(identity(), bytes(64), target=here.quoting.identity))  # the control
         with pytest.raises(e.ForgedReport):
             here.quoting.quote(other.report(identity(), bytes(64)))
         with pytest.raises(e.ForgedReport):
