@@ -221,11 +221,11 @@ def test_what_a_key_has_otherwise_is_bounded_by_its_class():
         (Overrides(rotation=timedelta(days=91)), "rotation_period"),
         (Overrides(cache_lifetime=timedelta(minutes=6)), "cache_lifetime"),
     ):
-        found = violations(effective(CONFIDENTIAL, own, Purpose.ENCRYPT), *GCM)
+        found = violations(effective(CONFIDENTIAL, own, Purpose.ENCRYPT), *GCM, leasable=False)
         assert named(found) == [(field, f"rule confidential.{field}")]
-        assert violations(effective(DEFAULT, own, Purpose.ENCRYPT), *GCM) == ()
+        assert violations(effective(DEFAULT, own, Purpose.ENCRYPT), *GCM, leasable=False) == ()
 
 
 def test_a_deterministic_key_is_rotated_by_hand_in_every_class():
     assert effective(CONFIDENTIAL, Overrides(), Purpose.DETERMINISTIC).rotation == NEVER
-    assert violations(effective(CONFIDENTIAL, Overrides(), Purpose.DETERMINISTIC), *SIV) == ()
+    assert violations(effective(CONFIDENTIAL, Overrides(), Purpose.DETERMINISTIC), *SIV, leasable=False) == ()
