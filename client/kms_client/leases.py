@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakSet
 
-from .formats.errors import CannotDecrypt, DeadlineExceeded, KmsError, LimitExceeded, Unavailable
+from .formats.errors import CannotDecrypt, Conflict, DeadlineExceeded, KmsError, LimitExceeded, Unavailable
 from .formats.names import KeyUid
 from .leased_key import LeasedKey
 
@@ -30,7 +30,7 @@ TRIES: Final = 3
 CLOSED: Final = "the local mode of this client is closed"
 
 # What says nothing about whether the key may be used: a lease that holds, holds on.
-TRANSIENT: Final = (Unavailable, DeadlineExceeded, LimitExceeded)
+TRANSIENT: Final = (Unavailable, DeadlineExceeded, LimitExceeded, Conflict)
 
 # What is asked of the daemon: a key's resource name and a version of it, 0: the primary one.
 Asked = tuple[str, int]

@@ -22,7 +22,7 @@ from .client import Client
 from .clock import boottime
 from .connection import checked_deadline
 from .errors import another
-from .formats.errors import DeadlineExceeded, Unavailable, WrongKeyState
+from .formats.errors import Conflict, DeadlineExceeded, Unavailable, WrongKeyState
 from .formats.normalisation import IndexNormaliser
 from .leased_key import LeasedKey
 from .leases import CLOSED, LOOK, MOST_RENEWALS, SHORTEST, TRANSIENT, TRIES, Asked, Leases, Wanted
@@ -188,7 +188,7 @@ class Local:
             if error is None:
                 if wanted.version == 0 and not asking.answer.result().encrypts:
                     raise WrongKeyState(f"{wanted.name} is leased for decryption only: it cannot be used to encrypt")
-            elif asking.began >= arrived or not isinstance(error, TRANSIENT):
+            elif not isinstance(error, Conflict) and (asking.began >= arrived or not isinstance(error, TRANSIENT)):
                 raise another(error) from error
         raise Unavailable(f"leases of {wanted.name} end before they can be used")
 

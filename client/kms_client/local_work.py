@@ -26,6 +26,7 @@ from .formats.errors import (
     CorruptRecord,
     InvalidRequest,
     KmsError,
+    NotFound,
     Unavailable,
     WrongKeyState,
     invalid,
@@ -74,7 +75,10 @@ def decrypt(name: str, ciphertext: bytes, context: Context | None) -> Work[Decry
     given = _pairs(context)
     header = Header.parse(ciphertext)
     wanted = _named(name, header)
-    leased = yield wanted
+    try:
+        leased = yield wanted
+    except NotFound as error:
+        raise _unknown(error, name) from error
     canonical = CanonicalContext.of(leased.tenant, given).encode()
     if leased.uid != header.key:
         raise CannotDecrypt
@@ -163,7 +167,7 @@ def _version_of(name: str, head: bytes) -> Work[tuple[Wanted, LeasedKey] | KmsEr
     except KmsError as error:
         if not _of_version(error, name):
             raise
-        return error
+        return _unknown(error, name)
     return (wanted, leased) if leased.uid == wanted.key else CannotDecrypt()
 
 
@@ -229,9 +233,14 @@ def _named(name: str, header: Header) -> Wanted:
 
 def _of_version(error: KmsError, name: str) -> bool:
     """Whether an error is about one version of the key, so that others may decrypt nevertheless."""
-    if isinstance(error, WrongKeyState):
-        return f"{name}/versions/" in str(error)  # the daemon names the key alone where its own state forbids the use
+    if isinstance(error, (WrongKeyState, NotFound)):
+        return f"{name}/versions/" in str(error)  # the daemon names the key alone where it is the key
     return isinstance(error, (CannotDecrypt, CorruptRecord))
+
+
+def _unknown(error: KmsError, name: str) -> KmsError:
+    """Return what the daemon answers to a ciphertext of a version that the key does not have."""
+    return CannotDecrypt() if isinstance(error, NotFound) and _of_version(error, name) else error
 
 
 def _why(ciphertext: bytes, index: int) -> KmsError:

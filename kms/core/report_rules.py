@@ -18,6 +18,7 @@ from .keyring import Key, KeyVersion
 from .lifecycle import ENCRYPTING, KeyState
 from .policy import NEVER, Policy, stop_at
 from .report_controls import Part
+from .roles import LEASE
 from .suites import ROTATED_BY_HAND
 from .tokens import ApiToken, TokenUse
 
@@ -229,7 +230,7 @@ def judge_grant(grant: Grant, now: datetime, *, seen: bool) -> Found:
         return
     if not seen:
         yield Rule.GRANT_UNUSED, "no call in the period"
-    uses = "keys.encrypt" in grant.gives() or "keys.decrypt" in grant.gives()
+    uses = not grant.gives().isdisjoint({"keys.encrypt", "keys.decrypt", LEASE})
     whole = str(grant.resource).split("/")[2:] in ([], ["**"], ["keys", "**"], ["keys", "*"])
     if uses and whole and grant.expires_at is None and not grant.conditions:
         yield Rule.GRANT_ALL_KEYS, str(grant.resource)

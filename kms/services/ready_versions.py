@@ -27,6 +27,14 @@ _READABLE: Final = tuple(state for state in KeyState if version_allows(state, Us
 Tool = FieldCipher | IndexHasher | Pseudonymizer | FormatCipher
 
 
+@dataclass(slots=True)
+class Lendable:
+    """The DEK of a version of a leasable key, and whether the database knows that it has left the daemon."""
+
+    dek: Dek
+    exposed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class ReadyVersion:
     """One key version with its DEK loaded."""
@@ -38,6 +46,7 @@ class ReadyVersion:
     state: KeyState
     uses: frozenset[Use]  # what its state allows
     marks: Marks
+    lendable: Lendable | None = None  # None: its DEK does not leave the daemon
 
     @property
     def cipher(self) -> FieldCipher:
