@@ -159,6 +159,14 @@ class Local:
         timeout = self._client.deadline if deadline is None else checked_deadline(deadline)
         expiry = time.monotonic() + timeout
         try:
+            return self._driven(work, expiry)
+        except BaseException as error:
+            # The frames below hold the DEK, and who keeps the error would keep them.
+            error.__traceback__ = None
+            raise
+
+    def _driven(self, work: Work[T], expiry: float) -> T:
+        try:
             wanted = next(work)
             while True:
                 try:

@@ -158,6 +158,14 @@ class Local:
         timeout = self._client.deadline if deadline is None else checked_deadline(deadline)
         expiry = asyncio.get_running_loop().time() + timeout
         try:
+            return await self._driven(work, expiry)
+        except BaseException as error:
+            # The frames below hold the DEK, and who keeps the error would keep them.
+            error.__traceback__ = None
+            raise
+
+    async def _driven(self, work: Work[T], expiry: float) -> T:
+        try:
             wanted = next(work)
             while True:
                 if wanted.pause:

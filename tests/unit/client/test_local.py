@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 from contextlib import closing
-from itertools import pairwise
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -42,7 +42,7 @@ from kms_client.formats.dek import Dek as ClientDek
 from kms_client.formats.errors import Conflict
 from kms_client.formats.names import KeyUid, TenantUid
 from kms_client.formats.suites import MAX_PLAINTEXT, Suite
-from kms_client.leased_key import MARGIN, LeasedKey
+from kms_client.leased_key import LeasedKey
 from kms_client.leases import MOST_LEASED, Leases, Wanted
 from kms_client.local import Local
 from kms_client.v1 import crypto_pb2
