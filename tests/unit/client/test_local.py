@@ -42,7 +42,7 @@ from kms_client.formats.dek import Dek as ClientDek
 from kms_client.formats.errors import Conflict
 from kms_client.formats.names import KeyUid, TenantUid
 from kms_client.formats.suites import MAX_PLAINTEXT, Suite
-from kms_client.leased_key import LeasedKey
+from kms_client.leased_key import MARGIN, LeasedKey
 from kms_client.leases import MOST_LEASED, Leases, Wanted
 from kms_client.local import Local
 from kms_client.v1 import crypto_pb2
@@ -375,6 +375,41 @@ def test_a_hanging_daemon_ends_each_call_at_its_own_deadline(local, peer, held):
             local.encrypt(KEY, b"x", deadline=deadline)
         assert deadline <= time.monotonic() - began < deadline + 2
     assert len(peer.tries(METHOD)) == 1  # the second waits for what the first one asked for
+
+
+def test_a_lease_counts_from_before_it_was_asked_for_however_long_the_answer_takes(peer, held):
+    peer.answer(METHOD, held)
+    with Client(peer.target) as client, closing(Local(client)) as local:
+        thread = threading.Thread(target=lambda: local.encrypt(KEY, b"x"))
+        thread.start()
+        wait_until(lambda: peer.tries(METHOD), "the lease to be asked for")
+        arrived = boottime()
+        time.sleep(0.3)  # an answer that takes its time
+        held.opened.set()
+        thread.join(20)
+        [leased] = local._leases._held.values()
+        assert leased.ends < arrived + 30.0 - MARGIN
+
+
+def test_a_renewal_that_hangs_is_given_up_with_the_lease_and_asked_for_afresh(peer, held):
+    peer.answer(METHOD, granted(seconds=1.0), held, granted(primary=2))
+    with Client(peer.target, deadline=20) as client, closing(Local(client)) as local:
+        began = time.monotonic()
+        while local.encrypt(KEY, b"x").version == 1:
+            pass
+        assert time.monotonic() - began < 6
+
+
+def test_an_error_that_is_kept_holds_no_dek(local, peer):
+    peer.answer(METHOD, granted())
+    made = local.encrypt(KEY, b"x", context=CONTEXT).ciphertext
+    memory = local.held()[0]._material
+    with pytest.raises(CannotDecrypt) as kept:
+        local.decrypt(KEY, made)
+    local.local._leases.close("over")
+    gc.collect()
+    assert bytes(memory) == bytes(32)
+    assert kept.value is not None
 
 
 def test_a_dek_is_overwritten_at_the_end_of_its_lease_without_any_use(peer):
