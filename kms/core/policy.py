@@ -193,7 +193,7 @@ def lowered(old: Policy, new: Policy) -> tuple[Violation, ...]:
 
 
 def _lease_violations(policy: Policy, purpose: Purpose, suite: Suite) -> Iterator[Violation]:
-    """Say why DEKs under such rules may not be leased: what an application does with one is neither counted nor logged."""
+    """Say why DEKs under such rules may not be leased: nobody counts, logs or looks at what applications do with them."""
     if purpose is not Purpose.ENCRYPT:
         yield Violation("leasable", f"must be false for purpose {purpose.name}: only ENCRYPT keys are leased")
     elif suite is not LEASABLE_SUITE:
@@ -202,6 +202,11 @@ def _lease_violations(policy: Policy, purpose: Purpose, suite: Suite) -> Iterato
         by_class = CLASSES[policy.classification].log_data_access
         of = rule(policy.classification, "log_data_access") if by_class else "log_data_access of the policy"
         yield Violation("leasable", f"must be false where each data access is logged ({of})")
+    if required_context(policy):
+        pairs = ", ".join(sorted(required_context(policy)))
+        yield Violation(
+            "leasable", f"must be false where contexts must have {pairs}: no daemon sees those of applications"
+        )
     if policy.encryption_limit:
         yield Violation("leasable", "must be false with an encryption_limit: what applications encrypt is not counted")
 

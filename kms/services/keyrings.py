@@ -364,7 +364,7 @@ class Keyrings:
             state=stored.state,
             uses=frozenset(use for use in Use if version_allows(stored.state, use)),
             marks=self._recorder.marks(Counter(tenant.uid, key.uid, number)),
-            lendable=Lendable(dek, stored.exposed_at is not None) if key.leasable else None,
+            lent=Lendable(dek, stored.exposed_at is not None) if key.leasable else None,
         )
 
     def _usage_of(self, ring: Ring, number: int) -> UsageCounter:

@@ -79,8 +79,6 @@ class Leases:
         if not ring.key.leasable:
             raise FailedPrecondition(f"{name} is not leasable: its DEKs do not leave the daemon")
         version, use = await self._chosen(ring, number)
-        if version.lendable is None:  # loaded for a key that was not leasable, which no key becomes
-            raise FailedPrecondition(f"{name} is not leasable: its DEKs do not leave the daemon")
         lease = lent_for(self._keyrings.lease, self._boottime(), self._deadline)
         if lease <= timedelta(0):
             raise StorageUnavailable(NO_WORD)

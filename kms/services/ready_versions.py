@@ -46,7 +46,7 @@ class ReadyVersion:
     state: KeyState
     uses: frozenset[Use]  # what its state allows
     marks: Marks
-    lendable: Lendable | None = None  # None: its DEK does not leave the daemon
+    lent: Lendable | None = None  # None: its DEK does not leave the daemon
 
     @property
     def cipher(self) -> FieldCipher:
@@ -54,6 +54,13 @@ class ReadyVersion:
         if not isinstance(self.tool, FieldCipher):
             raise TypeError("only versions of keys with ciphertexts have a cipher")  # find() has refused the purpose
         return self.tool
+
+    @property
+    def lendable(self) -> Lendable:
+        """What an application may be given."""
+        if self.lent is None:
+            raise TypeError("only versions of leasable keys are lent")  # Leases has refused the key
+        return self.lent
 
     @property
     def hasher(self) -> IndexHasher:

@@ -141,7 +141,7 @@ async def test_a_key_that_is_not_leasable_keeps_its_deks(node, acme):
     kept = (await node.ring(acme, KeyName("acme", "kept"))).key
     held = node.versions.peek(kept.place(1))
     assert held is not None
-    assert held.lendable is None  # the daemon does not hold its bytes beside the cipher
+    assert held.lent is None  # the daemon does not hold its bytes beside the cipher
 
 
 async def test_a_lease_is_a_use_of_its_version(node, acme):
@@ -418,12 +418,13 @@ async def test_only_encrypt_keys_of_the_suite_that_needs_no_count_are_leasable(n
     [
         (Policy(classification=Classification.CONFIDENTIAL), Overrides(), "rule confidential.log_data_access"),
         (Policy(log_data_access=True), Overrides(), "log_data_access of the policy"),
+        (Policy(required_context=("row",)), Overrides(), "where contexts must have row"),
         (Policy(encryption_limit=2_000), Overrides(), "encryption_limit"),
         (Policy(), Overrides(encryption_limit=2_000), "encryption_limit"),
     ],
-    ids=["class", "policy", "limit of the policy", "limit of the key"],
+    ids=["class", "policy", "context", "limit of the policy", "limit of the key"],
 )
-async def test_what_is_logged_or_counted_is_not_leasable_from_the_beginning_nor_later(
+async def test_what_is_logged_looked_at_or_counted_is_not_leasable_from_the_beginning_nor_later(
     node, acme, policy, overrides, rule
 ):
     await node.policies.create(acme, ACME, "people", policy)
@@ -442,6 +443,7 @@ async def test_what_is_logged_or_counted_is_not_leasable_from_the_beginning_nor_
     [
         {"classification": Classification.CONFIDENTIAL},
         {"log_data_access": True},
+        {"required_context": ("row",)},
         {"encryption_limit": 2_000},
     ],
     ids=lambda changes: next(iter(changes)),
