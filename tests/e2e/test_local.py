@@ -210,7 +210,7 @@ def test_a_rotation_is_followed_and_no_version_is_asked_for_that_nobody_needs(se
         service.acme.rotate_key(key)
         assert Header.parse(made.ciphertext).version == 2
         assert [local.decrypt(key, one.ciphertext).plaintext for one in (first, made)] == [b"first", b"second"]
-    exposed = {int(version.name.rpartition("/")[2]): version.expose_time for version in service.acme.list_key_versions(key)}
+    exposed = {version.version: version.expose_time for version in service.acme.list_key_versions(key)}
     assert exposed[1] is not None
     assert exposed[2] is not None
     assert exposed[3] is None
