@@ -219,9 +219,10 @@ class Local:
             threading.Thread(
                 target=self._fetch, args=(asked, asking, max(patience, SHORTEST)), name="kms-lease", daemon=True
             ).start()
-        except BaseException:
+        except RuntimeError:  # no thread can be started: the interpreter ends, or the system has no more
             del self._asking[asked]
-            raise
+            if leased is None:
+                raise
         return asking
 
     def _fetch(self, asked: Asked, asking: _Asking, patience: float) -> None:

@@ -94,7 +94,7 @@ def test_each_decrypts_what_the_other_has_encrypted(service: Service, local: Any
     assert kms.decrypt_batch(key, [single], context=CONTEXT, varying=("row", ["17"])).complete() == [b"one"]
 
 
-def test_another_tenants_daemon_answer_is_no_plaintext(service: Service, local: Any, key: str) -> None:
+def test_a_ciphertext_of_another_tenant_does_not_decrypt(service: Service, local: Any, key: str) -> None:
     service.globex.create_key(
         "tenants/globex", key.rpartition("/")[2], purpose=Purpose.ENCRYPT, suite=Suite.XAES_256_GCM, leasable=True
     )

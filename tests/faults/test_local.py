@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from kms_client import AsyncClient, Client, DeadlineExceeded, KmsError, Unavailable, WrongKeyState
+from kms_client import AsyncClient, Client, DeadlineExceeded, Unavailable, WrongKeyState
 from kms_client.aio.local import Local as AsyncLocal
 from kms_client.clock import boottime
 from kms_client.local import Local
@@ -217,23 +217,3 @@ def test_use_by_threads_and_tasks_goes_on_through_everything_and_ends_with_a_sto
 @pytest.mark.timeout(1800)
 def test_use_goes_on_through_everything_again_and_again(installation: Installation) -> None:
     run(installation, 20)
-
-
-def test_a_leased_key_dies_with_its_client(installation: Installation) -> None:
-    """What the daemon refuses it refuses at once; a lease ends by itself where nobody can be asked."""
-    prepared(installation)
-    daemon = installation.start()
-    with installation.tenant("acme") as app, Local(app) as local:
-        key = app.create_key(
-            "tenants/acme", "alone", purpose=Purpose.ENCRYPT, suite=Suite.XAES_256_GCM, leasable=True
-        ).name
-        made = local.encrypt(key, b"x").ciphertext
-        daemon.stop(signal.SIGKILL)
-        killed, last = boottime(), 0.0
-        with pytest.raises(KmsError) as told:  # noqa: PT012  the loop ends by it
-            while True:
-                local.decrypt(key, made, deadline=1)
-                last = boottime()
-        assert isinstance(told.value, (Unavailable, DeadlineExceeded))
-        assert last < killed + DEADLINE
-        assert len(local._leases) == 0

@@ -152,7 +152,7 @@ class World:
         self.daemon.revoke(version)
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(steps)
 def test_what_is_looked_up_is_leased_and_was_not_stopped_longer_ago_than_the_deadline(history: list[tuple[str, Any]]):
     world = World()
@@ -259,7 +259,7 @@ REVOKED_WITHIN_A_BATCH = [
 ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=120)
 @example(REVOKED_WITHIN_A_BATCH, [b"first", b"second", b"third"], True, 1)
 @example(ROTATED_WITHIN_A_BATCH, [b"first", b"second", b"third", b"fourth", b"fifth"], False, 1)
 @given(events, st.lists(st.binary(max_size=20), min_size=1, max_size=12), st.booleans(), st.integers(1, 4))
