@@ -94,7 +94,13 @@ def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> M
         TenantServicer(services.tenants),
         KeyServicer(services.keys, services.keks, services.lifecycle, services.destruction),
         CryptoServicer(
-            services.fields, services.indexes, services.pseudonyms, services.formats, services.data_keys, metrics
+            services.fields,
+            services.indexes,
+            services.pseudonyms,
+            services.formats,
+            services.data_keys,
+            services.leases,
+            metrics,
         ),
         PolicyServicer(services.policies),
         CensusServicer(services.census),

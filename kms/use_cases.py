@@ -42,6 +42,7 @@ from kms.services.indexes import Indexes
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings
 from kms.services.keys import Keys
+from kms.services.leases import Leases
 from kms.services.legal_holds import LegalHolds
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
@@ -100,6 +101,7 @@ class Services:
     pseudonyms: Pseudonyms
     formats: Formats
     data_keys: DataKeys
+    leases: Leases
     rotation: Rotation
     tokens: Tokens
     token_uses: TokenUseRecorder
@@ -264,6 +266,7 @@ async def make_services(
         pseudonyms=Pseudonyms(keyrings, fields),
         formats=Formats(keyrings, fields),
         data_keys=DataKeys(keyrings, parts.vault),
+        leases=Leases(storage, keyrings, cache.revocation_deadline, now, boottime),
         rotation=rotation,
         tokens=Tokens(storage, tenants, membership.drop, now),
         token_uses=token_uses,

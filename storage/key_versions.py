@@ -40,6 +40,7 @@ def _version(row: Row[Any]) -> KeyVersion:
         until=row.waits_until,
         due_at=row.scheduled_for,
         forced_by=row.forced_by,
+        exposed_at=row.exposed_at,
         revision=row.revision,
     )
 
@@ -158,4 +159,5 @@ def row_of(version: KeyVersion) -> dict[str, Value]:
         "waits_until": version.until,
         "scheduled_for": version.due_at,
         "forced_by": version.forced_by,
+        "exposed_at": version.exposed_at,
     }

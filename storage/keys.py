@@ -85,6 +85,7 @@ def key(row: Row[Any]) -> Key:
         places_complete_at=row.places_complete_at,
         places_complete_by=row.places_complete_by,
         forced_by=row.forced_by,
+        leasable=bool(row.leasable),
         revision=row.revision,
     )
 
@@ -182,5 +183,6 @@ class Keys:
             "places_complete_at": value.places_complete_at,
             "places_complete_by": value.places_complete_by,
             "forced_by": value.forced_by,
+            "leasable": int(value.leasable),
         }
         return replace(value, revision=await store(self._session, k, row, came_from, otherwise=otherwise))

@@ -103,6 +103,7 @@ encryption_keys: Final = record(
     column("places_complete_at", Timestamp, nullable=True),
     column("places_complete_by", Words, default=text("''")),
     column("forced_by", Words, default=text("''")),
+    column("leasable", Small, default=text("0")),
     PrimaryKeyConstraint("tenant_id", "id", name="pk_encryption_keys"),
     UniqueConstraint("tenant_id", "key_id", name="uq_encryption_keys_key_id"),
     ForeignKeyConstraint(["tenant_id"], [f"{INTERNAL}.tenants.tenant_id"], name="fk_encryption_keys_tenants"),
@@ -132,6 +133,7 @@ key_versions: Final = record(
     column("waits_until", Timestamp, nullable=True),
     column("scheduled_for", Timestamp, nullable=True),
     column("forced_by", Words, default=text("''")),
+    column("exposed_at", Timestamp, nullable=True),
     PrimaryKeyConstraint("tenant_id", "key_uid", "version", name="pk_key_versions"),
     ForeignKeyConstraint(
         ["tenant_id", "key_uid"],

@@ -67,6 +67,7 @@ TENANT = "tenants/acme"
 KEY = "tenants/acme/keys/payroll"
 FORMAT_RULE = crypto_pb2.FormatRule(scope="public.cards.number", alphabet=1, keep_first=1, keep_last=4, tweak=b"t")
 VERSION = "tenants/acme/keys/payroll/versions/3"
+UID = "5f0c3c3e-6c3b-4bb8-9d3b-0c1f6f3d2a11"
 PLACE = "tenants/acme/keys/payroll/places/crm-iban"
 POLICY = "tenants/acme/policies/gold"
 OPERATION = "tenants/acme/operations/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
@@ -713,6 +714,22 @@ METHODS = {
             lambda *_: crypto_pb2.DecryptDataKeyResponse(plaintext=bytes(16), version=1),
             lambda c: c.decrypt_data_key(KEY, b"c"),
             lambda v: (v.plaintext, v.version) == (bytes(16), 1),
+        ),
+        "lease_key_version": (
+            "LeaseKeyVersion",
+            lambda r, _: crypto_pb2.LeaseKeyVersionResponse(
+                key=bytes(32),
+                version=r.version,
+                key_uid=UID,
+                tenant_uid=UID,
+                lease=Duration(seconds=4, nanos=500_000_000),
+            ),
+            lambda c: c.lease_key_version(KEY, 2),
+            lambda v: (
+                (v.key, v.version, v.encrypts, v.key_uid, v.tenant_uid, v.duration)
+                == (bytes(32), 2, False, UID, UID, timedelta(seconds=4.5))
+            ),
+            crypto_pb2.LeaseKeyVersionRequest(name=KEY, version=2),
         ),
         "generate_random_bytes": (
             "GenerateRandomBytes",

@@ -287,6 +287,7 @@ def keys(tenant: Tenant) -> st.SearchStrategy[Key]:
         due_at=st.none() | times,
         places_complete_at=st.none() | times,
         places_complete_by=texts,
+        leasable=st.booleans(),
     )
     scheduled = st.builds(
         replace,
@@ -313,6 +314,7 @@ def key_versions(key: Key, kek: Kek) -> st.SearchStrategy[KeyVersion]:
         state_reason=texts,
         stopped_at=st.none() | times,
         due_at=st.none() | times,
+        exposed_at=st.none() | times,
     )
     rotating = st.builds(replace, version, state=st.just(KeyState.ROTATING), stopped_at=times, until=times)
     scheduled = st.builds(

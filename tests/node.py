@@ -42,6 +42,7 @@ from kms.services.indexes import Indexes
 from kms.services.keks import Keks
 from kms.services.keyrings import Keyrings
 from kms.services.keys import Keys, NewKey
+from kms.services.leases import Leases
 from kms.services.lifecycle import Lifecycle
 from kms.services.membership import Membership
 from kms.services.operations import Operations
@@ -213,13 +214,14 @@ class Node:
         self.pseudonyms = Pseudonyms(self.keyrings, self.fields)
         self.formats = Formats(self.keyrings, self.fields)
         self.data_keys = DataKeys(self.keyrings, self.vault)
+        self.leases = Leases(self.storage, self.keyrings, DEADLINE, self.wall, self.clock)
 
     def drop(self, tenant: TenantUid) -> None:
         """Drop all that this node holds of a tenant; noted."""
         self.dropped.append(tenant)
         self.membership.drop(tenant)
 
-    async def propagation(self, epoch: int, committed: datetime, *, wait: bool) -> Propagation:
+    async def propagation(self, epoch: int, committed: datetime, *, wait: bool, leased: bool) -> Propagation:
         """This node alone has stopped, at once; noted."""
         self.stops.append((epoch, wait))
         return Propagation(committed, complete=True, last_stop=timedelta(0))

@@ -86,7 +86,12 @@ class Batch(Generic[R]):
         return self._join(self.count, self.refused, parts)
 
 
-def _checked(values: Sequence[bytes], name: str) -> Sequence[bytes]:
+def checked_values(values: Sequence[bytes], name: str) -> Sequence[bytes]:
+    """Return values that are bytes.
+
+    Raises:
+        TypeError: no sequence, or one of them is something else.
+    """
     if isinstance(values, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"{name} must be a sequence of bytes, not {type(values).__name__}")
     if set(map(type, values)) <= {bytes}:
@@ -97,7 +102,13 @@ def _checked(values: Sequence[bytes], name: str) -> Sequence[bytes]:
     return values
 
 
-def _varying(varying: Varying | None, count: int) -> tuple[str, list[bytes]] | None:
+def varying_values(varying: Varying | None, count: int) -> tuple[str, list[bytes]] | None:
+    """Return the key of the pair that varies and its encoded values, one for each of *count* items.
+
+    Raises:
+        InvalidRequest: there are not as many, or text that is no UTF-8.
+        TypeError: neither str nor bytes.
+    """
     if varying is None:
         return None
     key, values = varying
@@ -137,8 +148,8 @@ def _batch(
 ) -> Batch[R]:
     """Check lengths and types of everything, then split; nothing has been sent when this raises."""
     asked, answered = fields
-    values = _checked(values, asked)
-    rows = _varying(varying, len(values))
+    values = checked_values(values, asked)
+    rows = varying_values(varying, len(values))
     shared: dict[str, Any] = {"name": name, **others}
     if context:
         shared["context"] = pairs(context)

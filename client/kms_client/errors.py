@@ -146,3 +146,11 @@ def is_from_daemon(failure: RpcFailure) -> bool:
     """Whether the daemon itself refused the call, rather than gRPC on the way to it."""
     trailer = _trailer(failure)
     return DETAILS_KEY in trailer or REQUEST_ID_KEY in trailer
+
+
+def another(error: BaseException) -> BaseException:
+    """Return an object of its own for an error that several raise: each raising writes into the object."""
+    own = type(error).__new__(type(error), *error.args)
+    own.args = error.args
+    vars(own).update(vars(error))
+    return own

@@ -7,21 +7,92 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
-from .aio import AsyncClient
 from .batches import Varying
-from .client import Client
 from .formats.ciphertext import Header
 from .formats.columns import ROW, column_context, row_value
 from .formats.errors import NotSupported, invalid
 from .formats.normalisation import IndexNormaliser
-from .values import BatchResult, IndexBatch
+from .requests.crypto import Context
+from .values import BatchResult, DecryptedBatch, EncryptedBatch, IndexBatch
 
 # What tells a row apart: the text of its identity, or the texts of several columns in their order.
 Row = str | Sequence[str]
 
 INDEX_LENGTH: Final = 16  # bytes
+
+
+class Encrypting(Protocol):
+    """Encrypts values in batches: a Client, or a Local."""
+
+    def encrypt_batch(  # noqa: D102
+        self,
+        name: str,
+        plaintexts: Sequence[bytes],
+        *,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        deadline: float | None = None,
+    ) -> EncryptedBatch: ...
+
+    def decrypt_batch(  # noqa: D102
+        self,
+        name: str,
+        ciphertexts: Sequence[bytes],
+        *,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        deadline: float | None = None,
+    ) -> DecryptedBatch: ...
+
+    def compute_index_batch(  # noqa: D102
+        self,
+        name: str,
+        values: Sequence[bytes],
+        *,
+        scope: str,
+        normaliser: IndexNormaliser | str = IndexNormaliser.NONE,
+        length: int = INDEX_LENGTH,
+        all_versions: bool = False,
+        deadline: float | None = None,
+    ) -> IndexBatch: ...
+
+
+class AsyncEncrypting(Protocol):
+    """Encrypts values in batches: an AsyncClient, or a Local of kms_client.aio."""
+
+    async def encrypt_batch(  # noqa: D102
+        self,
+        name: str,
+        plaintexts: Sequence[bytes],
+        *,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        deadline: float | None = None,
+    ) -> EncryptedBatch: ...
+
+    async def decrypt_batch(  # noqa: D102
+        self,
+        name: str,
+        ciphertexts: Sequence[bytes],
+        *,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        deadline: float | None = None,
+    ) -> DecryptedBatch: ...
+
+    async def compute_index_batch(  # noqa: D102
+        self,
+        name: str,
+        values: Sequence[bytes],
+        *,
+        scope: str,
+        normaliser: IndexNormaliser | str = IndexNormaliser.NONE,
+        length: int = INDEX_LENGTH,
+        all_versions: bool = False,
+        deadline: float | None = None,
+    ) -> IndexBatch: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +224,7 @@ def key_version(ciphertext: bytes) -> int:
 class FieldCipher:
     """Encrypts, decrypts and indexes the values of one column; None stays None."""
 
-    def __init__(self, kms: Client, field: Field) -> None:
+    def __init__(self, kms: Encrypting, field: Field) -> None:
         self._kms, self.field = kms, field
 
     def __repr__(self) -> str:
@@ -237,7 +308,7 @@ class FieldCipher:
 class AsyncFieldCipher:
     """FieldCipher for asyncio."""
 
-    def __init__(self, kms: AsyncClient, field: Field) -> None:
+    def __init__(self, kms: AsyncEncrypting, field: Field) -> None:
         self._kms, self.field = kms, field
 
     def __repr__(self) -> str:
@@ -314,4 +385,13 @@ class AsyncFieldCipher:
         return [term for terms in batch.values for term in terms or ()]
 
 
-__all__ = ["AsyncFieldCipher", "Field", "FieldCipher", "FieldIndex", "Row", "key_version"]
+__all__ = [
+    "AsyncEncrypting",
+    "AsyncFieldCipher",
+    "Encrypting",
+    "Field",
+    "FieldCipher",
+    "FieldIndex",
+    "Row",
+    "key_version",
+]

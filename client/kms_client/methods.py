@@ -60,6 +60,7 @@ SAFE: Final = MappingProxyType(
             "DecryptFormatBatch",
             "GenerateDataKey",
             "DecryptDataKey",
+            "LeaseKeyVersion",
             "GenerateRandomBytes",
         ),
         POLICIES: ("GetPolicy", "ListPolicies", "ListPolicyVersions", "ListClasses"),

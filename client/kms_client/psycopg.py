@@ -16,8 +16,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from .client import Client
-from .fields import FieldCipher, key_version
+from .fields import Encrypting, FieldCipher, key_version
 from .formats.columns import row_value
 from .formats.errors import NotSupported, invalid
 from .protected_columns import EXISTS, STATES, ProtectedColumn, identity_text, read_states, unpack
@@ -29,17 +28,17 @@ BATCH: Final = 1_000
 class ProtectedTable:
     """The columns of one table that are protected as far as the transaction sees; all others are plaintext."""
 
-    def __init__(self, kms: Client, table: str, columns: Mapping[str, ProtectedColumn]) -> None:
+    def __init__(self, kms: Encrypting, table: str, columns: Mapping[str, ProtectedColumn]) -> None:
         self._table, self._columns = table, columns
         self._ciphers = {name: FieldCipher(kms, column.field) for name, column in columns.items()}
 
     @classmethod
-    def of(cls, connection: psycopg.Connection[Any], kms: Client, table: str) -> ProtectedTable:
+    def of(cls, connection: psycopg.Connection[Any], kms: Encrypting, table: str) -> ProtectedTable:
         """Read the state of a table's columns; no protection begins before the connection's transaction ends.
 
         Args:
             connection: in a transaction, or not in autocommit mode.
-            kms: of the tenant that has the keys.
+            kms: a Client of the tenant that has the keys, or a Local of one.
             table: as `schema.table`.
 
         Raises:

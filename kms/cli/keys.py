@@ -44,6 +44,9 @@ def create(
     quarantine: QuarantineOption = None,
     grace: GraceOption = None,
     automatic_retirement: RetirementOption = None,
+    leasable: Annotated[
+        bool, typer.Option("--leasable", help="Lend DEKs to applications; the suite is xaes-256-gcm then.")
+    ] = False,
     pending: Annotated[bool, typer.Option("--pending", help="Not for use before `kms keys activate`.")] = False,
     tenant: TenantOption = None,
     profile: ProfileOption = None,
@@ -51,12 +54,15 @@ def create(
 ) -> None:
     """Create a key with version 1 as its primary; rules that are not given are those of its policy."""
     labels = parse_labels(label or [])
+    chosen = None if suite is None else Suite[suite.name]
+    if leasable and chosen is None:
+        chosen = Suite.XAES_256_GCM  # the only one that is leased
     with Session(profile, tenant) as session:
         created = session.client.create_key(
             session.tenant,
             key,
             Purpose[purpose.name],
-            suite=None if suite is None else Suite[suite.name],
+            suite=chosen,
             protection_level=None if protection_level is None else ProtectionLevel[protection_level.name],
             display_name=display_name,
             labels=labels,
@@ -67,6 +73,7 @@ def create(
             quarantine_period=quarantine,
             grace_period=grace,
             automatic_retirement=automatic_retirement,
+            leasable=leasable,
             pending=pending,
         )
     show(of_key(created), output)
@@ -175,5 +182,8 @@ def versions(
     """List the versions of a key by number."""
     with Session(profile, tenant) as session:
         records = [of_key_version(version) for version in session.client.list_key_versions(session.key(key))]
-    columns = ("version", "state", "kek", "create_time", "encryptions_reserved", "encryptions_limit", "destroy_time")
+    columns = (
+        *("version", "state", "kek", "create_time", "encryptions_reserved", "encryptions_limit"),
+        *("expose_time", "destroy_time"),
+    )
     show_all(records, columns, output)

@@ -101,6 +101,7 @@ def of_key(key: Key) -> Record:
         "next_rotation_time": moment(key.next_rotation_time),
         "destroy_time": moment(key.destroy_time),
         "places_complete_time": moment(key.places_complete_time),
+        "leasable": key.leasable,
         "creator": key.creator,
         "etag": key.etag,
     }
@@ -136,6 +137,7 @@ def of_key_version(version: KeyVersion) -> Record:
         "encryptions_rotate_at": version.encryptions_rotate_at,
         "encryptions_limit": version.encryptions_limit,
         "last_use_time": moment(version.last_use_time),
+        "expose_time": moment(version.expose_time),
         "refused_uses": version.refused_uses,
         "last_refused_time": moment(version.last_refused_time),
         "census": _of_census(version.census),

@@ -47,13 +47,14 @@ def version_row(version: KeyVersion, now: datetime) -> Record:
         "state": choice(version.state),
         "age": span(now - version.create_time),
         "encryptions": encryptions(version),
+        "exposed": moment(version.expose_time),
         "protects": protects(version.census),
         "next step": version.census.next_step,
         "estimated end": moment(version.census.estimated_end_time),
     }
 
 
-VERSION_COLUMNS = ("version", "state", "age", "encryptions", "protects", "next step", "estimated end")
+VERSION_COLUMNS = ("version", "state", "age", "encryptions", "exposed", "protects", "next step", "estimated end")
 
 
 def stop_rows(propagation: Propagation) -> list[Record]:

@@ -28,6 +28,7 @@ FURTHEST_END: Final = timedelta(days=3653)
 # So many places are named in one sentence.
 _MOST_NAMED: Final = 5
 _FORCED: Final = "; forced, whatever it still protects"
+_EXPOSED: Final = "re-encrypt all that it encrypted, for its DEK has left the daemon"
 
 
 class PlaceKind(StrEnum):
@@ -116,7 +117,8 @@ def census(
     own = [count for count in counts if count.version == version.version and count.count > 0]
     stopped = stopped_at(key, version)
     encrypts = stopped is None or stopped > now
-    if reserved == 0 and not own and uses == Uses() and (version.state is KeyState.PENDING or not encrypts):
+    unused = reserved == 0 and uses == Uses() and version.exposed_at is None
+    if unused and not own and (version.state is KeyState.PENDING or not encrypts):
         return VersionCensus(0, ())  # it has never encrypted, and will not
     unknown: list[str] = []
     if encrypts:
@@ -172,6 +174,13 @@ def next_step(now: datetime, key: Key, version: KeyVersion, census: VersionCensu
     """Say what remains to be done before the version is gone."""
     if (decided := _decided(key, version, census)) is not None:
         return decided
+    step = _open_step(now, key, version, census)
+    exposed = version.exposed_at is not None and KeyState.REVOKED in (key.state, version.state)
+    return f"{_EXPOSED}; {step}" if exposed and not census.zero else step
+
+
+def _open_step(now: datetime, key: Key, version: KeyVersion, census: VersionCensus) -> str:
+    """Say what is next for a version of whose end nothing is decided."""
     stopped = stopped_at(key, version)
     if stopped is not None and stopped > now:
         return f"wait until {_shown(stopped)}: nodes may still encrypt under it"

@@ -105,6 +105,7 @@ class Key:
     places_complete_at: datetime | None = None  # since when all places of its ciphertexts are declared
     places_complete_by: str = ""
     forced_by: str = ""  # while destruction is scheduled: who has it done whatever the census says
+    leasable: bool = False  # whether its DEKs may leave for applications; immutable
     revision: int = 0
 
     def name(self, tenant: Tenant) -> KeyName:
@@ -177,6 +178,7 @@ class KeyVersion:
     until: datetime | None = None  # the end of its grace (rotating) or of its quarantine (destruction scheduled)
     due_at: datetime | None = None  # the scheduled time that it was made for; one version at most has it
     forced_by: str = ""  # from its retirement on: who has it destroyed whatever the census says
+    exposed_at: datetime | None = None  # when its DEK first left the daemon; None: never
     revision: int = 0
 
     def after(self, event: KeyEvent, now: datetime, *, until: datetime | None = None, reason: str = "") -> KeyVersion:

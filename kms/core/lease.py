@@ -15,6 +15,7 @@ from typing import Final
 # Seconds between the last look at a lease and the moment at which the answer has left the daemon: one turn of the event
 # loop, which is measured (kms_event_loop_lag_seconds) and takes some milliseconds; and clocks that differ in rate.
 MARGIN: Final = 0.5
+_MARGIN: Final = timedelta(seconds=MARGIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,15 @@ class Lease:
     def remaining(self, now: float) -> float:
         """Return how many seconds are left, 0 where it is over."""
         return max(0.0, self.ends - now)
+
+
+def lent_for(node: Lease, now: float, deadline: timedelta) -> timedelta:
+    """Return for how long an application may use a DEK that a node decides at *now* to give it, from before it asked.
+
+    No longer than the node itself may go on, nor than the deadline less MARGIN: a node that is alone with its database has
+    no lease, and hears of a stop some moments after the commit. Zero where the node's lease is over.
+    """
+    return min(timedelta(seconds=min(node.remaining(now), deadline.total_seconds())), deadline - _MARGIN)
 
 
 OVER: Final = Lease(-math.inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -36,6 +37,9 @@ LONGEST_WAITING: Final = timedelta(days=3653)
 
 MOST_REQUIRED: Final = 16  # keys of a context
 MOST_APPROVALS: Final = 10
+
+# The one suite whose keys are leasable: its random 192-bit nonces are distinct whoever draws them, and however many do.
+LEASABLE_SUITE: Final = Suite.XAES_256_GCM
 
 # No step that needs no approval may take one of these from a key.
 _NO_LOWERING: Final = "rule no_lowering"
@@ -149,7 +153,9 @@ def policy_violations(policy: Policy) -> tuple[Violation, ...]:
     return (*_rotation_violations(policy), *_cache_violations(policy))
 
 
-def violations(policy: Policy, purpose: Purpose, suite: Suite, level: ProtectionLevel) -> tuple[Violation, ...]:
+def violations(
+    policy: Policy, purpose: Purpose, suite: Suite, level: ProtectionLevel, *, leasable: bool
+) -> tuple[Violation, ...]:
     """Return which rules of its class a key breaks that lives by *policy*, its own overrides in it."""
     classification, rules = policy.classification, CLASSES[policy.classification]
     broken = list(_cache_violations(policy))
@@ -167,6 +173,8 @@ def violations(policy: Policy, purpose: Purpose, suite: Suite, level: Protection
         beyond = ", ".join(sorted(required_context(policy) - DETERMINISTIC_KEYS))
         must = f"must not require {beyond} in the context of a DETERMINISTIC key"
         broken.append(Violation("policy", f"{must} ({rule(classification, 'required_context')})"))
+    if leasable:
+        broken += _lease_violations(policy, purpose, suite)
     return tuple(broken)
 
 
@@ -182,6 +190,25 @@ def lowered(old: Policy, new: Policy) -> tuple[Violation, ...]:
     if least_quorum(new) < least_quorum(old):
         lost.append(f"must still need {least_quorum(old)} approvals")
     return tuple(Violation("policy", f"{must} ({_NO_LOWERING})") for must in lost)
+
+
+def _lease_violations(policy: Policy, purpose: Purpose, suite: Suite) -> Iterator[Violation]:
+    """Say why DEKs under such rules may not be leased: nobody counts, logs or looks at what applications do with them."""
+    if purpose is not Purpose.ENCRYPT:
+        yield Violation("leasable", f"must be false for purpose {purpose.name}: only ENCRYPT keys are leased")
+    elif suite is not LEASABLE_SUITE:
+        yield Violation("leasable", f"must be false for suite {suite.name}: only {LEASABLE_SUITE.name} keys are leased")
+    if logs_data_access(policy):
+        by_class = CLASSES[policy.classification].log_data_access
+        of = rule(policy.classification, "log_data_access") if by_class else "log_data_access of the policy"
+        yield Violation("leasable", f"must be false where each data access is logged ({of})")
+    if required_context(policy):
+        pairs = ", ".join(sorted(required_context(policy)))
+        yield Violation(
+            "leasable", f"must be false where contexts must have {pairs}: no daemon sees those of applications"
+        )
+    if policy.encryption_limit:
+        yield Violation("leasable", "must be false with an encryption_limit: what applications encrypt is not counted")
 
 
 def _rotation_violations(policy: Policy) -> tuple[Violation, ...]:

@@ -13,11 +13,13 @@ from types import MappingProxyType
 from typing import Final
 
 from .access import Effect, Grant
+from .census import VersionCensus
 from .events import SecurityEvent, Severity
 from .keyring import Key, KeyVersion
 from .lifecycle import ENCRYPTING, KeyState
 from .policy import NEVER, Policy, stop_at
 from .report_controls import Part
+from .roles import LEASE
 from .suites import ROTATED_BY_HAND
 from .tokens import ApiToken, TokenUse
 
@@ -38,6 +40,7 @@ class Rule(StrEnum):
     ROTATION_LATE = "rotation-late"
     NEAR_LIMIT = "version-near-limit"
     COMPROMISED = "key-compromised"
+    EXPOSED = "version-exposed"
     TENANTS_OPEN = "tenants-open"
     GRANT_UNUSED = "grant-unused"
     GRANT_ALL_KEYS = "grant-uses-all-keys"
@@ -95,6 +98,12 @@ RULES: Final[Mapping[Rule, RuleText]] = MappingProxyType(
             Part.INVENTORY,
             "a key is revoked as compromised and not destroyed yet",
             "encrypt anew what it protects, then schedule its destruction",
+        ),
+        Rule.EXPOSED: RuleText(
+            Severity.HIGH,
+            Part.INVENTORY,
+            "a version is revoked whose DEK had been leased to applications, and it may still protect values",
+            "re-encrypt what it encrypted, and count every place of the key; `kms keys show` names the next step",
         ),
         Rule.TENANTS_OPEN: RuleText(
             Severity.HIGH,
@@ -211,6 +220,13 @@ def judge_key(key: Key, policy: Policy, reserved: int, now: datetime) -> Found:
         yield Rule.NEAR_LIMIT, f"{used} % of the limit are used"
 
 
+def judge_exposed(version: KeyVersion, census: VersionCensus) -> Found:
+    """Judge a version by what it still protects, if its DEK has left the daemon."""
+    if version.state is KeyState.REVOKED and version.exposed_at is not None and not census.zero:
+        still = "what it protects is not known" if census.unknown else f"it protects {census.count} values"
+        yield Rule.EXPOSED, f"version {version.version}: {still}"
+
+
 def used_percent(policy: Policy, key: Key, reserved: int) -> int | None:
     """Return how much of its limit the primary version has used; None where it has no limit."""
     limit = stop_at(policy, key.suite)
@@ -229,7 +245,7 @@ def judge_grant(grant: Grant, now: datetime, *, seen: bool) -> Found:
         return
     if not seen:
         yield Rule.GRANT_UNUSED, "no call in the period"
-    uses = "keys.encrypt" in grant.gives() or "keys.decrypt" in grant.gives()
+    uses = not grant.gives().isdisjoint({"keys.encrypt", "keys.decrypt", LEASE})
     whole = str(grant.resource).split("/")[2:] in ([], ["**"], ["keys", "**"], ["keys", "*"])
     if uses and whole and grant.expires_at is None and not grant.conditions:
         yield Rule.GRANT_ALL_KEYS, str(grant.resource)

@@ -15,6 +15,7 @@ class Role(StrEnum):
     """A built-in role."""
 
     APPLICATION = "application"  # uses keys, manages nothing
+    LEASEHOLDER = "leaseholder"  # gets DEKs, to encrypt and decrypt in its own process
     SECURITY_OFFICER = "security-officer"  # manages keys and approves; never decrypts
     AUDITOR = "auditor"  # reads and verifies
     TENANT_ADMIN = "tenant-admin"  # manages principals, grants and credentials of a tenant; no keys
@@ -22,6 +23,8 @@ class Role(StrEnum):
     OPERATOR = "operator"  # runs the installation; no keys
 
 
+# Whoever has this gets DEKs in the clear, so that it is in a role of its own and not among what applications do.
+LEASE: Final = "keyVersions.lease"
 # What puts values under a key, brings them out again, or makes them findable.
 USE: Final = frozenset(
     {
@@ -35,6 +38,7 @@ USE: Final = frozenset(
         "keys.decryptFormat",
         "dataKeys.generate",
         "dataKeys.decrypt",
+        LEASE,
     }
 )
 
@@ -86,7 +90,8 @@ _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations
 
 PERMISSIONS: Final = MappingProxyType(
     {
-        Role.APPLICATION: _EVERYBODY | USE | _KEY_METADATA | {"random.generate"},
+        Role.APPLICATION: _EVERYBODY | (USE - {LEASE}) | _KEY_METADATA | {"random.generate"},
+        Role.LEASEHOLDER: _EVERYBODY | {LEASE},
         Role.SECURITY_OFFICER: _EVERYBODY
         | _KEY_METADATA
         | _OPERATIONS

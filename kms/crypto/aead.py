@@ -169,10 +169,13 @@ class Xaes256Gcm(FieldCipher):
 
     def _decrypt_each(self, associated: Iterable[bytes], ciphertexts: Sequence[bytes]) -> list[bytes | None]:
         results: list[bytes | None] = []
+        prefix, decrypt = None, None
         for ciphertext, data in zip(ciphertexts, associated, strict=True):
+            own = ciphertext[HEADER_LENGTH:_XAES_PREFIX_END]
             try:
-                aead = self._subkeys.find(ciphertext[HEADER_LENGTH:_XAES_PREFIX_END])
-                plaintext = aead.decrypt(ciphertext[_XAES_PREFIX_END:_XAES_BODY], ciphertext[_XAES_BODY:], data)
+                if decrypt is None or own != prefix:  # neighbours mostly have one prefix: they were encrypted together
+                    decrypt, prefix = self._subkeys.find(own).decrypt, own
+                plaintext = decrypt(ciphertext[_XAES_PREFIX_END:_XAES_BODY], ciphertext[_XAES_BODY:], data)
             except _FAILURES:
                 results.append(None)
             else:

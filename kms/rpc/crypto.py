@@ -10,11 +10,13 @@ from kms.core.errors import invalid
 from kms.core.names import KeyName, Principal
 from kms.core.normalisation import IndexNormaliser
 from kms.rpc.fields import pairs_of, varying_of
+from kms.rpc.messages import duration
 from kms.rpc.status import status_of
 from kms.services.data_keys import DataKeys
 from kms.services.fields import Batch, Fields
 from kms.services.formats import FormatRule, Formats
 from kms.services.indexes import Indexes, IndexRule
+from kms.services.leases import Leases
 from kms.services.pseudonyms import PseudonymRule, Pseudonyms
 from kms.v1 import crypto_pb2 as pb
 
@@ -40,6 +42,7 @@ class CryptoServicer:
         pseudonyms: Pseudonyms,
         formats: Formats,
         data_keys: DataKeys,
+        leases: Leases,
         observer: BatchObserver,
     ) -> None:
         self._fields = fields
@@ -47,6 +50,7 @@ class CryptoServicer:
         self._pseudonyms = pseudonyms
         self._formats = formats
         self._data_keys = data_keys
+        self._leases = leases
         self._observer = observer
 
     async def Encrypt(self, request: pb.EncryptRequest, caller: Principal) -> pb.EncryptResponse:
@@ -163,6 +167,20 @@ class CryptoServicer:
         name = KeyName.parse(request.name)
         made = await self._data_keys.decrypt(caller, name, request.ciphertext, pairs_of(request.context))
         return pb.DecryptDataKeyResponse(plaintext=made.plaintext, version=made.version)
+
+    async def LeaseKeyVersion(
+        self, request: pb.LeaseKeyVersionRequest, caller: Principal
+    ) -> pb.LeaseKeyVersionResponse:
+        """Lend a DEK."""
+        made = await self._leases.lease(caller, KeyName.parse(request.name), request.version)
+        return pb.LeaseKeyVersionResponse(
+            key=made.key,
+            version=made.version,
+            encrypts=made.encrypts,
+            key_uid=str(made.key_uid),
+            tenant_uid=str(made.tenant_uid),
+            lease=duration(made.lease),
+        )
 
     async def GenerateRandomBytes(
         self, request: pb.GenerateRandomBytesRequest, caller: Principal

@@ -54,6 +54,7 @@ class KeyServicer(KeyLifecycleServicer):
             policy=parse_policy_of(key.policy, parent),
             overrides=Overrides(**parse_overrides(key, RULE_FIELDS, purpose)),
             pending=request.pending,
+            leasable=key.leasable,
         )
         return key_message(await self._keys.create(caller, parent, wish))
 

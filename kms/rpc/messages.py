@@ -97,6 +97,7 @@ def key_message(status: KeyStatus) -> pb.Key:
         next_rotation_time=timestamp(rotation),
         places_complete_time=timestamp(key.places_complete_at),
         classification=status.policy.classification.name,
+        leasable=key.leasable,
     )
 
 
@@ -138,6 +139,7 @@ def version_message(key: KeyStatus, status: VersionStatus) -> pb.KeyVersion:
         refused_uses=uses.refused,
         last_refused_time=timestamp(uses.last_refused_at),
         census=census_message(status.census, status.next_step),
+        expose_time=timestamp(version.exposed_at),
     )
 
 

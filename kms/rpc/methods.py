@@ -259,6 +259,7 @@ METHODS: Final = (
     Method(_CRYPTO, "DecryptFormatBatch", "keys.decryptFormat", Callers.TENANT, AuditKind.DATA, (_KEY,)),
     Method(_CRYPTO, "GenerateDataKey", "dataKeys.generate", Callers.TENANT, AuditKind.DATA, (_KEY,)),
     Method(_CRYPTO, "DecryptDataKey", "dataKeys.decrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
+    Method(_CRYPTO, "LeaseKeyVersion", "keyVersions.lease", Callers.TENANT, AuditKind.DATA, (_KEY,)),
     Method(_CRYPTO, "GenerateRandomBytes", "random.generate", Callers.ANYONE, AuditKind.READ),
     Method(
         _POLICIES,

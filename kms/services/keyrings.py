@@ -43,7 +43,7 @@ from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.services.counting import UsageCounter, UsageCounters
 from kms.services.lineages import policy_of
-from kms.services.ready_versions import ReadyVersion, list_readable, readable_numbers, tool_for
+from kms.services.ready_versions import Lendable, ReadyVersion, list_readable, readable_numbers, tool_for
 from kms.services.rings import Generation, Ring
 from kms.services.sightings import KeySightings
 from kms.services.uses import UseRecorder
@@ -364,6 +364,7 @@ class Keyrings:
             state=stored.state,
             uses=frozenset(use for use in Use if version_allows(stored.state, use)),
             marks=self._recorder.marks(Counter(tenant.uid, key.uid, number)),
+            lent=Lendable(dek, stored.exposed_at is not None) if key.leasable else None,
         )
 
     def _usage_of(self, ring: Ring, number: int) -> UsageCounter:

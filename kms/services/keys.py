@@ -51,6 +51,7 @@ class NewKey:
     policy: str = ""
     overrides: Overrides = field(default_factory=Overrides)
     pending: bool = False
+    leasable: bool = False
 
 
 class StartOperation(Protocol):
@@ -109,6 +110,7 @@ class Keys:
             policy=wish.policy,
             overrides=wish.overrides,
             labels=wish.labels,
+            leasable=wish.leasable,
         )
         async with self._storage.transaction(tenant.uid) as work:
             if await work.keys.get(tenant.uid, wish.slug) is not None:
@@ -255,6 +257,8 @@ async def _require_class(work: UnitOfWork, key: Key, before: Key | None = None) 
         old = await find_policy(work, before.tenant, before.policy)
         if old is not None and (lost := lowered(old[0], policy)):
             raise ClassViolation("; ".join(f"key.{violation.field}: {violation.rule}" for violation in lost))
-    broken = violations(effective(policy, key.overrides, key.purpose), key.purpose, key.suite, key.level)
+    broken = violations(
+        effective(policy, key.overrides, key.purpose), key.purpose, key.suite, key.level, leasable=key.leasable
+    )
     if broken:
         raise InvalidRequest(*(Violation(f"key.{violation.field}", violation.rule) for violation in broken))

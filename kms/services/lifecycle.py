@@ -40,8 +40,11 @@ _ATTEMPTS: Final = 5
 class Propagate(Protocol):
     """Tells how a stop has reached the nodes: Membership.propagation."""
 
-    async def __call__(self, epoch: int, committed: datetime, *, wait: bool) -> Propagation:
-        """Return what is known of it now; with *wait*, when no node uses the key any more."""
+    async def __call__(self, epoch: int, committed: datetime, *, wait: bool, leased: bool) -> Propagation:
+        """Return what is known of it now; with *wait*, when no node uses the key any more.
+
+        *leased*: applications may hold DEKs of it, which they use until their leases end.
+        """
         ...
 
 
@@ -142,13 +145,17 @@ class Lifecycle:
         async with self._storage.transaction(tenant.uid) as work:
             status = await key_status(work, tenant, revoked.key)
         [version] = await version_statuses(self._storage, revoked.key, [revoked.version], self._now())
-        return StoppedVersion(status, version, await self._propagation(revoked.epoch, committed, wait=wait))
+        leased = revoked.version.exposed_at is not None
+        propagation = await self._propagation(revoked.epoch, committed, wait=wait, leased=leased)
+        return StoppedVersion(status, version, propagation)
 
     async def _stop(
         self, caller: Principal, name: KeyName, etag: str, event: KeyEvent, reason: str, *, wait: bool
     ) -> StoppedKey:
         step = await self._step(caller, name, etag, event, reason)
-        return StoppedKey(step.status, await self._propagation(step.epoch, step.committed, wait=wait))
+        leased = step.status.key.leasable
+        propagation = await self._propagation(step.epoch, step.committed, wait=wait, leased=leased)
+        return StoppedKey(step.status, propagation)
 
     async def _step(self, caller: Principal, name: KeyName, etag: str, event: KeyEvent, reason: str = "") -> _Step:
         tenant = await self._keys.owner(caller, name)

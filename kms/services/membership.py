@@ -33,6 +33,7 @@ _log = structlog.get_logger(__name__)
 LOOKS: Final = 5  # in one revocation deadline, so that several may fail before the lease is over
 HEARTBEAT: Final = 10.0  # seconds between two signs of life where nothing changes
 LEAST_PAUSE: Final = 0.02  # seconds between two looks, however many signals come
+APPLICATIONS: Final = "applications"  # among the nodes of a stop, all that may hold DEKs
 SIGNAL_WAIT: Final = 10.0  # seconds after which a connection for signals that was lost is made again
 PROPAGATION_POLL: Final = 0.05  # seconds
 # A node is struck out when nothing has been heard of it for the first by the wall clock and for the second by the
@@ -175,11 +176,12 @@ class Membership:
         newest, _ = await self._nodes.epochs()
         return newest, await self._nodes.nodes()
 
-    async def propagation(self, epoch: int, committed: datetime, *, wait: bool) -> Propagation:
+    async def propagation(self, epoch: int, committed: datetime, *, wait: bool, leased: bool = False) -> Propagation:
         """Tell how a stop has reached the nodes; *committed* is a time of this node's clock, not before the commit.
 
         Call drop() first: this node counts as having stopped. With *wait*, return when all have, which is after the
-        revocation deadline at the latest.
+        revocation deadline at the latest. Where DEKs are *leased*, applications are among them: nobody hears of an
+        application that it has stopped, so that it counts as stopped when the deadline has passed.
         """
         at_commit = self._boottime() - max((self._now() - committed).total_seconds(), 0.0)
         deadline = self._deadline.total_seconds()
@@ -200,6 +202,10 @@ class Membership:
             if self._boottime() >= at_commit + deadline:
                 break
             await asyncio.sleep(PROPAGATION_POLL)
+        while leased and wait and self._boottime() < at_commit + deadline:  # noqa: ASYNC110  no clock announces a moment
+            await asyncio.sleep(PROPAGATION_POLL)
+        if leased:
+            stops[_APPLICATIONS] = NodeStop(APPLICATIONS, StopState.WAITING)
         if self._boottime() >= at_commit + deadline:
             # Whoever has not said so has no lease any more from before the commit.
             for uid in _waiting(stops):
@@ -311,6 +317,7 @@ class Membership:
 
 
 _NEVER: Final = TenantEpoch(0, 0)
+_APPLICATIONS: Final = UUID(int=0)
 _UNHEARD: Final = NodeStop("", StopState.WAITING)
 
 

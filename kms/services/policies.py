@@ -23,7 +23,7 @@ from kms.core.keyring import Tenant
 from kms.core.lifecycle import KeyState
 from kms.core.names import PolicyName, Principal, TenantName, TenantUid
 from kms.core.operations import Operation, OperationKind, OperationState, OperationUid
-from kms.core.policy import BUILT_IN, NamedPolicy, Policy, effective, policy_violations, violations
+from kms.core.policy import BUILT_IN, NamedPolicy, Policy, effective, logs_data_access, policy_violations, violations
 from kms.core.ports import Storage
 from kms.core.repositories import UnitOfWork
 from kms.failpoints import reach
@@ -177,11 +177,19 @@ def _require_class(rules: Policy) -> None:
         raise InvalidRequest(*(Violation(f"policy.{violation.field}", violation.rule) for violation in broken))
 
 
+def _bounding(policy: Policy) -> tuple[object, ...]:
+    """Return what of a policy decides whether a key that names it is within its class."""
+    leases = logs_data_access(policy), policy.encryption_limit  # what no leasable key may have
+    return policy.classification, policy.required_context, *leases
+
+
 async def _require_keys_within(work: UnitOfWork, tenant: Tenant, name: PolicyName, old: Policy, new: Policy) -> None:
     """Refuse a change after which a key would be outside of its class; the first of them is named."""
-    if (new.classification, new.required_context) == (old.classification, old.required_context):
-        return  # the rest, a key that was within its class stays within
+    if _bounding(new) == _bounding(old):
+        return  # whatever else changes, a key that was within its class stays within
     for key in await work.keys.list_by_policy(tenant.uid, name.policy, MOST_COMPARED):
-        broken = violations(effective(new, key.overrides, key.purpose), key.purpose, key.suite, key.level)
+        broken = violations(
+            effective(new, key.overrides, key.purpose), key.purpose, key.suite, key.level, leasable=key.leasable
+        )
         if broken and key.state is not KeyState.DESTROYED:
             raise ClassViolation(f"{key.name(tenant)} would break its class: {broken[0].field} {broken[0].rule}")

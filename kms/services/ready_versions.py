@@ -27,6 +27,14 @@ _READABLE: Final = tuple(state for state in KeyState if version_allows(state, Us
 Tool = FieldCipher | IndexHasher | Pseudonymizer | FormatCipher
 
 
+@dataclass(slots=True)
+class Lendable:
+    """The DEK of a version of a leasable key, and whether the database knows that it has left the daemon."""
+
+    dek: Dek
+    exposed: bool
+
+
 @dataclass(frozen=True, slots=True)
 class ReadyVersion:
     """One key version with its DEK loaded."""
@@ -38,6 +46,7 @@ class ReadyVersion:
     state: KeyState
     uses: frozenset[Use]  # what its state allows
     marks: Marks
+    lent: Lendable | None = None  # None: its DEK does not leave the daemon
 
     @property
     def cipher(self) -> FieldCipher:
@@ -45,6 +54,13 @@ class ReadyVersion:
         if not isinstance(self.tool, FieldCipher):
             raise TypeError("only versions of keys with ciphertexts have a cipher")  # find() has refused the purpose
         return self.tool
+
+    @property
+    def lendable(self) -> Lendable:
+        """What an application may be given."""
+        if self.lent is None:
+            raise TypeError("only versions of leasable keys are lent")  # Leases has refused the key
+        return self.lent
 
     @property
     def hasher(self) -> IndexHasher:

@@ -16,8 +16,8 @@ from kms.core.approvals import ApprovalUid, Decision
 from kms.core.audit_filters import AuditFilter, Span
 from kms.core.canonical import EPOCH, microseconds
 from kms.core.events import EventUid, SecurityEvent, Severity
-from kms.core.keyring import Key, Tenant
-from kms.core.lifecycle import ENCRYPTING
+from kms.core.keyring import Key, KeyVersion, Tenant
+from kms.core.lifecycle import ENCRYPTING, KeyState
 from kms.core.policy import NEVER, Policy
 from kms.core.ports import Counter, Storage
 from kms.core.receipts import moment
@@ -25,6 +25,7 @@ from kms.core.report_facts import Facts
 from kms.core.report_rules import (
     days,
     judge_event,
+    judge_exposed,
     judge_grant,
     judge_key,
     judge_quorum,
@@ -37,6 +38,7 @@ from kms.core.report_rules import (
 from kms.core.reports import Report
 from kms.core.repositories import EventFilter, UnitOfWork
 from kms.services.lineages import policies_of
+from kms.services.statuses import version_statuses
 
 KEYS_AT_ONCE: Final = 50
 VERSIONS_AT_ONCE: Final = 500
@@ -81,6 +83,7 @@ async def keys(source: Source, facts: Facts) -> bool:
     after = facts.cursor[0] if facts.cursor else ""
     begun = int(facts.cursor[1]) if len(facts.cursor) > 1 else 0  # up to this version the next key is done
     fresh: list[tuple[Key, Policy]] = []
+    exposed: list[tuple[Key, list[KeyVersion]]] = []
     cursor = [after]
     left = VERSIONS_IN_BATCH
     async with source.storage.transaction(source.tenant.uid) as work:
@@ -88,7 +91,9 @@ async def keys(source: Source, facts: Facts) -> bool:
         for key, (policy, _) in zip(found, await policies_of(work, found), strict=True):
             if not begun:
                 fresh.append((key, policy))
-            seen, last = await _rotations(work, source, facts, key, policy, begun, left)
+            revoked: list[KeyVersion] = []
+            seen, last = await _rotations(work, source, facts, key, policy, begun, left, revoked)
+            exposed += [(key, revoked)] if revoked else []
             left -= seen
             begun = 0
             if last:
@@ -100,14 +105,27 @@ async def keys(source: Source, facts: Facts) -> bool:
     )
     for (key, policy), used in zip(fresh, reserved, strict=True):
         _key(source, facts, key, policy, used)
+    for key, revoked in exposed:
+        for status in await version_statuses(source.storage, key, revoked, source.now):
+            facts.find(judge_exposed(status.version, status.census), key.slug)
     facts.cursor = cursor
     return not found
 
 
 async def _rotations(
-    work: UnitOfWork, source: Source, facts: Facts, key: Key, policy: Policy, begun: int, left: int
+    work: UnitOfWork,
+    source: Source,
+    facts: Facts,
+    key: Key,
+    policy: Policy,
+    begun: int,
+    left: int,
+    exposed: list[KeyVersion],
 ) -> tuple[int, int]:
-    """Judge a key's rotations after version *begun*; returns how many versions were read, and where to go on, 0: nowhere."""
+    """Judge a key's rotations after version *begun*; returns how many versions were read, and where to go on, 0: nowhere.
+
+    Versions after it that are revoked, and whose DEKs have left the daemon, are added to *exposed*.
+    """
     previous, after, seen = None, max(begun - 1, 0), 0
     while True:
         versions = await work.key_versions.list_by_version(key.tenant, key.uid, after, VERSIONS_AT_ONCE)
@@ -121,6 +139,8 @@ async def _rotations(
                     facts.listing("rotations").add(key.slug, previous.version, made, spoken(late))
                 facts.find(judge_rotation(previous, version, policy), key.slug)
             previous = version
+            if version.version > begun and version.state is KeyState.REVOKED and version.exposed_at is not None:
+                exposed.append(version)
         seen += len(versions)
         if len(versions) < VERSIONS_AT_ONCE:
             return seen, 0

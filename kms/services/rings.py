@@ -48,7 +48,7 @@ class Ring:
         object.__setattr__(self, "required", required_context(policy))
         object.__setattr__(self, "log_data_access", logs_data_access(policy))
         object.__setattr__(self, "audited", UsedKey.of(self.tenant, key, policy))
-        object.__setattr__(self, "broken", violations(policy, key.purpose, key.suite, key.level))
+        object.__setattr__(self, "broken", violations(policy, key.purpose, key.suite, key.level, leasable=key.leasable))
         if self.broken:  # its values can be brought to another key, and nothing else
             object.__setattr__(self, "uses", self.uses & {Use.RESCUE})
 

@@ -1,4 +1,7 @@
+import datetime
+
 from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -368,6 +371,30 @@ class DecryptDataKeyResponse(_message.Message):
     plaintext: bytes
     version: int
     def __init__(self, plaintext: _Optional[bytes] = ..., version: _Optional[int] = ...) -> None: ...
+
+class LeaseKeyVersionRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class LeaseKeyVersionResponse(_message.Message):
+    __slots__ = ("key", "version", "encrypts", "key_uid", "tenant_uid", "lease")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTS_FIELD_NUMBER: _ClassVar[int]
+    KEY_UID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_UID_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    version: int
+    encrypts: bool
+    key_uid: str
+    tenant_uid: str
+    lease: _duration_pb2.Duration
+    def __init__(self, key: _Optional[bytes] = ..., version: _Optional[int] = ..., encrypts: _Optional[bool] = ..., key_uid: _Optional[str] = ..., tenant_uid: _Optional[str] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class GenerateRandomBytesRequest(_message.Message):
     __slots__ = ("length",)

@@ -141,7 +141,7 @@ class EffectivePolicy(_message.Message):
     def __init__(self, rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., policy_version: _Optional[int] = ..., required_context: _Optional[_Iterable[str]] = ..., log_data_access: _Optional[bool] = ..., approvals: _Optional[int] = ..., audit_context: _Optional[_Union[AuditContext, str]] = ...) -> None: ...
 
 class Key(_message.Message):
-    __slots__ = ("name", "uid", "display_name", "purpose", "suite", "protection_level", "labels", "rotation_period", "primary_version", "create_time", "rotate_time", "creator", "etag", "state", "state_reason", "state_time", "policy", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "effective_policy", "destroy_time", "next_rotation_time", "places_complete_time", "classification")
+    __slots__ = ("name", "uid", "display_name", "purpose", "suite", "protection_level", "labels", "rotation_period", "primary_version", "create_time", "rotate_time", "creator", "etag", "state", "state_reason", "state_time", "policy", "encryption_limit", "cache_lifetime", "quarantine_period", "grace_period", "automatic_retirement", "effective_policy", "destroy_time", "next_rotation_time", "places_complete_time", "classification", "leasable")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +176,7 @@ class Key(_message.Message):
     NEXT_ROTATION_TIME_FIELD_NUMBER: _ClassVar[int]
     PLACES_COMPLETE_TIME_FIELD_NUMBER: _ClassVar[int]
     CLASSIFICATION_FIELD_NUMBER: _ClassVar[int]
+    LEASABLE_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     display_name: str
@@ -203,7 +204,8 @@ class Key(_message.Message):
     next_rotation_time: _timestamp_pb2.Timestamp
     places_complete_time: _timestamp_pb2.Timestamp
     classification: Classification
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., display_name: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., suite: _Optional[_Union[Suite, str]] = ..., protection_level: _Optional[_Union[ProtectionLevel, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., primary_version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rotate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ..., etag: _Optional[str] = ..., state: _Optional[_Union[KeyState, str]] = ..., state_reason: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[str] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., effective_policy: _Optional[_Union[EffectivePolicy, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_rotation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., places_complete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., classification: _Optional[_Union[Classification, str]] = ...) -> None: ...
+    leasable: bool
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., display_name: _Optional[str] = ..., purpose: _Optional[_Union[Purpose, str]] = ..., suite: _Optional[_Union[Suite, str]] = ..., protection_level: _Optional[_Union[ProtectionLevel, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., rotation_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., primary_version: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rotate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ..., etag: _Optional[str] = ..., state: _Optional[_Union[KeyState, str]] = ..., state_reason: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[str] = ..., encryption_limit: _Optional[int] = ..., cache_lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., quarantine_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., grace_period: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., automatic_retirement: _Optional[bool] = ..., effective_policy: _Optional[_Union[EffectivePolicy, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_rotation_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., places_complete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., classification: _Optional[_Union[Classification, str]] = ..., leasable: _Optional[bool] = ...) -> None: ...
 
 class VersionCensus(_message.Message):
     __slots__ = ("known", "count", "places", "unknown_reasons", "estimated_end_time", "next_step")
@@ -230,7 +232,7 @@ class PlaceTally(_message.Message):
     def __init__(self, place: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class KeyVersion(_message.Message):
-    __slots__ = ("name", "primary", "kek", "create_time", "encryptions_reserved", "encryptions_limit", "encryptions_rotate_at", "state", "state_reason", "state_time", "stop_time", "destroy_time", "last_use_time", "refused_uses", "last_refused_time", "census")
+    __slots__ = ("name", "primary", "kek", "create_time", "encryptions_reserved", "encryptions_limit", "encryptions_rotate_at", "state", "state_reason", "state_time", "stop_time", "destroy_time", "last_use_time", "refused_uses", "last_refused_time", "census", "expose_time")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PRIMARY_FIELD_NUMBER: _ClassVar[int]
     KEK_FIELD_NUMBER: _ClassVar[int]
@@ -247,6 +249,7 @@ class KeyVersion(_message.Message):
     REFUSED_USES_FIELD_NUMBER: _ClassVar[int]
     LAST_REFUSED_TIME_FIELD_NUMBER: _ClassVar[int]
     CENSUS_FIELD_NUMBER: _ClassVar[int]
+    EXPOSE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     primary: bool
     kek: str
@@ -263,7 +266,8 @@ class KeyVersion(_message.Message):
     refused_uses: int
     last_refused_time: _timestamp_pb2.Timestamp
     census: VersionCensus
-    def __init__(self, name: _Optional[str] = ..., primary: _Optional[bool] = ..., kek: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., encryptions_reserved: _Optional[int] = ..., encryptions_limit: _Optional[int] = ..., encryptions_rotate_at: _Optional[int] = ..., state: _Optional[_Union[KeyState, str]] = ..., state_reason: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stop_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refused_uses: _Optional[int] = ..., last_refused_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., census: _Optional[_Union[VersionCensus, _Mapping]] = ...) -> None: ...
+    expose_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., primary: _Optional[bool] = ..., kek: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., encryptions_reserved: _Optional[int] = ..., encryptions_limit: _Optional[int] = ..., encryptions_rotate_at: _Optional[int] = ..., state: _Optional[_Union[KeyState, str]] = ..., state_reason: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stop_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., destroy_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_use_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refused_uses: _Optional[int] = ..., last_refused_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., census: _Optional[_Union[VersionCensus, _Mapping]] = ..., expose_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Kek(_message.Message):
     __slots__ = ("name", "uid", "primary", "hsm_key_id", "create_time", "wrapped_key_versions", "wraps_reserved", "state", "destroy_time", "next_rotation_time")

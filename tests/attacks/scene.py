@@ -31,6 +31,7 @@ from kms_client import (
     PlaceKind,
     Purpose,
     SecurityEvent,
+    Suite,
     TokenLimits,
     TokenScope,
 )
@@ -339,7 +340,7 @@ def _furnish(scene: Scene, tenant: str) -> None:
     """Make one of each kind of resource."""
     parent, everything = f"tenants/{tenant}", scene.client(principal(EVERYTHING, tenant))
     for key in (KEY, "other"):
-        everything.create_key(parent, key, purpose=Purpose.ENCRYPT)
+        everything.create_key(parent, key, purpose=Purpose.ENCRYPT, suite=Suite.XAES_256_GCM, leasable=True)
         everything.encrypt(f"{parent}/keys/{key}", b"x", context={"row": "1"})
     everything.create_policy(parent, "gold")
     everything.create_place(f"{parent}/keys/{KEY}", "ledger", PlaceKind.COLUMN)

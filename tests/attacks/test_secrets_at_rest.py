@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from kms.core.suites import Purpose
+from kms.core.suites import Purpose, Suite
 from tests.daemon import Installation
 from tests.secret_search import deks, files_below, forms, found, halves, private_keys
 
@@ -24,6 +24,8 @@ async def test_no_secret_is_on_disk_or_in_the_log(installation: Installation) ->
             made = client.encrypt_batch(f"tenants/acme/keys/{slug}", list(plaintexts.values()), context=CONTEXT)
             client.decrypt_batch(f"tenants/acme/keys/{slug}", made.complete(), context=CONTEXT)
         data_key = client.generate_data_key("tenants/acme/keys/k3").plaintext
+        client.create_key("tenants/acme", "k4", purpose=Purpose.ENCRYPT, suite=Suite.XAES_256_GCM, leasable=True)
+        leased = client.lease_key_version("tenants/acme/keys/k4").key
         client.rotate_key("tenants/acme/keys/k1")
         client.rotate_kek("tenants/acme")
         with pytest.raises(Exception, match=r"does not exist"):
@@ -35,8 +37,9 @@ async def test_no_secret_is_on_disk_or_in_the_log(installation: Installation) ->
 
     needles = plaintexts | halves("data key", data_key) | private_keys(installation.directory / "secrets")
     needles |= {"PIN": (installation.directory / "secrets" / "pin").read_bytes().strip()}
-    needles |= await deks(installation, slugs)
-    assert sum("version" in name for name in needles) == 4 * 3
+    needles |= await deks(installation, [*slugs, "k4"])
+    assert needles["k4 version 1"] == leased
+    assert sum("version" in name for name in needles) == 5 * 3
     assert sum("PEM" in name for name in needles) >= 3
 
     log = {"log": "".join(daemon.raw).encode()}

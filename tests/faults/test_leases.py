@@ -16,6 +16,8 @@ from kms.core.errors import StorageUnavailable, WrongKeyState
 from kms.core.lifecycle import KeyEvent
 from kms.core.names import KeyName, Principal
 from kms.core.propagation import StopState
+from kms.core.suites import Purpose, Suite
+from kms.services.keys import NewKey
 from kms.services.membership import Membership
 from storage.postgresql import PostgresqlDatabase
 from tests.node import DEADLINE, Node, now
@@ -100,6 +102,40 @@ async def test_each_node_stops_when_it_hears_or_when_its_lease_is_over(nodes, ac
         await deaf.fields.decrypt(acme, name, text, PAIRS)
     await revoker.membership.look()
     assert {node.acknowledged for node in await revoker.storage.nodes()} == {epoch}
+
+
+async def test_each_node_lends_for_as_long_as_it_may_go_on_itself_and_the_last_ends_with_the_deadline(nodes, acme):
+    lent = KeyName("acme", "lent")
+    wish = NewKey("lent", "", Purpose.ENCRYPT, Suite.XAES_256_GCM, {}, leasable=True)
+    await nodes[0].keys.create(acme, lent.parent, wish)
+    made = await asyncio.gather(*(node.leases.lease(acme, lent, 0) for node in nodes))  # all mark the same version
+    assert len({one.key for one in made}) == 1
+    assert {one.lease.total_seconds() for one in made} == {4.5}
+    [version] = (await nodes[0].keys.list_versions(acme, lent, 0, 9))[1]
+    assert version.version.exposed_at is not None
+    assert version.version.revision == 2  # the first of them wrote, and nobody else
+
+    revoker, hearing, deaf = nodes
+    for node in nodes:
+        node.clock.now += 1
+    await revoker.membership.look()
+    await hearing.membership.look()
+    await revoke(revoker, acme, lent)
+    committed = deaf.clock.now
+    await hearing.membership.look()
+    with pytest.raises(WrongKeyState):
+        await hearing.leases.lease(acme, lent, 0)
+    for later in (0.0, 2.0, 3.4):
+        deaf.clock.now = committed + later
+        made = await deaf.leases.lease(acme, lent, 0)
+        assert deaf.clock.now + made.lease.total_seconds() == pytest.approx(committed + 3.5)
+        assert deaf.clock.now + made.lease.total_seconds() <= committed + DEADLINE.total_seconds()
+    deaf.clock.now = committed + 3.5
+    with pytest.raises(StorageUnavailable):
+        await deaf.leases.lease(acme, lent, 0)
+    await deaf.membership.look()
+    with pytest.raises(WrongKeyState):
+        await deaf.leases.lease(acme, lent, 0)
 
 
 async def test_a_quiet_connection_for_signals_is_kept_and_wakes_who_waits(storage, postgresql_url, nodes, acme, name):

@@ -22,6 +22,7 @@ from kms_client import (
     KmsError,
     PlaceKind,
     Purpose,
+    Suite,
     TokenLimits,
     TokenScope,
     under,
@@ -141,6 +142,8 @@ class History:
             everything.create_key(parent, slug, purpose=purpose, policy=f"{parent}/policies/gold")
         for slug in ("stopped", "compromised", "old", "doomed", "condemned", "moved"):
             everything.create_key(parent, slug, purpose=Purpose.ENCRYPT)
+        everything.create_key(parent, "lent", purpose=Purpose.ENCRYPT, suite=Suite.XAES_256_GCM, leasable=True)
+        everything.lease_key_version(f"{parent}/keys/lent")
         everything.create_key(parent, "planned", purpose=Purpose.ENCRYPT, pending=True)
         for slug in ("rows", "names", "compromised"):
             self._use(everything, f"{parent}/keys/{slug}")
@@ -216,6 +219,8 @@ class History:
             everything.rotate_key(f"{parent}/keys/{slug}")
             self._use(everything, f"{parent}/keys/{slug}")
         everything.generate_data_key(f"{parent}/keys/files")
+        everything.rotate_key(f"{parent}/keys/lent")
+        everything.lease_key_version(f"{parent}/keys/lent")
         everything.suspend_key(f"{parent}/keys/stopped", reason="an audit")
         everything.revoke_key(f"{parent}/keys/compromised", reason="a lost laptop")
         everything.archive_key(f"{parent}/keys/moved")

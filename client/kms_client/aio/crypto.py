@@ -18,6 +18,7 @@ from ..values import (
     Encrypted,
     EncryptedBatch,
     IndexBatch,
+    Lease,
     ReEncrypted,
     ReEncryptedBatch,
     ReIndexedBatch,
@@ -212,6 +213,13 @@ class CryptoCalls(Calls):
     ) -> DecryptedDataKey:
         """Decrypt a data key that generate_data_key made."""
         return await self._run(crypto.decrypt_data_key(name, ciphertext, context), deadline)
+
+    async def lease_key_version(self, name: str, version: int = 0, *, deadline: float | None = None) -> Lease:
+        """Lease the DEK of one version of a leasable key, 0: the primary one; the version is marked as exposed.
+
+        The lease counts from before this call.
+        """
+        return await self._run(crypto.lease_key_version(name, version), deadline)
 
     async def generate_random_bytes(self, length: int, *, deadline: float | None = None) -> bytes:
         """Return *length* random bytes (1 to 1,024) from the token."""

@@ -32,12 +32,13 @@ class KeyCalls(Calls):
         quarantine_period: timedelta | None = None,
         grace_period: timedelta | None = None,
         automatic_retirement: bool | None = None,
+        leasable: bool = False,
         pending: bool = False,
         deadline: float | None = None,
     ) -> Key:
         """Create a key in the tenant *parent*; None leaves a choice to the daemon, or a rule to the policy.
 
-        A *pending* key cannot be used before activate_key().
+        A *pending* key cannot be used before activate_key(). The DEKs of a *leasable* one can be had by lease_key_version().
         """
         return await self._run(
             keys.create_key(
@@ -57,6 +58,7 @@ class KeyCalls(Calls):
                     grace_period,
                     automatic_retirement,
                 ),
+                leasable=leasable,
                 pending=pending,
             ),
             deadline,

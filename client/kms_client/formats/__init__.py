@@ -1,1 +1,1 @@
-"""The pure format modules of kms/core, copied by scripts/generate."""
+"""The pure format modules of kms/core and the ciphers of kms/crypto, copied by scripts/generate."""

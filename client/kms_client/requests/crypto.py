@@ -9,7 +9,7 @@ from ..formats.suites import MAX_PLAINTEXT
 from ..methods import CRYPTO
 from ..responses import crypto
 from ..v1 import crypto_pb2
-from ..values import DataKey, Decrypted, DecryptedDataKey, Encrypted, ReEncrypted
+from ..values import DataKey, Decrypted, DecryptedDataKey, Encrypted, Lease, ReEncrypted
 from .messages import Request, build, encoded
 
 Context = Mapping[str, str | bytes]
@@ -88,6 +88,12 @@ def decrypt_data_key(name: str, ciphertext: bytes, context: Context | None) -> R
         crypto_pb2.DecryptDataKeyRequest, name=name, ciphertext=single(ciphertext, "ciphertext"), context=pairs(context)
     )
     return Request(f"{CRYPTO}/DecryptDataKey", message, crypto.decrypted_data_key)
+
+
+def lease_key_version(name: str, version: int) -> Request[Lease]:
+    """CryptoService.LeaseKeyVersion."""
+    message = build(crypto_pb2.LeaseKeyVersionRequest, name=name, version=version)
+    return Request(f"{CRYPTO}/LeaseKeyVersion", message, crypto.lease)
 
 
 def generate_random_bytes(length: int) -> Request[bytes]:

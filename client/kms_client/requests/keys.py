@@ -28,6 +28,7 @@ def create_key(
     labels: Mapping[str, str] | None,
     policy: str,
     rules: Rules,
+    leasable: bool,
     pending: bool,
 ) -> Request[Key]:
     """KeyService.CreateKey."""
@@ -39,6 +40,7 @@ def create_key(
         display_name=display_name,
         labels=dict(labels or {}),
         policy=policy,
+        leasable=leasable,
         **rules.given(),
     )
     message = build(keys_pb2.CreateKeyRequest, parent=parent, key_id=key_id, key=key, pending=pending)

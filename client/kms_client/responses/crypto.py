@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
 
 from ..errors import from_status
 from ..formats.errors import Conflict, InvalidRequest, KmsError, Violation
@@ -18,11 +20,16 @@ from ..values import (
     Encrypted,
     EncryptedBatch,
     IndexBatch,
+    Lease,
     ReEncrypted,
     ReEncryptedBatch,
     ReIndexedBatch,
     TextBatch,
 )
+from .reading import period
+
+# Bytes of a DEK of XAES-256-GCM, the one suite whose keys are leasable (docs/wire-format.md).
+LEASED_KEY: Final = 32
 
 
 def encrypted(message: crypto_pb2.EncryptResponse) -> Encrypted:
@@ -48,6 +55,22 @@ def data_key(message: crypto_pb2.GenerateDataKeyResponse) -> DataKey:
 def decrypted_data_key(message: crypto_pb2.DecryptDataKeyResponse) -> DecryptedDataKey:
     """Read a DecryptDataKeyResponse."""
     return DecryptedDataKey(message.plaintext, message.version)
+
+
+def lease(message: crypto_pb2.LeaseKeyVersionResponse) -> Lease:
+    """Read a LeaseKeyVersionResponse.
+
+    Raises:
+        KmsError: no DEK of XAES-256-GCM, a lease of no time, or what is no uid.
+    """
+    duration = period(message.lease)
+    if len(message.key) != LEASED_KEY or message.version < 1 or duration <= timedelta(0):
+        raise KmsError("the daemon answers with a lease that cannot be used")
+    try:
+        UUID(message.key_uid), UUID(message.tenant_uid)
+    except ValueError as error:
+        raise KmsError("the daemon answers with a lease that names no uid") from error
+    return Lease(message.key, message.version, message.encrypts, message.key_uid, message.tenant_uid, duration)
 
 
 def random_bytes(length: int) -> Callable[[crypto_pb2.GenerateRandomBytesResponse], bytes]:

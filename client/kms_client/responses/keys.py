@@ -52,6 +52,7 @@ def key(message: keys_pb2.Key) -> Key:
         next_rotation_time=time_if(message, "next_rotation_time"),
         places_complete_time=time_if(message, "places_complete_time"),
         classification=known(Classification, message.classification),
+        leasable=message.leasable,
     )
 
 
@@ -75,6 +76,7 @@ def key_version(message: keys_pb2.KeyVersion) -> KeyVersion:
         refused_uses=message.refused_uses,
         last_refused_time=time_if(message, "last_refused_time"),
         census=version_census(message.census),
+        expose_time=time_if(message, "expose_time"),
     )
 
 

@@ -14,28 +14,28 @@ from sqlalchemy import BigInteger, Column, Engine, LargeBinary, Table, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapper, Session, deferred
 
-from ..aio import AsyncClient
-from ..client import Client
+from ..fields import AsyncEncrypting, Encrypting
 from ..formats.errors import NotSupported
 from ..tls import ConfigurationError
 from .compiler import full_name
-from .engine import Protection
+from .engine import Protection, is_async
 from .types import EncryptedBytes, EncryptedJSON, EncryptedString, Place, ProtectedType, SearchableString
 from .writing import MappedColumn, Writing, flushed
 
 __all__ = ["EncryptedBytes", "EncryptedJSON", "EncryptedString", "SearchableString", "protect"]
 
 
-def protect(base: type[DeclarativeBase], engine: Engine | AsyncEngine, kms: Client | AsyncClient) -> None:
+def protect(base: type[DeclarativeBase], engine: Engine | AsyncEngine, kms: Encrypting | AsyncEncrypting) -> None:
     """Have the protected columns of all models of *base* read and written through *engine* follow their state.
 
-    To be called once, when all models are there and before the engine is used. An AsyncEngine needs an AsyncClient.
+    To be called once, when all models are there and before the engine is used. An AsyncEngine needs an AsyncClient; instead of
+    a client it may be a Local of one.
 
     Raises:
         ConfigurationError: an engine of another driver, one that shows parameters in errors, or two columns with one type.
         NotSupported: a model with protected columns that inherits its table.
     """
-    if isinstance(engine, AsyncEngine) is not isinstance(kms, AsyncClient):
+    if isinstance(engine, AsyncEngine) is not is_async(kms):
         raise ConfigurationError("an AsyncEngine needs an AsyncClient, and an Engine a Client")
     base.registry.configure()
     mapped = {

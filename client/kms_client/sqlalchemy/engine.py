@@ -5,16 +5,14 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import Connection, CursorResult, Dialect
 from sqlalchemy.engine.cursor import BufferedRowCursorFetchStrategy, CursorFetchStrategy
 from sqlalchemy.util import await_only
 
-from ..aio import AsyncClient
-from ..client import Client
-from ..fields import AsyncFieldCipher, FieldCipher
+from ..fields import AsyncEncrypting, AsyncFieldCipher, Encrypting, FieldCipher
 from ..formats.errors import Conflict, NotSupported
 from ..protected_columns import EXISTS, STATES, Phase, ProtectedColumn, read_states, unpack
 from ..tls import ConfigurationError
@@ -28,15 +26,22 @@ _QUOTED: Final = (
 )
 
 
+def is_async(kms: Encrypting | AsyncEncrypting) -> TypeGuard[AsyncEncrypting]:
+    """Whether its methods are coroutines."""
+    return inspect.iscoroutinefunction(kms.encrypt_batch)
+
+
 class Protection:
     """The states of an engine's protected columns, and the daemon that opens and closes them."""
 
-    def __init__(self, engine: Engine, kms: Client | AsyncClient, columns: Mapping[Place, Mapping[str, str]]) -> None:
+    def __init__(
+        self, engine: Engine, kms: Encrypting | AsyncEncrypting, columns: Mapping[Place, Mapping[str, str]]
+    ) -> None:
         """Prepare *engine*.
 
         Args:
             engine: of the psycopg dialect.
-            kms: an AsyncClient where the engine belongs to an AsyncEngine.
+            kms: a Client or a Local; of asyncio where the engine belongs to an AsyncEngine.
             columns: the columns that are, or will be, protected; for each those that are added, by their role.
 
         Raises:
@@ -138,9 +143,9 @@ class Protection:
 
     def cipher(self, state: ProtectedColumn) -> FieldCipher | AsyncFieldCipher:
         """Return the cipher of a column."""
-        if isinstance(self._kms, AsyncClient):
+        if is_async(self._kms):
             return AsyncFieldCipher(self._kms, state.field)
-        return FieldCipher(self._kms, state.field)
+        return FieldCipher(cast("Encrypting", self._kms), state.field)
 
     def _before_cursor_execute(
         self, _connection: Connection, _cursor: Any, statement: str, parameters: Any, context: Any, _many: bool

@@ -107,6 +107,11 @@ class CryptoServiceStub:
                 request_serializer=kms_dot_v1_dot_crypto__pb2.DecryptDataKeyRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_crypto__pb2.DecryptDataKeyResponse.FromString,
                 _registered_method=True)
+        self.LeaseKeyVersion = channel.unary_unary(
+                '/kms.v1.CryptoService/LeaseKeyVersion',
+                request_serializer=kms_dot_v1_dot_crypto__pb2.LeaseKeyVersionRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_crypto__pb2.LeaseKeyVersionResponse.FromString,
+                _registered_method=True)
         self.GenerateRandomBytes = channel.unary_unary(
                 '/kms.v1.CryptoService/GenerateRandomBytes',
                 request_serializer=kms_dot_v1_dot_crypto__pb2.GenerateRandomBytesRequest.SerializeToString,
@@ -221,6 +226,15 @@ class CryptoServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LeaseKeyVersion(self, request, context):
+        """Leases the DEK of one version of a leasable key: the caller encrypts and decrypts with it in its own process, in the
+        format of Encrypt (docs/wire-format.md), until the lease ends, and asks again before that. Marks the version as exposed.
+        FAILED_PRECONDITION: the key is not leasable, or its state allows the use no more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GenerateRandomBytes(self, request, context):
         """Returns random bytes from the token.
         """
@@ -295,6 +309,11 @@ def add_CryptoServiceServicer_to_server(servicer, server):
                     servicer.DecryptDataKey,
                     request_deserializer=kms_dot_v1_dot_crypto__pb2.DecryptDataKeyRequest.FromString,
                     response_serializer=kms_dot_v1_dot_crypto__pb2.DecryptDataKeyResponse.SerializeToString,
+            ),
+            'LeaseKeyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaseKeyVersion,
+                    request_deserializer=kms_dot_v1_dot_crypto__pb2.LeaseKeyVersionRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_crypto__pb2.LeaseKeyVersionResponse.SerializeToString,
             ),
             'GenerateRandomBytes': grpc.unary_unary_rpc_method_handler(
                     servicer.GenerateRandomBytes,
@@ -661,6 +680,33 @@ class CryptoService:
             '/kms.v1.CryptoService/DecryptDataKey',
             kms_dot_v1_dot_crypto__pb2.DecryptDataKeyRequest.SerializeToString,
             kms_dot_v1_dot_crypto__pb2.DecryptDataKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaseKeyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.CryptoService/LeaseKeyVersion',
+            kms_dot_v1_dot_crypto__pb2.LeaseKeyVersionRequest.SerializeToString,
+            kms_dot_v1_dot_crypto__pb2.LeaseKeyVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from ..formats.errors import KmsError
 
@@ -48,6 +49,21 @@ class DecryptedDataKey:
 
     plaintext: bytes = field(repr=False)
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The DEK of one version of a leasable key, 32 bytes: to be kept in memory only, and no longer than *duration*.
+
+    That counts from before the request was sent. Where *encrypts* is False the DEK only decrypts.
+    """
+
+    key: bytes = field(repr=False)
+    version: int
+    encrypts: bool
+    key_uid: str
+    tenant_uid: str
+    duration: timedelta
 
 
 @dataclass(frozen=True, slots=True)

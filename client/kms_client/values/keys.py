@@ -68,6 +68,7 @@ class Key:
     next_rotation_time: datetime | None  # None: not by time
     places_complete_time: datetime | None  # since when all places of its ciphertexts are declared; None: they are not
     classification: Classification | int  # its policy's
+    leasable: bool  # whether lease_key_version may hand out its DEKs
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class KeyVersion:
     refused_uses: int  # in quarantine
     last_refused_time: datetime | None
     census: VersionCensus
+    expose_time: datetime | None  # when its DEK first left the daemon; None: never
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,16 @@ def test_a_new_key_gets_what_was_given(peer, kms_acme, capsys):
     assert request.key.rotation_period.seconds == 90 * 86400
 
 
+@pytest.mark.parametrize(("options", "suite"), [([], 2), (["--suite", "aes-256-gcm"], 1)])
+def test_a_leasable_key_has_the_suite_for_it_unless_another_is_asked_for(peer, kms_acme, options, suite):
+    peer.answer("CreateKey", lambda r, _: key(f"{r.parent}/keys/{r.key_id}"))
+    assert run(["keys", "create", "lent", "--leasable", *options]) == 0
+    assert run(["keys", "create", "kept", *options]) == 0
+    lent, kept = (call.request.key for call in peer.tries("CreateKey"))
+    assert (lent.leasable, lent.suite) == (True, suite)
+    assert (kept.leasable, kept.suite) == (False, 1 if options else 0)
+
+
 def test_a_key_as_json_has_these_fields(peer, kms_acme, capsys):
     peer.answer("GetKey", lambda r, _: key(r.name, labels={"b": "2", "a": "1"}, creator="operators/root"))
     peer.answer("ListKeyVersions", lambda *_: keys_pb2.ListKeyVersionsResponse())
@@ -103,6 +113,7 @@ def test_a_key_as_json_has_these_fields(peer, kms_acme, capsys):
         "next_rotation_time": None,
         "destroy_time": None,
         "places_complete_time": None,
+        "leasable": False,
         "creator": "operators/root",
         "etag": "7",
         "versions": [],
@@ -140,6 +151,7 @@ def test_versions_as_json_have_these_fields(peer, kms_acme, capsys):
             "encryptions_rotate_at": None,
             "encryptions_limit": None,
             "last_use_time": None,
+            "expose_time": None,
             "refused_uses": 0,
             "last_refused_time": None,
             "census": {

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -61,11 +62,14 @@ def test_a_row_tells_all_about_a_version():
     census = keys_pb2.VersionCensus(known=True, count=7, next_step="re-encrypt 7 values")
     census.places.add(place="crm", count=7)
     census.estimated_end_time.FromDatetime(NOW)
-    assert version_row(version(state=5, encryptions_limit=10, census=census), NOW) == {
+    archived = version(state=5, encryptions_limit=10, census=census)
+    assert version_row(archived, NOW)["exposed"] is None
+    assert version_row(replace(archived, expose_time=NOW), NOW) == {
         "version": 3,
         "state": "archived",
         "age": "3 d",
         "encryptions": "0 of 10",
+        "exposed": "2026-03-01T00:00:00.000000Z",
         "protects": "7 in crm",
         "next step": "re-encrypt 7 values",
         "estimated end": "2026-03-01T00:00:00.000000Z",

@@ -132,6 +132,7 @@ def test_what_a_new_key_leaves_open_is_left_to_the_daemon():
         labels=None,
         policy="",
         rules=NO_RULES,
+        leasable=False,
         pending=False,
     ).message
     assert message == keys_pb2.CreateKeyRequest(parent="tenants/acme", key_id="payroll", key=keys_pb2.Key(purpose=1))

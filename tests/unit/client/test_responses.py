@@ -53,6 +53,40 @@ def test_versions_have_the_number_of_their_name():
     assert keys.kek(keys_pb2.Kek(name="tenants/acme/keks/3")).version == 3
 
 
+def test_a_version_tells_when_it_was_exposed_and_a_key_whether_it_is_leasable():
+    message = keys_pb2.KeyVersion(name="tenants/acme/keys/k1/versions/1")
+    assert keys.key_version(message).expose_time is None
+    message.expose_time.FromDatetime(MOMENT)
+    assert keys.key_version(message).expose_time == MOMENT
+    assert [keys.key(keys_pb2.Key(leasable=said)).leasable for said in (False, True)] == [False, True]
+
+
+LEASED = {
+    "key": bytes(32),
+    "version": 1,
+    "key_uid": "5f0c3c3e-6c3b-4bb8-9d3b-0c1f6f3d2a11",
+    "tenant_uid": "0d7c3c3e-6c3b-4bb8-9d3b-0c1f6f3d2a11",
+    "lease": timedelta(seconds=5),
+}
+
+
+def test_a_lease_does_not_show_its_key():
+    shown = repr(crypto.lease(crypto_pb2.LeaseKeyVersionResponse(**LEASED | {"key": b"0123456789abcdef" * 2})))
+    assert "0123" not in shown
+    assert LEASED["key_uid"] in shown
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"key": bytes(31)}, {"version": 0}, {"lease": timedelta(0)}, {"key_uid": ""}, {"tenant_uid": "acme"}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_lease_that_cannot_be_used_is_refused(wrong):
+    crypto.lease(crypto_pb2.LeaseKeyVersionResponse(**LEASED))
+    with pytest.raises(KmsError, match="a lease that"):
+        crypto.lease(crypto_pb2.LeaseKeyVersionResponse(**LEASED | wrong))
+
+
 @pytest.mark.parametrize("name", ["", "tenants/acme/keks/", "tenants/acme/keks/x", "tenants/acme/keks/٣", "keks/-1"])
 def test_a_version_without_a_number_is_refused(name):
     with pytest.raises(KmsError, match="no number"):

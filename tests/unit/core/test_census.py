@@ -360,3 +360,27 @@ def test_many_places_are_named_in_part():
     assert next_step(NOW, KEY, VERSION, everywhere) == (
         f"re-encrypt {', '.join(f'7 values in place-{n}' for n in range(5))}, 3 more, then count again"
     )
+
+
+# --- exposed
+
+
+LENT = replace(VERSION, exposed_at=NOW - 3 * DAY)
+
+
+def test_a_version_whose_dek_has_left_is_never_taken_for_unused():
+    unused = {"reserved": 0, "places": [], "version": VERSION}
+    assert known(**unused).zero
+    assert not known(**unused | {"version": LENT}).zero
+
+
+@pytest.mark.parametrize("revoked", ["version", "key"])
+def test_what_a_lent_version_encrypted_has_to_be_encrypted_anew_once_it_is_revoked(revoked):
+    key = replace(KEY, state=KeyState.REVOKED) if revoked == "key" else KEY
+    version = replace(LENT, state=KeyState.REVOKED) if revoked == "version" else LENT
+    some = known(key=key, version=version, counts=[counted(IBAN, 7)])
+    whole = "re-encrypt all that it encrypted, for its DEK has left the daemon; "
+    assert next_step(NOW, key, version, some) == whole + "re-encrypt 7 values in crm-iban, then count again"
+    assert next_step(NOW, key, version, known(key=key, version=version)) == "retire it"
+    assert not next_step(NOW, key, replace(version, exposed_at=None), some).startswith(whole)
+    assert not next_step(NOW, KEY, LENT, some).startswith(whole)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from kms.core.access import Conditions, Effect
+from kms.core.census import VersionCensus
 from kms.core.events import Severity
 from kms.core.lifecycle import KeyState
 from kms.core.patterns import Pattern
@@ -22,6 +23,7 @@ from kms.core.report_rules import (
     UNUSED,
     Rule,
     judge_event,
+    judge_exposed,
     judge_failures,
     judge_grant,
     judge_key,
@@ -79,6 +81,16 @@ def test_a_version_near_its_limit_is_found_at_three_quarters():
 def test_a_revoked_key_is_found_until_it_is_destroyed():
     assert rules(judge_key(replace(KEY, state=KeyState.REVOKED), MONTHLY, 0, NOW)) == [Rule.COMPROMISED]
     assert rules(judge_key(replace(KEY, state=KeyState.DESTROYED), MONTHLY, 0, NOW)) == []
+
+
+def test_a_revoked_version_that_was_lent_is_found_while_it_may_protect_something():
+    version = replace(keyrings.new_version(KEY, 2), state=KeyState.REVOKED, exposed_at=NOW)
+    unknown, some, none = VersionCensus(0, (), unknown=("x",)), VersionCensus(7, (("crm", 7),)), VersionCensus(0, ())
+    assert list(judge_exposed(version, unknown)) == [(Rule.EXPOSED, "version 2: what it protects is not known")]
+    assert list(judge_exposed(version, some)) == [(Rule.EXPOSED, "version 2: it protects 7 values")]
+    assert list(judge_exposed(version, none)) == []
+    assert list(judge_exposed(replace(version, exposed_at=None), some)) == []
+    assert list(judge_exposed(replace(version, state=KeyState.ARCHIVED), some)) == []
 
 
 def test_a_rotation_is_late_by_the_age_of_what_it_replaced():

@@ -196,7 +196,9 @@ async def test_tenants_are_listed_for_operators(node):
 
 async def test_a_batch_tells_each_failure_by_index_and_counts_its_values(node, keys, acme, key):
     values = Values()
-    crypto = CryptoServicer(node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, values)
+    crypto = CryptoServicer(
+        node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, node.leases, values
+    )
     made = await crypto.EncryptBatch(crypto_pb2.EncryptBatchRequest(name=KEY, plaintexts=[b"a", b"b"]), acme)
     bad = [made.ciphertexts[0], b"garbage", made.ciphertexts[1][:-1] + b"\0", made.ciphertexts[1], b""]
     response = await crypto.DecryptBatch(crypto_pb2.DecryptBatchRequest(name=KEY, ciphertexts=bad), acme)
@@ -212,7 +214,9 @@ async def test_a_batch_tells_each_failure_by_index_and_counts_its_values(node, k
 
 async def test_a_batch_of_failures_lets_other_calls_in_between(node, acme, key):
     """Told in one go, the failures of one batch would hold up every other caller for 0.3 s."""
-    crypto = CryptoServicer(node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, Values())
+    crypto = CryptoServicer(
+        node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, node.leases, Values()
+    )
     header = (await node.fields.encrypt(acme, KeyName("acme", "payroll"), b"x", ())).ciphertext
     for bad in ([header[:-1] + b"\0"] * 2000, [b"\x01\x01" + index.to_bytes(40, "big") for index in range(2000)]):
         turns = 0

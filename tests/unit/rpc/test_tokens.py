@@ -86,7 +86,7 @@ async def edge(node: Node, socket_directory: Path) -> AsyncIterator[Edge]:
         ),
         "kms.v1.KeyService": KeyServicer(node.keys, node.keks, node.lifecycle),
         "kms.v1.CryptoService": CryptoServicer(
-            node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, Values()
+            node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, node.leases, Values()
         ),
     }
     watch, observer = Watch(), Observer()

@@ -514,7 +514,9 @@ async def test_nothing_secret_is_in_any_event(serve, node: Node):
     accesses = Accesses(node.storage, open_tenants=True, lifetime=9.0, clock=node.clock, now=node.wall)
     calls = AuditedCalls(make_trail(writer), accesses, CONTEXT_KEY, node.wall, node.clock)
     edge = await serve(trail=calls)
-    crypto = CryptoServicer(node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, Values())
+    crypto = CryptoServicer(
+        node.fields, node.indexes, node.pseudonyms, node.formats, node.data_keys, node.leases, Values()
+    )
     keys = KeyServicer(node.keys, node.keks, node.lifecycle)
     for servicer, names in (
         (crypto, ("Encrypt", "Decrypt", "EncryptBatch", "DecryptBatch")),

@@ -15,7 +15,7 @@ from kms.core.names import TenantUid
 from kms.core.ports import HealthStatus, Node
 from kms.core.propagation import NodeStop, StopState
 from kms.services import membership
-from kms.services.membership import DEAD_AFTER, HEARTBEAT, UNHEARD_FOR, Membership
+from kms.services.membership import APPLICATIONS, DEAD_AFTER, HEARTBEAT, PROPAGATION_POLL, UNHEARD_FOR, Membership
 from tests.node import Clock, stored_tenant, until
 
 DEADLINE = timedelta(seconds=5)
@@ -231,6 +231,30 @@ async def test_a_lone_nodes_stop_is_complete_at_once(database):
         assert (found.commit_time, found.last_stop) == (START, timedelta(0))
         assert found.nodes == (NodeStop("node", StopState.ACKNOWLEDGED, timedelta(0)),)
     assert member.held.stopped == [{tenant.uid}]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+async def test_applications_that_hold_deks_count_as_stopped_when_the_deadline_has_passed_and_no_sooner(
+    database, shared
+):
+    member = Member(Shared(database) if shared else database)
+    await member.look()
+    epoch = await revoked(database, await stored_tenant(database))
+    member.go_on(1)
+    found = await member.propagation(epoch, START, wait=False, leased=True)
+    assert told(found) == {
+        "node": (StopState.ACKNOWLEDGED, timedelta(seconds=1)),
+        APPLICATIONS: (StopState.WAITING, None),
+    }
+    assert (found.complete, found.last_stop) == (False, None)
+    waiting = asyncio.create_task(member.propagation(epoch, START, wait=True, leased=True))
+    member.go_on(3.999)
+    done, _ = await asyncio.wait({waiting}, timeout=3 * PROPAGATION_POLL)
+    assert not done
+    member.go_on(0.001)
+    found = await waiting
+    assert told(found)[APPLICATIONS] == (StopState.EXPIRED, DEADLINE)
+    assert (found.complete, found.last_stop) == (True, DEADLINE)
 
 
 async def test_without_waiting_the_state_of_this_moment_is_told(database, members):

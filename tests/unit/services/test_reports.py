@@ -198,6 +198,23 @@ async def test_keys_their_ages_and_rotations_are_told(storage, making, tenants):
 
 
 @ON_SQLITE
+@pytest.mark.parametrize("at_once", [500, 2])
+async def test_revoked_versions_that_were_lent_are_found_once_each(storage, making, tenants, monkeypatch, at_once):
+    monkeypatch.setattr(report_stages, "VERSIONS_AT_ONCE", at_once)
+    monkeypatch.setattr(report_stages, "VERSIONS_IN_BATCH", 2 * at_once)
+    key = await add_key(storage, tenants[0], "lent", list(range(7, 0, -1)), leasable=True)
+    await add_key(storage, tenants[0], "kept", [3, 2, 1])
+    async with storage.transaction(key.tenant, write=True) as work:
+        for version in await work.key_versions.list_by_version(key.tenant, key.uid, 0, 6):
+            revoked = replace(version, state=KeyState.REVOKED, exposed_at=NOW if version.version % 2 else None)
+            await work.key_versions.replace(revoked)
+    report = await making.said(await making.made())
+    found = finding(report, "version-exposed")
+    assert found["subjects"] == [f"lent: version {n}: what it protects is not known" for n in (1, 3, 5)]
+    assert found["severity"] == "high"
+
+
+@ON_SQLITE
 async def test_many_keys_and_versions_are_counted_once_each(storage, making, tenants, monkeypatch):
     monkeypatch.setattr(report_stages, "KEYS_AT_ONCE", 3)
     monkeypatch.setattr(report_stages, "VERSIONS_AT_ONCE", 2)
