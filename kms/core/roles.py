@@ -15,6 +15,7 @@ class Role(StrEnum):
     """A built-in role."""
 
     APPLICATION = "application"  # uses keys, manages nothing
+    MASKED_READER = "masked-reader"  # sees masks of values, and never a whole one
     SECURITY_OFFICER = "security-officer"  # manages keys and approves; never decrypts
     AUDITOR = "auditor"  # reads and verifies
     TENANT_ADMIN = "tenant-admin"  # manages principals, grants and credentials of a tenant; no keys
@@ -27,6 +28,7 @@ USE: Final = frozenset(
     {
         "keys.encrypt",
         "keys.decrypt",
+        "keys.decryptMasked",
         "keys.reEncrypt",
         "keys.computeIndex",
         "keys.reIndex",
@@ -87,6 +89,7 @@ _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations
 PERMISSIONS: Final = MappingProxyType(
     {
         Role.APPLICATION: _EVERYBODY | USE | _KEY_METADATA | {"random.generate"},
+        Role.MASKED_READER: _EVERYBODY | {"keys.decryptMasked"},
         Role.SECURITY_OFFICER: _EVERYBODY
         | _KEY_METADATA
         | _OPERATIONS

@@ -9,9 +9,10 @@ from kms.core.names import Principal
 from kms.core.roles import ALL_PERMISSIONS, GRANTABLE, OVER_TENANTS, PERMISSIONS, USE, Role
 from kms.rpc.methods import METHODS, AuditKind
 
-# The roles by their letters: a(pplication), s(ecurity-officer), r (auditor: reads), t(enant-admin), c(ustodian), o(perator).
+# The roles by their letters: a(pplication), m(asked-reader), s(ecurity-officer), r (auditor: reads), t(enant-admin), c(ustodian), o(perator).
 LETTERS = {
     "a": Role.APPLICATION,
+    "m": Role.MASKED_READER,
     "s": Role.SECURITY_OFFICER,
     "r": Role.AUDITOR,
     "t": Role.TENANT_ADMIN,
@@ -19,24 +20,25 @@ LETTERS = {
     "o": Role.OPERATOR,
 }
 TABLE = """
-tenants.create o       tenants.get asrtco     tenants.list o         nodes.list o
+tenants.create o       tenants.get amsrtco     tenants.list o         nodes.list o
 keys.encrypt a         keys.decrypt a         keys.reEncrypt a       dataKeys.generate a    dataKeys.decrypt a
+keys.decryptMasked am
 keys.computeIndex a    keys.reIndex a         keys.pseudonymize a    keys.encryptFormat a   keys.decryptFormat a
 random.generate ao     keys.get asr           keys.list asr          keyVersions.list asr   places.list asr
 keys.create s          keys.update s          keys.rotate s          keys.activate s        keys.suspend s
 keys.resume s          keys.archive s         keys.revoke s          keys.destroy s         keys.restore s
 keyVersions.revoke s   keyVersions.retire s   keyVersions.restore s
-receipts.list sr       receipts.verify asrtco keks.list sro          keks.rotate s
+receipts.list sr       receipts.verify amsrtco keks.list sro          keks.rotate s
 policies.create s      policies.get sr        policies.list sr       policies.update s
 places.create s        places.delete s        places.declare s       places.report s
 operations.list sro    operations.get sro     operations.cancel so   operations.resume so
 principals.create t    principals.get rto     principals.list rt     principals.update t
 principals.block to    principals.unblock to
-grants.create t        grants.list rt         grants.delete t        access.explain rto     roles.list asrtco
-classes.list asrtco    identity.get asrtco
+grants.create t        grants.list rt         grants.delete t        access.explain rto     roles.list amsrtco
+classes.list amsrtco    identity.get amsrtco
 tokens.create to       tokens.get rto         tokens.list rto        tokens.rotate to       tokens.revoke to
 certificates.pin to    certificates.unpin to  certificates.list rto
-approvals.get asrtco   approvals.withdraw asrtco  approvals.list srt approvals.approve s    approvals.reject s
+approvals.get amsrtco   approvals.withdraw amsrtco  approvals.list srt approvals.approve s    approvals.reject s
 quorumRules.get srt    quorumRules.list srt   quorumRules.update t
 reports.generate r     reports.get sr         reports.list sr        reports.download sr    reports.submit r
 reports.review sr      reports.approve s      reports.archive s
@@ -97,8 +99,9 @@ def test_what_uses_a_key_is_what_the_method_table_counts_as_data():
 
 
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.APPLICATION])
-def test_only_applications_use_keys(role):
-    assert not PERMISSIONS[role] & USE
+def test_only_applications_use_keys_and_another_role_sees_masks_alone(role):
+    masks = {"keys.decryptMasked"} if role is Role.MASKED_READER else set()
+    assert PERMISSIONS[role] & USE == masks
     assert not any(permission.startswith("dataKeys.") for permission in PERMISSIONS[role])
 
 

@@ -22,6 +22,7 @@ from kms.core.suites import Purpose
 from kms.services.fields import TURN
 from kms.services.formats import FormatRule
 from kms.services.keyrings import Grant
+from kms.services.masked import decrypt_masked
 from kms.services.pseudonyms import PseudonymRule
 from tests.node import KEY_LIFETIME, Node, RecordingStorage, now
 from tests.sealing import reseal
@@ -99,6 +100,7 @@ CALLS = {
     "re-encrypt": lambda a, k, t: lambda n: n.fields.reencrypt(a, k, t, PAIRS),
     "encrypt batch": lambda a, k, _: lambda n: n.fields.encrypt_batch(a, k, [b"x"], PAIRS, None),
     "decrypt batch": lambda a, k, t: lambda n: n.fields.decrypt_batch(a, k, [t], PAIRS, None),
+    "masks": lambda a, k, t: lambda n: decrypt_masked(n.fields, a, k, [t], PAIRS, None, 4),
     "re-encrypt batch": lambda a, k, t: lambda n: n.fields.reencrypt_batch(a, k, [t], PAIRS, None),
 }
 
