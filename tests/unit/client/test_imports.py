@@ -6,18 +6,25 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 # What an extra brings, and what a program asks for by a module of its own.
 UNWANTED = {
     "sqlalchemy",
     "psycopg",
+    "cryptography",
+    "kms_client.aio",
     "kms_client.aio.files",
     "kms_client.chunks",
     "kms_client.coalescing",
     "kms_client.fields",
     "kms_client.files",
     "kms_client.gathering",
+    "kms_client.identity",
     "kms_client.psycopg",
+    "kms_client.receipts",
     "kms_client.sqlalchemy",
+    "kms_client.statements",
     "kms_client.thread_coalescing",
 }
 
@@ -40,3 +47,11 @@ def test_only_the_modules_that_are_asked_for_come_with_them() -> None:
     threads = loaded_by("import kms_client.thread_coalescing") & UNWANTED
     assert threads == {"kms_client.thread_coalescing", "kms_client.gathering"}
     assert loaded_by("import kms_client.psycopg") & {"sqlalchemy", "psycopg"} == {"psycopg"}
+
+
+def test_names_that_are_loaded_late_are_there_when_they_are_asked_for() -> None:
+    loaded = loaded_by("from kms_client import AsyncClient, NotGenuine, sign_statement, verify_receipt, verify_report")
+    assert {"kms_client.aio", "kms_client.receipts", "kms_client.statements"} <= loaded
+    assert loaded_by("from kms_client import *") >= {"kms_client.aio"}
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        from kms_client import nothing  # noqa: F401, PLC0415
