@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,9 +36,11 @@ print(json.dumps([*taken, "kms_client" in sys.modules]))
 def sampler(name: str) -> Sampler:
     """Make a sampler that imports in an interpreter of its own."""
 
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
     def sample() -> Sample:
         command = [sys.executable, "-c", PROGRAM.format(IMPORTS[name])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             raise WrongResult(f"{IMPORTS[name]}: {done.stderr[-500:]}")
         seconds, cpu, client = json.loads(done.stdout)
