@@ -615,6 +615,21 @@ METHODS = {
             lambda c: c.decrypt_batch(KEY, [b"<a>", b"<>"]),
             lambda v: (v.complete(), v.primary_version) == ([b"a", b""], 3),
         ),
+        "decrypt_masked_batch": (
+            "DecryptMaskedBatch",
+            lambda r, _: crypto_pb2.DecryptMaskedBatchResponse(values=["*" * len(v) for v in r.ciphertexts]),
+            lambda c: c.decrypt_masked_batch(
+                KEY, [b"<a>", b"<>"], keep_last=3, context={"table": "users"}, varying=("row", ["1", "2"])
+            ),
+            lambda v: (v.complete(), v.failures) == (["***", "**"], {}),
+            crypto_pb2.DecryptMaskedBatchRequest(
+                name=KEY,
+                ciphertexts=[b"<a>", b"<>"],
+                context=[crypto_pb2.ContextPair(key="table", value=b"users")],
+                varying=crypto_pb2.VaryingContext(key="row", values=[b"1", b"2"]),
+                keep_last=3,
+            ),
+        ),
         "reencrypt_batch": (
             "ReEncryptBatch",
             lambda r, _: crypto_pb2.ReEncryptBatchResponse(ciphertexts=r.ciphertexts, version=3, changed=1),

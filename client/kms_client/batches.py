@@ -25,6 +25,7 @@ from .values import (
     DecryptedBatch,
     EncryptedBatch,
     IndexBatch,
+    MaskedBatch,
     ReEncryptedBatch,
     ReIndexedBatch,
     TextBatch,
@@ -203,6 +204,23 @@ def decrypt_batch(
         values=ciphertexts,
         context=context,
         varying=varying,
+    )
+
+
+def decrypt_masked_batch(
+    name: str, ciphertexts: Sequence[bytes], context: Context | None, varying: Varying | None, keep_last: int
+) -> Batch[MaskedBatch]:
+    """CryptoService.DecryptMaskedBatch."""
+    return _batch(
+        f"{CRYPTO}/DecryptMaskedBatch",
+        crypto_pb2.DecryptMaskedBatchRequest,
+        ("ciphertexts", "values"),
+        crypto.masked_batch,
+        name=name,
+        values=ciphertexts,
+        context=context,
+        varying=varying,
+        keep_last=keep_last,
     )
 
 

@@ -6,14 +6,17 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .batches import MESSAGE_BYTES
 from .errors import RpcFailure, from_rpc, is_from_daemon
 from .formats.errors import KmsError, Unavailable
 from .methods import service_config
 from .profile import checked_token
-from .tls import ConfigurationError, Identity, Tls
+from .tls import ConfigurationError, Tls
+
+if TYPE_CHECKING:
+    from .identity import Identity
 
 DEADLINE: Final = 10.0  # seconds for one call, its retries included
 

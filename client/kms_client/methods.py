@@ -52,6 +52,7 @@ SAFE: Final = MappingProxyType(
             "ReEncrypt",
             "EncryptBatch",
             "DecryptBatch",
+            "DecryptMaskedBatch",
             "ReEncryptBatch",
             "ComputeIndexBatch",
             "ReIndexBatch",

@@ -15,6 +15,7 @@ class Role(StrEnum):
     """A built-in role."""
 
     APPLICATION = "application"  # uses keys, manages nothing
+    MASKED_READER = "masked-reader"  # sees masks of values, and never a whole one
     LEASEHOLDER = "leaseholder"  # gets DEKs, to encrypt and decrypt in its own process
     SECURITY_OFFICER = "security-officer"  # manages keys and approves; never decrypts
     AUDITOR = "auditor"  # reads and verifies
@@ -30,6 +31,7 @@ USE: Final = frozenset(
     {
         "keys.encrypt",
         "keys.decrypt",
+        "keys.decryptMasked",
         "keys.reEncrypt",
         "keys.computeIndex",
         "keys.reIndex",
@@ -91,6 +93,7 @@ _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations
 PERMISSIONS: Final = MappingProxyType(
     {
         Role.APPLICATION: _EVERYBODY | (USE - {LEASE}) | _KEY_METADATA | {"random.generate"},
+        Role.MASKED_READER: _EVERYBODY | {"keys.decryptMasked"},
         Role.LEASEHOLDER: _EVERYBODY | {LEASE},
         Role.SECURITY_OFFICER: _EVERYBODY
         | _KEY_METADATA

@@ -17,6 +17,7 @@ from kms.services.fields import Batch, Fields
 from kms.services.formats import FormatRule, Formats
 from kms.services.indexes import Indexes, IndexRule
 from kms.services.leases import Leases
+from kms.services.masked import decrypt_masked
 from kms.services.pseudonyms import PseudonymRule, Pseudonyms
 from kms.v1 import crypto_pb2 as pb
 
@@ -87,6 +88,18 @@ class CryptoServicer:
         self._count("DecryptBatch", batch)
         failures = await self._failures(batch)
         return pb.DecryptBatchResponse(plaintexts=batch.values, failures=failures, primary_version=batch.version)
+
+    async def DecryptMaskedBatch(
+        self, request: pb.DecryptMaskedBatchRequest, caller: Principal
+    ) -> pb.DecryptMaskedBatchResponse:
+        """Decrypt many values and answer with masks of them."""
+        name, context, varying = KeyName.parse(request.name), pairs_of(request.context), varying_of(request)
+        batch = await decrypt_masked(
+            self._fields, caller, name, request.ciphertexts[:], context, varying, request.keep_last
+        )
+        self._count("DecryptMaskedBatch", batch)
+        failures = await self._failures(batch)
+        return pb.DecryptMaskedBatchResponse(values=_texts(batch), failures=failures)
 
     async def ReEncryptBatch(self, request: pb.ReEncryptBatchRequest, caller: Principal) -> pb.ReEncryptBatchResponse:
         """Bring many values to the primary version."""
@@ -231,4 +244,4 @@ def _format_rule(rule: pb.FormatRule) -> FormatRule:
 
 
 def _texts(batch: Batch) -> list[str]:
-    return [value.decode("ascii") for value in batch.values]
+    return [value.decode() for value in batch.values]

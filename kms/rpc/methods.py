@@ -244,6 +244,7 @@ METHODS: Final = (
     ),
     Method(_CRYPTO, "EncryptBatch", "keys.encrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
     Method(_CRYPTO, "DecryptBatch", "keys.decrypt", Callers.TENANT, AuditKind.DATA, (_KEY,)),
+    Method(_CRYPTO, "DecryptMaskedBatch", "keys.decryptMasked", Callers.TENANT, AuditKind.DATA, (_KEY,)),
     Method(
         _CRYPTO,
         "ReEncryptBatch",

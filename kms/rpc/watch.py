@@ -67,6 +67,7 @@ _READING: Final = MappingProxyType(
     {
         "Decrypt": _Reading("", shows=True),
         "DecryptBatch": _Reading("plaintexts", shows=True),
+        "DecryptMaskedBatch": _Reading("values", shows=True),
         "DecryptFormatBatch": _Reading("values", shows=True),
         "DecryptDataKey": _Reading("", shows=True),
         "ReEncrypt": _Reading("", shows=False),

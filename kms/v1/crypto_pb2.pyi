@@ -170,6 +170,28 @@ class DecryptBatchResponse(_message.Message):
     primary_version: int
     def __init__(self, plaintexts: _Optional[_Iterable[bytes]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ..., primary_version: _Optional[int] = ...) -> None: ...
 
+class DecryptMaskedBatchRequest(_message.Message):
+    __slots__ = ("name", "ciphertexts", "context", "varying", "keep_last")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    VARYING_FIELD_NUMBER: _ClassVar[int]
+    KEEP_LAST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    ciphertexts: _containers.RepeatedScalarFieldContainer[bytes]
+    context: _containers.RepeatedCompositeFieldContainer[ContextPair]
+    varying: VaryingContext
+    keep_last: int
+    def __init__(self, name: _Optional[str] = ..., ciphertexts: _Optional[_Iterable[bytes]] = ..., context: _Optional[_Iterable[_Union[ContextPair, _Mapping]]] = ..., varying: _Optional[_Union[VaryingContext, _Mapping]] = ..., keep_last: _Optional[int] = ...) -> None: ...
+
+class DecryptMaskedBatchResponse(_message.Message):
+    __slots__ = ("values", "failures")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    failures: _containers.RepeatedCompositeFieldContainer[ItemFailure]
+    def __init__(self, values: _Optional[_Iterable[str]] = ..., failures: _Optional[_Iterable[_Union[ItemFailure, _Mapping]]] = ...) -> None: ...
+
 class ReEncryptBatchRequest(_message.Message):
     __slots__ = ("name", "ciphertexts", "context", "varying", "destination")
     NAME_FIELD_NUMBER: _ClassVar[int]

@@ -67,6 +67,11 @@ class CryptoServiceStub:
                 request_serializer=kms_dot_v1_dot_crypto__pb2.DecryptBatchRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_crypto__pb2.DecryptBatchResponse.FromString,
                 _registered_method=True)
+        self.DecryptMaskedBatch = channel.unary_unary(
+                '/kms.v1.CryptoService/DecryptMaskedBatch',
+                request_serializer=kms_dot_v1_dot_crypto__pb2.DecryptMaskedBatchRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_crypto__pb2.DecryptMaskedBatchResponse.FromString,
+                _registered_method=True)
         self.ReEncryptBatch = channel.unary_unary(
                 '/kms.v1.CryptoService/ReEncryptBatch',
                 request_serializer=kms_dot_v1_dot_crypto__pb2.ReEncryptBatchRequest.SerializeToString,
@@ -162,6 +167,14 @@ class CryptoServiceServicer:
 
     def DecryptBatch(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecryptMaskedBatch(self, request, context):
+        """Decrypts many values and answers with masks of them, for callers who are not to see them whole: a `*` for each
+        character but the last few. ASCII punctuation and spaces stay. docs/threat-model.md says what a mask tells.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -269,6 +282,11 @@ def add_CryptoServiceServicer_to_server(servicer, server):
                     servicer.DecryptBatch,
                     request_deserializer=kms_dot_v1_dot_crypto__pb2.DecryptBatchRequest.FromString,
                     response_serializer=kms_dot_v1_dot_crypto__pb2.DecryptBatchResponse.SerializeToString,
+            ),
+            'DecryptMaskedBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecryptMaskedBatch,
+                    request_deserializer=kms_dot_v1_dot_crypto__pb2.DecryptMaskedBatchRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_crypto__pb2.DecryptMaskedBatchResponse.SerializeToString,
             ),
             'ReEncryptBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.ReEncryptBatch,
@@ -464,6 +482,33 @@ class CryptoService:
             '/kms.v1.CryptoService/DecryptBatch',
             kms_dot_v1_dot_crypto__pb2.DecryptBatchRequest.SerializeToString,
             kms_dot_v1_dot_crypto__pb2.DecryptBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecryptMaskedBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.CryptoService/DecryptMaskedBatch',
+            kms_dot_v1_dot_crypto__pb2.DecryptMaskedBatchRequest.SerializeToString,
+            kms_dot_v1_dot_crypto__pb2.DecryptMaskedBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,11 +30,11 @@ def test_single_calls_and_coalesced_ones_are_measured_side_by_side() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for tasks in ("1", "64", "1,000"):
-        part = done.stdout.partition(f"\n{tasks} tasks\n")[2].partition("\n\n")[0]
+    for callers in ("1 tasks", "64 tasks", "1,000 tasks", "64 threads"):
+        part = done.stdout.partition(f"\n{callers}\n")[2].partition("\n\n")[0]
         for variant in (coalescing.UNARY, coalescing.COALESCED):
             assert re.search(rf"^  {variant} +[\d,]+ +[\d,.]+ +[\d.]+ ", part, re.MULTILINE), done.stdout
-    assert len(re.findall(r"^  (?:met|missed) ", done.stdout, re.MULTILINE)) == 3
+    assert len(re.findall(r"^  (?:met|missed) ", done.stdout, re.MULTILINE)) == 4
 
 
 def test_a_ciphertext_of_another_row_is_noticed() -> None:

@@ -468,6 +468,25 @@ def test_a_result_and_a_flush_are_one_batch_for_each_column(dropped, monkeypatch
         assert sorted(calls) == ["compute_index_batch", "encrypt_batch", "encrypt_batch"]
 
 
+def test_a_value_that_does_not_change_keeps_its_ciphertext_and_null_stays_null(dropped):
+    stored = "SELECT name_ct, email_ct, email_bi FROM people WHERE id = 7"
+    empty = rows(dropped.url, "SELECT id, email_ct, email_bi FROM people WHERE email_ct IS NULL ORDER BY id LIMIT 1")
+    with Session(dropped.engine) as session:
+        before = rows(dropped.url, stored)
+        person, nobody = session.get(dropped.Person, 7), session.get(dropped.Person, empty[0][0])
+        assert nobody.email is None
+        person.name, person.email, person.country = "Name 7", "person7@example.org", "PT"
+        nobody.name, nobody.email = "New name", None
+        session.commit()
+        assert rows(dropped.url, stored) == before
+        assert rows(dropped.url, f"SELECT id, email_ct, email_bi FROM people WHERE id = {empty[0][0]}") == empty  # noqa: S608  a number of the database
+        person.name = "Another name"
+        session.commit()
+        ((name, email, index),) = rows(dropped.url, stored)
+        assert name != before[0][0]
+        assert (email, index) == before[0][1:]
+
+
 def test_a_changed_identity_takes_its_values_along(dropped):
     with Session(dropped.engine) as session:
         person = dropped.Person(name="moves", email="moves@example.org")

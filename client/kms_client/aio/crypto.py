@@ -19,6 +19,7 @@ from ..values import (
     EncryptedBatch,
     IndexBatch,
     Lease,
+    MaskedBatch,
     ReEncrypted,
     ReEncryptedBatch,
     ReIndexedBatch,
@@ -84,6 +85,23 @@ class CryptoCalls(Calls):
     ) -> DecryptedBatch:
         """Decrypt many values; as encrypt_batch."""
         return await self._run_all(batches.decrypt_batch(name, ciphertexts, context, varying), deadline)
+
+    async def decrypt_masked_batch(
+        self,
+        name: str,
+        ciphertexts: Sequence[bytes],
+        *,
+        keep_last: int = 4,
+        context: Context | None = None,
+        varying: Varying | None = None,
+        deadline: float | None = None,
+    ) -> MaskedBatch:
+        """Show many values masked, as `mask` does, by who may not see them; else as decrypt_batch.
+
+        *keep_last* characters (0 to 4) are shown. Values are text of at most 4,096 bytes.
+        """
+        batch = batches.decrypt_masked_batch(name, ciphertexts, context, varying, keep_last)
+        return await self._run_all(batch, deadline)
 
     async def reencrypt_batch(
         self,

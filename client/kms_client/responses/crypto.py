@@ -21,6 +21,7 @@ from ..values import (
     EncryptedBatch,
     IndexBatch,
     Lease,
+    MaskedBatch,
     ReEncrypted,
     ReEncryptedBatch,
     ReIndexedBatch,
@@ -172,6 +173,11 @@ def encrypted_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Pa
 def decrypted_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> DecryptedBatch:
     """Join the answers to a DecryptBatch."""
     return DecryptedBatch(*_joined(count, refused, parts), max((one.version for one in parts), default=0))
+
+
+def masked_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> MaskedBatch:
+    """Join the answers to a DecryptMaskedBatch."""
+    return MaskedBatch(*_joined(count, refused, parts))
 
 
 def reencrypted_batch(count: int, refused: dict[int, KmsError], parts: Sequence[Part]) -> ReEncryptedBatch:

@@ -108,6 +108,24 @@ class DecryptedBatch(BatchResult):
 
 
 @dataclass(frozen=True, slots=True)
+class MaskedBatch:
+    """Masks of values, one for each ciphertext; None where the item failed, and *failures* says why."""
+
+    values: list[str | None] = field(repr=False)
+    failures: dict[int, KmsError]
+
+    def complete(self) -> list[str]:
+        """Return the masks of a batch in which every item succeeded.
+
+        Raises:
+            KmsError: the error of the first item that failed.
+        """
+        for index in sorted(self.failures):
+            raise self.failures[index]
+        return [value for value in self.values if value is not None]
+
+
+@dataclass(frozen=True, slots=True)
 class IndexBatch:
     """For each value its blind indexes under one key version or several, the newest first; None where the item failed.
 

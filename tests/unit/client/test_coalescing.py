@@ -2,17 +2,12 @@
 
 import asyncio
 import inspect
-import threading
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from uuid import UUID
 
-import grpc
 import pytest
-from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2
 from kms_client import (
     AsyncClient,
     CannotDecrypt,
@@ -24,20 +19,18 @@ from kms_client import (
     StorageUnavailable,
     Unavailable,
     Violation,
-    coalescing,
+    gathering,
     under,
 )
 from kms_client.batches import MESSAGE_BYTES
 from kms_client.coalescing import Coalescing
-from kms_client.formats.ciphertext import Header
-from kms_client.formats.suites import Suite
 from kms_client.v1 import crypto_pb2
 
 from tests.client_methods import KEY, UUID_TEXT, encrypted, encrypted_batch
-from tests.client_peer import packed, refuse, status_of
+from tests.client_peer import refuse
+from tests.coalesced import ROW, Gate, ciphertext_of, decrypted, failing, refused_for_a_while, row
 from tests.node import until
 
-ROW = {"table": "users", "column": "email"}
 APPROVAL = f"tenants/acme/approvals/{UUID_TEXT}"
 
 
@@ -45,42 +38,6 @@ APPROVAL = f"tenants/acme/approvals/{UUID_TEXT}"
 async def coalescing_to(peer, deadline=10.0, **options):
     async with AsyncClient(peer.target, deadline=deadline) as client, Coalescing(client, **options) as made:
         yield made
-
-
-def row(number):
-    return {**ROW, "row": str(number)}
-
-
-def failing(errors):
-    """Answer an EncryptBatch in which the items with these indexes fail."""
-
-    def answer(request, context):
-        made = [b"" if index in errors else b"<%b>" % value for index, value in enumerate(request.plaintexts)]
-        failures = [crypto_pb2.ItemFailure(index=index, status=status_of(error)) for index, error in errors.items()]
-        return crypto_pb2.EncryptBatchResponse(ciphertexts=made, failures=failures, version=3)
-
-    return answer
-
-
-class Gate:
-    """Holds calls back until it is opened, and counts those inside."""
-
-    def __init__(self, answer):
-        self.answer = answer
-        self.opened = threading.Event()
-        self.inside = self.most = 0
-        self.ended = []
-        self._lock = threading.Lock()
-
-    def __call__(self, request, context):
-        context.add_callback(lambda: self.ended.append(request))
-        with self._lock:
-            self.inside += 1
-            self.most = max(self.most, self.inside)
-        self.opened.wait(20)
-        with self._lock:
-            self.inside -= 1
-        return self.answer(request, context)
 
 
 @pytest.fixture
@@ -252,15 +209,6 @@ async def test_an_error_of_a_lone_call_is_told_as_it_is(peer):
             await made.encrypt(KEY, b"a", context={"row": "1", "a": "x"})
 
 
-def refused_for_a_while(request, context):
-    status = status_of(LimitExceeded("too many"))
-    status.details.append(packed(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=2))))
-    context.set_trailing_metadata(
-        (("x-request-id", "request-7"), ("grpc-status-details-bin", status.SerializeToString()))
-    )
-    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, status.message)
-
-
 async def test_an_error_of_a_whole_batch_reaches_everybody_in_it_as_an_object_of_their_own(peer):
     peer.answer("EncryptBatch", refused_for_a_while)
     async with coalescing_to(peer) as made:
@@ -353,7 +301,7 @@ async def test_what_was_given_up_while_it_waited_is_not_kept(peer, gate, how):
             for task in gone:
                 task.cancel()
         await asyncio.gather(*gone, return_exceptions=True)
-        assert (len(group._waiting), made._calls) == (0, 4)
+        assert (len(group._waiting), made._load.calls) == (0, 4)
         gate.opened.set()
         await asyncio.gather(*tasks)
 
@@ -419,7 +367,7 @@ async def test_a_number_of_values_that_no_message_has_is_refused(values):
 @pytest.mark.parametrize(("bound", "most"), [("MOST_CALLS", 4), ("MOST_BYTES", 4 * (100 + 15 + 72) + 50)])
 async def test_what_waits_is_bounded_and_more_is_refused_at_once(peer, gate, monkeypatch, bound, most):
     peer.answer("EncryptBatch", gate)
-    monkeypatch.setattr(coalescing, bound, most)
+    monkeypatch.setattr(gathering, bound, most)
     async with coalescing_to(peer) as made:
         tasks = [
             asyncio.create_task(made.encrypt(KEY, bytes(100), context={"table": "users", "row": "12"}))
@@ -428,7 +376,7 @@ async def test_what_waits_is_bounded_and_more_is_refused_at_once(peer, gate, mon
         await asyncio.sleep(0)
         with pytest.raises(LimitExceeded, match="4 calls") as refused:
             await made.encrypt(KEY, bytes(100), context={"table": "users", "row": "12"})
-        assert refused.value.retry_after == coalescing.PAUSE
+        assert refused.value.retry_after == gathering.PAUSE
         gate.opened.set()
         await asyncio.gather(*tasks)
         await asyncio.gather(*(made.encrypt(KEY, bytes(100), context=row(i)) for i in range(2)))  # there is room again
@@ -493,15 +441,7 @@ async def test_nothing_is_kept_of_calls_that_have_ended(peer):
         calls += [made.encrypt(KEY, b"a", context={"table": f"alone {i}"}) for i in range(20)]
         await asyncio.gather(*calls, return_exceptions=True)
         await until(lambda: not made._groups)
-        assert (made._calls, made._bytes) == (0, 0)
-
-
-def ciphertext_of(version, body=b"sealed"):
-    return Header(Suite.AES_256_GCM, UUID(UUID_TEXT), version).encode() + bytes(12) + body + bytes(16)
-
-
-def decrypted(request, context):
-    return crypto_pb2.DecryptBatchResponse(plaintexts=[c[34:-16] for c in request.ciphertexts], primary_version=3)
+        assert made._load == gathering.Load(0, 0)
 
 
 async def test_a_plaintext_comes_with_its_version_and_whether_that_is_the_primary_one(peer):

@@ -286,6 +286,16 @@ def test_values_that_do_not_decrypt_on_the_way_to_an_index_are_counted_for_their
     assert EventType.DECRYPT_VOLUME not in seen.types
 
 
+def test_values_that_are_shown_masked_count_as_values_that_were_read(seen):
+    request = pb.DecryptMaskedBatchRequest(name=KEY, ciphertexts=[b"c"])
+    for _ in range(15):
+        seen.end("DecryptMaskedBatch", request, pb.DecryptMaskedBatchResponse(values=["*"] * 10))
+        seen.clock.now += 60
+    assert seen.events == []
+    seen.end("DecryptMaskedBatch", request, pb.DecryptMaskedBatchResponse(values=["*"] * 1_000))
+    assert [(event.type, event.count) for event in seen.events] == [(EventType.DECRYPT_VOLUME, 1_000)]
+
+
 def test_formatted_values_that_are_decrypted_count_as_values_that_were_read(seen):
     request = pb.DecryptFormatBatchRequest(name=KEY, values=["1"])
     for _ in range(15):

@@ -18,6 +18,7 @@ from kms.core.names import KeyName, Principal
 from kms.core.policy import SMALLEST_LIMIT
 from kms.core.ports import Counter
 from kms.core.suites import Purpose
+from kms.services.masked import decrypt_masked
 from tests.node import RESCUER, Node, now
 
 pytestmark = pytest.mark.softhsm
@@ -33,6 +34,7 @@ ACTS: dict[str, tuple[Use | None, Use | None, Act]] = {
     "encrypt batch": (None, Use.ENCRYPT, lambda n, c, k, _: n.fields.encrypt_batch(c, k, [b"x"], PAIRS, None)),
     "decrypt": (Use.DECRYPT, None, lambda n, c, k, text: n.fields.decrypt(c, k, text, PAIRS)),
     "decrypt batch": (Use.DECRYPT, None, lambda n, c, k, text: n.fields.decrypt_batch(c, k, [text], PAIRS, None)),
+    "masks": (Use.DECRYPT, None, lambda n, c, k, text: decrypt_masked(n.fields, c, k, [text], PAIRS, None, 4)),
     "re-encrypt": (Use.DECRYPT, Use.ENCRYPT, lambda n, c, k, text: n.fields.reencrypt(c, k, text, PAIRS)),
     "re-encrypt batch": (
         Use.DECRYPT,
@@ -134,7 +136,7 @@ async def test_the_keys_state_decides_about_every_use(node, acme, name):
             assert node.vault.operations["unwrap"] == before
             assert len(fresh.versions) == 0
         cases += 1
-    assert cases == len(KeyState) * len(ACTS) == 80
+    assert cases == len(KeyState) * len(ACTS) == 88
 
 
 async def test_a_versions_state_decides_about_every_use_of_it(node, acme, name):
@@ -167,7 +169,7 @@ async def test_a_versions_state_decides_about_every_use_of_it(node, acme, name):
             assert fresh.versions.peek(ring.key.place(number)) is None
         await set_version(node, acme, key, number, usual[number])
         cases += 1
-    assert cases == len(states) * len(ACTS) == 130
+    assert cases == len(states) * len(ACTS) == 143
 
 
 async def test_a_destroyed_version_is_named_and_an_unknown_one_is_not(node, acme, name):

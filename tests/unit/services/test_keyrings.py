@@ -12,6 +12,7 @@ from kms.core.errors import CannotDecrypt, CorruptRecord, InvalidRequest, NotFou
 from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal, TenantName
 from kms.core.suites import Purpose
+from kms.services.masked import decrypt_masked
 from tests.node import DEK_LIFETIME, KEY_LIFETIME, OPERATOR, Hostile, Node, RecordingStorage, new_key, until
 from tests.sealing import reseal
 
@@ -40,6 +41,7 @@ ACTS: list[Callable[[Node, Principal, KeyName], Awaitable[object]]] = [
     lambda node, caller, key: node.fields.reencrypt(caller, key, b"x", ()),
     lambda node, caller, key: node.fields.encrypt_batch(caller, key, [b"x"], (), None),
     lambda node, caller, key: node.fields.decrypt_batch(caller, key, [b"x"], (), None),
+    lambda node, caller, key: decrypt_masked(node.fields, caller, key, [b"x"], (), None, 4),
     lambda node, caller, key: node.fields.reencrypt_batch(caller, key, [b"x"], (), None),
     lambda node, caller, key: node.data_keys.generate(caller, key, 32, ()),
     lambda node, caller, key: node.data_keys.decrypt(caller, key, b"x", ()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -22,6 +22,7 @@ from kms.core.suites import Purpose
 from kms.services.fields import TURN
 from kms.services.formats import FormatRule
 from kms.services.keyrings import Grant
+from kms.services.masked import decrypt_masked
 from kms.services.pseudonyms import PseudonymRule
 from tests.node import KEY_LIFETIME, Node, RecordingStorage, now
 from tests.sealing import reseal
@@ -99,6 +100,7 @@ CALLS = {
     "re-encrypt": lambda a, k, t: lambda n: n.fields.reencrypt(a, k, t, PAIRS),
     "encrypt batch": lambda a, k, _: lambda n: n.fields.encrypt_batch(a, k, [b"x"], PAIRS, None),
     "decrypt batch": lambda a, k, t: lambda n: n.fields.decrypt_batch(a, k, [t], PAIRS, None),
+    "masks": lambda a, k, t: lambda n: decrypt_masked(n.fields, a, k, [t], PAIRS, None, 4),
     "re-encrypt batch": lambda a, k, t: lambda n: n.fields.reencrypt_batch(a, k, [t], PAIRS, None),
 }
 
@@ -113,6 +115,31 @@ async def test_a_result_that_a_stop_overtakes_does_not_leave(node, acme, name, c
     with pytest.raises(WrongKeyState, match="payroll is revoked"):
         raise (await task).failures[0]  # of a batch that had not begun with the item
     assert len(slow.node.versions) == 0
+
+
+class Between:
+    """The real Fields, where something happens as soon as a batch has been decrypted."""
+
+    def __init__(self, node: Node, then: Callable[[], Awaitable[object]]) -> None:
+        self.confirm = node.fields.confirm
+        self._node = node
+        self._then = then
+
+    async def decrypt_batch(self, *arguments):
+        batch = await self._node.fields.decrypt_batch(*arguments)
+        await self._then()
+        return batch
+
+
+async def test_masks_that_a_stop_overtakes_while_they_are_made_do_not_leave(node, acme, name):
+    text = (await node.fields.encrypt(acme, name, b"4929 7318", PAIRS)).ciphertext
+
+    async def stop():
+        await revoke(node, acme, name)
+        await node.membership.look()
+
+    with pytest.raises(WrongKeyState, match="payroll is revoked"):
+        await decrypt_masked(Between(node, stop), acme, name, [text], PAIRS, None, 4)
 
 
 @pytest.mark.parametrize("call", ["generate", "decrypt"])
