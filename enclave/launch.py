@@ -60,7 +60,9 @@ def read_package(root: Path) -> dict[str, bytes]:
 
 
 def _walk(directory: Path) -> Iterator[Path]:
-    for entry in os.scandir(directory):
+    with os.scandir(directory) as found:
+        entries = list(found)
+    for entry in entries:
         if entry.is_symlink():
             raise CannotLaunch(f"{entry.name}: the package holds no links")
         if not entry.is_dir(follow_symlinks=False):

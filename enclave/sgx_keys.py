@@ -23,7 +23,7 @@ KEY_ID_LENGTH: Final = 32
 CPU_SVN_LENGTH: Final = 16
 
 # Little endian, as the processor has it; what follows up to 512 bytes is zero.
-_REQUEST: Final = struct.Struct("<HHHH16sQQ32sIHH")
+_REQUEST: Final = struct.Struct("<HHHH16sQQ32sIH")
 # The inputs of a key, in fixed widths, so that no two lists of them encode alike.
 _INPUTS: Final = struct.Struct(">HH16s16s64sHHH16s16sQQQQ32s32s32sII")
 _LABEL: Final = b"kms/v1/egetkey\0"
@@ -93,7 +93,6 @@ class KeyRequest:
                 self.xfrm_mask,
                 self.key_id,
                 self.misc_mask,
-                0,
                 self.config_svn,
             )
         except struct.error as error:
@@ -109,8 +108,8 @@ def parse_key_request(data: bytes) -> KeyRequest:
     """
     if len(data) != KEY_REQUEST_LENGTH:
         raise InvalidParameter("key request: has 512 bytes")
-    name, policy, isv_svn, zero, cpu_svn, flags, xfrm, key_id, misc, gap, config_svn = _REQUEST.unpack_from(data)
-    if zero or gap or any(data[_REQUEST.size :]):
+    name, policy, isv_svn, zero, cpu_svn, flags, xfrm, key_id, misc, config_svn = _REQUEST.unpack_from(data)
+    if zero or any(data[_REQUEST.size :]):
         raise InvalidParameter("key request: reserved bytes are zero")
     return KeyRequest(
         key_name=name,
