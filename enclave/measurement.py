@@ -16,7 +16,7 @@ Source: the order of SGX's ECREATE, EADD, EEXTEND and EINIT (intel/linux-sgx, en
 from __future__ import annotations
 
 import hashlib
-import platform
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ def measure(files: Mapping[str, bytes], binaries: Mapping[str, tuple[int, bytes]
     digest = hashlib.sha256()
     digest.update(
         _record("CREATE", VERSION, sys.implementation.name, sys.hexversion, sys.implementation.cache_tag or "")
-        + _fields(platform.machine(), ENTRY_POINT)
+        + _fields(os.uname().machine, ENTRY_POINT)
     )
     for path in sorted(files, key=str.encode):
         data = files[path]
