@@ -141,7 +141,7 @@ async def test_functions_refuse_what_they_do_not_take(enclave):
         "INVALID_PARAMETER": [
             ("encrypt", [], [item]),
             ("encrypt", [(short, b"bound")], [item]),
-            ("encrypt", [(sealed, b"bound")] * (MAX_INPUTS + 1), [item]),
+            ("print_key", [(sealed, b"bound")] * (MAX_INPUTS + 1), [item]),
             ("encrypt", [(sealed, b"bound")], [[bytes(11), b"", b"value"]]),
             ("encrypt", [(sealed, b"bound")], [[bytes(12), b""]]),
             ("encrypt", [(sealed, b"bound")], [item] * 1001),

@@ -194,6 +194,7 @@ async def test_the_process_inherits_no_descriptor_and_no_environment(tmp_path, m
         async with EnclaveProcess(tmp_path) as started:
             links = {int(fd.name): str(fd.readlink()) for fd in Path(f"/proc/{started.pid}/fd").iterdir()}
             environment = Path(f"/proc/{started.pid}/environ").read_bytes()
+            assert status(started.pid)["NoNewPrivs"] == "1"
     assert environment == b""
     assert (links[0], links[1]) == ("/dev/null", "/dev/null")
     assert links[2] == str(Path("/proc/self/fd/2").readlink())  # where it writes why it cannot start

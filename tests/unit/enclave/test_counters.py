@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -164,6 +165,18 @@ def test_after_a_write_that_failed_no_value_is_given_out(file):
     with pytest.raises(CounterFault, match="earlier write"):
         counters.read("keys")
     os.close(descriptor)
+
+
+def test_a_value_that_is_not_on_the_disk_is_not_given_out(file, monkeypatch):
+    counters = file.open()
+    counters.create("keys")
+
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(CounterFault, match="Input/output error"):
+        counters.increment("keys")
 
 
 def test_a_counter_at_its_end_is_not_turned_over(file):

@@ -6,12 +6,13 @@ import os
 from dataclasses import dataclass, replace
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from enclave.errors import EnclaveError, InvalidIsvSvn, InvalidParameter, MacMismatch
 from enclave.identity import DEBUG, INIT, KSS, MODE64BIT, PROVISIONKEY, Identity
 from enclave.interface import MAX_ASSOCIATED_DATA, MAX_SEALED, Policy
 from enclave.sealing import HEADER_LENGTH, LABEL, SealOptions, options_for, seal, unseal
-from enclave.sgx_keys import KeyPolicy, Platform
+from enclave.sgx_keys import KeyPolicy, Platform, egetkey, parse_key_request
 
 ALL_ONES = (1 << 64) - 1
 FUSE, OTHER_FUSE = os.urandom(32), os.urandom(32)
@@ -159,6 +160,20 @@ def test_no_byte_of_a_blob_can_be_changed():
             assert caught.value.code in (MAC, SVN, CPU)
             refused += 1
     assert refused == 3 * (HEADER_LENGTH + len(b"data to be sealed") + 16)
+
+
+@pytest.mark.parametrize("at", [18, 19, HEADER_LENGTH - 16, HEADER_LENGTH - 1])
+def test_reserved_bytes_are_zero_even_where_they_are_authenticated(at):
+    header = bytearray(sealed()[:HEADER_LENGTH])
+    key = egetkey(PLAIN.platform, PLAIN.identity, parse_key_request(bytes(header[20:532])))
+
+    def blob():
+        return bytes(header) + AESGCM(key).encrypt(bytes(12), b"data to be sealed", bytes(header) + b"bound")
+
+    assert opened(blob()) == b"data to be sealed"
+    header[at] = 1
+    with pytest.raises(MacMismatch):
+        opened(blob())
 
 
 def test_versions_lowered_in_the_blob_do_not_open_it():

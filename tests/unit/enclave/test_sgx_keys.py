@@ -18,7 +18,7 @@ from enclave.errors import (
     InvalidParameter,
     Unsupported,
 )
-from enclave.identity import EINITTOKENKEY, INIT, KSS, PROVISIONKEY, Identity
+from enclave.identity import DEBUG, EINITTOKENKEY, INIT, KSS, PROVISIONKEY, Identity
 from enclave.sgx_keys import KeyName, KeyPolicy, KeyRequest, Platform, egetkey, parse_key_request, report_key
 
 FUSE = os.urandom(32)
@@ -93,6 +93,28 @@ def test_fuse_and_owner_epoch_enter_the_key():
         for platform in (PLATFORM, Platform(os.urandom(32)), Platform(FUSE, bytes([1]) * 16))
     }
     assert len(keys) == 3
+
+
+def test_init_and_debug_enter_the_key_whatever_the_mask():
+    request = replace(REQUEST, flags_mask=0)
+    keys = {egetkey(PLATFORM, replace(IDENTITY, flags=KSS | flags), request) for flags in (INIT, INIT | DEBUG, 0)}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        # Requests that name the same of this identity, and yet are not the same.
+        [{"policy": 0x01}, {"policy": 0x01 | KeyPolicy.NOISVPRODID}],
+        [{"flags_mask": INIT}, {"flags_mask": INIT | 1 << 60}],
+        [{"xfrm_mask": 1}, {"xfrm_mask": 1 | 1 << 60}],
+        [{"misc_mask": 1}, {"misc_mask": 1 | 1 << 30}],
+    ],
+)
+def test_policy_and_masks_themselves_enter_the_key(same):
+    identity = replace(IDENTITY, isv_prod_id=0)
+    keys = {egetkey(PLATFORM, identity, replace(REQUEST, **request)) for request in same}
+    assert len(keys) == 2
 
 
 def test_no_policy_gives_unrelated_enclaves_the_same_key_as_the_processor_does():
