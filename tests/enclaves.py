@@ -27,6 +27,18 @@ WITHOUT_CAPABILITIES = Path(__file__).parent / "without_capabilities.py"
 FLAGS = MODE64BIT
 CPU_SVN = bytes([4, 4]).ljust(16, b"\0")
 
+# What each process reports of itself.
+MEASURES = {
+    "core_dumps_off",
+    "not_dumpable",
+    "no_new_privileges",
+    "ends_with_its_parent",
+    "fresh_memory",
+    "memory_locked",
+    "no_network",
+    "system_calls_limited",
+}
+
 
 @functools.cache
 def signing_key(number: int = 1) -> rsa.RSAPrivateKey:

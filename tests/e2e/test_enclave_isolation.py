@@ -18,22 +18,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.enclaves import ROOT, WITHOUT_CAPABILITIES, EnclaveProcess, copy_of_the_package
+from tests.enclaves import MEASURES, ROOT, WITHOUT_CAPABILITIES, EnclaveProcess, copy_of_the_package
 from tests.softhsm_token import eventually, is_alive
 
 # One loop and one enclave for all of this file: a start takes most of a second.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-MEASURES = {
-    "core_dumps_off",
-    "not_dumpable",
-    "no_new_privileges",
-    "ends_with_its_parent",
-    "fresh_memory",
-    "memory_locked",
-    "no_network",
-    "system_calls_limited",
-}
 
 # A function that tries what the enclave is kept from and tells what came of it: added to a copy of the package.
 PROBE = """
