@@ -49,9 +49,17 @@ def open_file(path: Path) -> int:
         raise CounterFault(f"the counters' file cannot be opened: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)  # a file that a crash takes away again would be one without counters
+        finally:
+            os.close(directory)
+    except BlockingIOError as error:
         os.close(descriptor)
         raise CounterFault("the counters' file is in use by another process") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise CounterFault(f"the counters' directory cannot be synced: {error.strerror}") from error
     return descriptor
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -165,6 +166,13 @@ def test_after_a_write_that_failed_no_value_is_given_out(file):
     with pytest.raises(CounterFault, match="earlier write"):
         counters.read("keys")
     os.close(descriptor)
+
+
+def test_a_new_file_is_in_its_directory_for_good(file, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    file.open()
+    assert synced == [file.path.parent]
 
 
 def test_a_value_that_is_not_on_the_disk_is_not_given_out(file, monkeypatch):
