@@ -103,25 +103,25 @@ def close_off(socket_fd: int) -> list[Measure]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it leaves when its socket is closed
     os.umask(0o077)
-    measures = [
-        _attempt("core_dumps_off", _core_dumps_off),
-        _attempt("not_dumpable", _not_dumpable),
-        _attempt("no_new_privileges", _no_new_privileges),
-        _attempt("ends_with_its_parent", _ends_with_its_parent),
-    ]
+    closed = _attempt("not_dumpable", _not_dumpable)
+    _attempt("ends_with_its_parent", _ends_with_its_parent)
     parent = os.getpid()
     child = os.fork()
     if child:
         os.close(socket_fd)
         _end_as(child)
-    measures += [
-        Measure("fresh_memory", done=True, detail="forked after it was no longer dumpable"),
+    measures = [
+        _attempt("core_dumps_off", _core_dumps_off),
+        _attempt("no_new_privileges", _no_new_privileges),
+        Measure(
+            "fresh_memory", closed.done, "forked after nobody could open its memory" if closed.done else closed.detail
+        ),
         _attempt("memory_locked", _memory_locked),
         _attempt("no_network", _no_network),
+        # A new user namespace sets the first back, a fork the second.
+        _attempt("not_dumpable", _not_dumpable),
+        _attempt("ends_with_its_parent", _ends_with_its_parent),
     ]
-    # A new user namespace sets both of these back.
-    measures[1] = _attempt("not_dumpable", _not_dumpable)
-    measures[3] = _attempt("ends_with_its_parent", _ends_with_its_parent)
     if os.getppid() != parent:  # it has ended before it could be noticed
         os._exit(1)
     return measures
