@@ -79,18 +79,9 @@ async def test_real_processes_of_other_code_signer_and_version_are_told_apart(tm
                     assert await code_of(another.call("unseal", blob, b"")) == outcome
 
 
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"structure": bytes(1808)}, "signature structure: is not one of this format"),
-        ({"fuse": bytes(32)}, "fuse: has 32 bytes that are not all zero"),
-        ({"cpu_svn": b"4"}, "cpu_svn: must be 16 bytes"),
-        ({"flags": 0}, "ATTRIBUTES: not what the signer allows"),
-    ],
-)
-async def test_an_enclave_that_may_not_start_says_why_and_leaves(tmp_path, wrong, words):
-    refused = EnclaveProcess(tmp_path, **wrong)
-    with pytest.raises(HostUnavailable, match=words):
+async def test_an_enclave_that_may_not_start_says_why_and_leaves(tmp_path):
+    refused = EnclaveProcess(tmp_path, structure=bytes(1808))
+    with pytest.raises(HostUnavailable, match="signature structure: is not one of this format"):
         await refused.host.start()
     assert refused.host.status.state is HostState.FAILED
 

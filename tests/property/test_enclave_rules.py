@@ -94,7 +94,7 @@ def expected(case):
     return "opens" if all(rules) else "MAC_MISMATCH"
 
 
-@settings(max_examples=1000)
+@settings(max_examples=600)
 @given(cases())
 def test_a_blob_opens_exactly_where_the_rules_say(case):
     sealer = Identity(**case.sealer)

@@ -10,8 +10,11 @@ import threading
 import msgpack
 import pytest
 
-from enclave.host import FAREWELL, MAX_MESSAGE, REFUSAL, Host, serve
+from enclave.counters import open_file
+from enclave.host import ANSWER, FAREWELL, MAX_MESSAGE, REFUSAL, Host, serve
+from enclave.sigstruct import Release, sign
 from kms import framing
+from tests.enclaves import signing_key
 
 ALWAYS = math.inf
 
@@ -27,6 +30,38 @@ def test_a_call_whose_time_is_over_is_not_carried_out(host):
 
 def test_nothing_is_answered_before_the_enclave_is_open(host):
     assert host.answer(ALWAYS, "describe", []) == (FAREWELL, ["INVALID_PARAMETER", "open: comes first"])
+
+
+@pytest.fixture(scope="module")
+def structure():
+    release = Release(mrenclave=bytes(32), isv_prod_id=1, isv_svn=1, date=20260101, flags=4, flags_mask=(1 << 64) - 1)
+    return sign(release, signing_key())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "refusal"),
+    [
+        ({"fuse": bytes(32)}, ["INVALID_PARAMETER", "fuse: has 32 bytes that are not all zero"]),
+        ({"owner_epoch": b""}, ["INVALID_PARAMETER", "owner epoch: has 16 bytes"]),
+        ({"structure": b""}, ["INVALID_SIGNATURE", "signature structure: has 1,808 bytes, the last 780 zero"]),
+        ({"cpu_svn": b"4"}, ["INVALID_PARAMETER", "cpu_svn: must be 16 bytes"]),
+        ({"flags": 0}, ["INVALID_SIGNATURE", "ATTRIBUTES: not what the signer allows"]),
+    ],
+)
+def test_an_enclave_that_may_not_start_is_refused_for_good(tmp_path, structure, wrong, refusal):
+    descriptor = open_file(tmp_path / "counters")
+    given = {"fuse": os.urandom(32), "owner_epoch": bytes(16), "structure": structure, "cpu_svn": bytes(16), "flags": 4}
+
+    def opened(changes):
+        fuse, owner_epoch, signed, cpu_svn, flags = {**given, **changes}.values()
+        arguments = [fuse, owner_epoch, signed, [cpu_svn, flags, 0, 0, bytes(64), 0]]
+        return Host(bytes(32), descriptor, []).answer(ALWAYS, "open", arguments)
+
+    try:
+        assert opened({})[0] == ANSWER
+        assert opened(wrong) == (FAREWELL, refusal)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_mistake_is_told_without_what_the_call_held(host):
