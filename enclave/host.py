@@ -13,7 +13,7 @@ The calls; the first is open, once:
     open               fuse, owner epoch, signed structure, [CPUSVN, flags, xfrm, MISCSELECT, CONFIGID, CONFIGSVN]
                                                                        -> the greeting: who it is, what was closed off
     describe                                                           -> the same
-    attest             nonce                                           -> quote
+    attest             report data                                     -> quote
     seal               data, policy, associated data                   -> blob
     unseal             blob, associated data                           -> data
     create_counter, read_counter, increment_counter   name             -> value

@@ -18,7 +18,7 @@ MAX_SEALED: Final = 1 << 16  # bytes of data
 MAX_ASSOCIATED_DATA: Final = 1 << 14  # bytes
 MAX_ARGUMENT: Final = 1 << 19  # bytes, to a function and back from it
 MAX_INPUTS: Final = 8  # sealed inputs of one function
-NONCE_LENGTH: Final = 32  # bytes
+REPORT_DATA_LENGTH: Final = 64  # bytes
 
 
 class Policy(StrEnum):
@@ -61,8 +61,8 @@ class Enclave(Protocol):
     def describe(self) -> Description:
         """Tell who it is and what it is worth."""
 
-    def attest(self, nonce: bytes) -> bytes:
-        """Return a quote over *nonce*, 32 bytes that the verifier chose.
+    def attest(self, report_data: bytes) -> bytes:
+        """Return a quote over *report_data*, 64 bytes that bind the verifier's nonce.
 
         Raises:
             Unsupported: this backend cannot quote.

@@ -9,7 +9,7 @@ from . import functions, sealing
 from .counters import Counters
 from .errors import InvalidParameter, Unsupported
 from .identity import Identity
-from .interface import MAX_ARGUMENT, MAX_INPUTS, NONCE_LENGTH, Description, Freshness, Policy, SealedInput
+from .interface import MAX_ARGUMENT, MAX_INPUTS, REPORT_DATA_LENGTH, Description, Freshness, Policy, SealedInput
 from .sgx_keys import Platform
 
 BACKEND: Final = "sgx-simulated"
@@ -27,10 +27,10 @@ class SimulatedEnclave:
         """Tell who it is; Enclave has the words."""
         return Description(BACKEND, simulated=True, identity=self._identity, freshness=Freshness.NONE)
 
-    def attest(self, nonce: bytes) -> bytes:
+    def attest(self, report_data: bytes) -> bytes:
         """Refuse: the process has no quoting key yet."""
-        if len(nonce) != NONCE_LENGTH:
-            raise InvalidParameter(f"nonce: {NONCE_LENGTH} bytes")
+        if len(report_data) != REPORT_DATA_LENGTH:
+            raise InvalidParameter(f"report data: {REPORT_DATA_LENGTH} bytes")
         raise Unsupported("attest: this enclave has no quoting key")
 
     def seal(self, data: bytes, policy: Policy, associated_data: bytes) -> bytes:
