@@ -1,0 +1,48 @@
+"""How the enclave process is started; this module is for whoever starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from .launch import LIBRARIES, CannotLaunch
+
+# No bytecode is read from below it, nor could any be put there: /dev/null is no directory.
+_NO_CACHE: Final = "/dev/null/none"
+
+
+def serve_command(counters: Path, package: Path | None = None) -> Sequence[str]:
+    """Return the command that serves; the number of the socket's descriptor is to follow as the last argument.
+
+    Args:
+        counters: the file of the monotonic counters, which is made if need be.
+        package: the enclave's code, an absolute path; this very package unless said.
+    """
+    return [*_launch(package), str(counters)]
+
+
+def measure_command(package: Path | None = None) -> Sequence[str]:
+    """Return the command that prints MRENCLAVE in hex, for whoever signs the package."""
+    return [*_launch(package), "--measure"]
+
+
+def _launch(package: Path | None) -> list[str]:
+    script = (package or Path(__file__).parent) / "launch.py"
+    interpreter = [sys.executable, "-I", "-S", "-B", "-X", f"pycache_prefix={_NO_CACHE}"]
+    return [*interpreter, str(script), os.pathsep.join(_library_directories())]
+
+
+def _library_directories() -> list[str]:
+    directories = []
+    for name in LIBRARIES:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:
+            raise CannotLaunch(f"{name}: is not installed")
+        origin = Path(spec.origin)
+        directory = origin.parent.parent if spec.submodule_search_locations else origin.parent
+        directories.append(str(directory))
+    return list(dict.fromkeys(directories))

@@ -1,0 +1,63 @@
+"""The simulated enclave: SGX's rules in an ordinary process; it protects nothing from the machine that it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from . import functions, sealing
+from .counters import Counters
+from .errors import InvalidParameter, Unsupported
+from .identity import Identity
+from .interface import MAX_ARGUMENT, MAX_INPUTS, REPORT_DATA_LENGTH, Description, Freshness, Policy, SealedInput
+from .sgx_keys import Platform
+
+BACKEND: Final = "sgx-simulated"
+
+
+class SimulatedEnclave:
+    """An Enclave over a platform, an identity and a file of counters; one caller at a time."""
+
+    def __init__(self, platform: Platform, identity: Identity, counters: Counters) -> None:
+        self._platform = platform
+        self._identity = identity
+        self._counters = counters
+
+    def describe(self) -> Description:
+        """Tell who it is; Enclave has the words."""
+        return Description(BACKEND, simulated=True, identity=self._identity, freshness=Freshness.NONE)
+
+    def attest(self, report_data: bytes) -> bytes:
+        """Refuse: the process has no quoting key yet."""
+        if len(report_data) != REPORT_DATA_LENGTH:
+            raise InvalidParameter(f"report data: {REPORT_DATA_LENGTH} bytes")
+        raise Unsupported("attest: this enclave has no quoting key")
+
+    def seal(self, data: bytes, policy: Policy, associated_data: bytes) -> bytes:
+        """Seal; Enclave has the words."""
+        return sealing.seal(self._platform, self._identity, sealing.options_for(policy), data, associated_data)
+
+    def unseal(self, blob: bytes, associated_data: bytes) -> bytes:
+        """Unseal; Enclave has the words."""
+        return sealing.unseal(self._platform, self._identity, blob, associated_data)
+
+    def create_counter(self, name: str) -> int:
+        """Make a counter; Enclave has the words."""
+        return self._counters.create(name)
+
+    def read_counter(self, name: str) -> int:
+        """Read a counter; Enclave has the words."""
+        return self._counters.read(name)
+
+    def increment_counter(self, name: str) -> int:
+        """Increment a counter; Enclave has the words."""
+        return self._counters.increment(name)
+
+    def execute(self, function: str, inputs: Sequence[SealedInput], argument: bytes) -> bytes:
+        """Run a registered function on what the inputs seal; Enclave has the words."""
+        if len(inputs) > MAX_INPUTS:
+            raise InvalidParameter(f"inputs: at most {MAX_INPUTS}")
+        if len(argument) > MAX_ARGUMENT:
+            raise InvalidParameter(f"argument: at most {MAX_ARGUMENT} bytes")
+        unsealed = [self.unseal(item.blob, item.associated_data) for item in inputs]
+        return functions.run(function, self.seal, unsealed, argument)
