@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakSet
 
 from .formats.errors import CannotDecrypt, Conflict, DeadlineExceeded, KmsError, LimitExceeded, Unavailable
@@ -36,8 +35,7 @@ TRANSIENT: Final = (Unavailable, DeadlineExceeded, LimitExceeded, Conflict)
 Asked = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a step of work needs: a version of a key, or the one that encrypts (0), at this very moment.
 
     Attributes:

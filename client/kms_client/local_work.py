@@ -13,7 +13,6 @@ Client returns. So the work is the same for threads and for asyncio.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, TypeVar
 
 from .batches import Varying, checked_values, varying_values
@@ -51,14 +50,14 @@ def encrypt(name: str, plaintext: bytes, context: Context | None) -> Work[Encryp
     """Encrypt one value."""
     if not isinstance(plaintext, bytes):
         raise TypeError(f"plaintext must be bytes, not {type(plaintext).__name__}")
-    given = _pairs(context)
-    leased = yield Wanted(name)
+    given, wanted = _pairs(context), Wanted(name)
+    leased = yield wanted
     _check_length(plaintext, "plaintext")
     for _ in range(TRIES):
         canonical = CanonicalContext.of(leased.tenant, given).encode()
         ciphertext = leased.cipher.encrypt(leased.header, canonical, plaintext)
-        again = yield Wanted(name)
-        if again.same(leased):
+        again = yield wanted
+        if again is leased or again.same(leased):
             return Encrypted(ciphertext, leased.version)
         leased = again
     raise _restless(name)
@@ -84,7 +83,7 @@ def decrypt(name: str, ciphertext: bytes, context: Context | None) -> Work[Decry
         raise CannotDecrypt
     plaintext = leased.cipher.decrypt(canonical, ciphertext)
     again = yield wanted
-    if not again.same(leased):
+    if again is not leased and not again.same(leased):
         raise CannotDecrypt
     return Decrypted(plaintext, leased.version, again.encrypts)
 
@@ -142,7 +141,7 @@ def decrypt_batch(
         good = [index for index in indexes if index not in places.failures] if places.failures else indexes
         for turn in _turns(good):
             done = places.decrypt(leased, turn, ciphertexts)
-            leased = _still(leased, (yield replace(wanted, pause=True)), name)
+            leased = _still(leased, (yield wanted._replace(pause=True)), name)
             _put(made, turn, done)
             if None in done:
                 failures.update(
