@@ -1,8 +1,8 @@
 """Tink and the AWS Encryption SDK, each as its makers mean it to be used in a process that has its keys at hand.
 
-Tink: the AEAD primitive of a keyset in memory (AES-256-GCM). AWS: the caching materials manager over a raw AES master key,
+Tink: the AEAD primitive of a keyset in memory (AES-256-GCM), each value bound to its own row, as ours are. AWS: the caching materials manager over a raw AES master key,
 so that data keys are made once and not for each message; the algorithm without a signature, and one encryption context for
-all values, because another one for each row would miss the cache: both favour it.
+all values, because another one for each row would miss the cache: that favours it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ AWS: Final = "AWS Encryption SDK, caching materials manager"
 
 @dataclass(frozen=True)
 class PeerCipher:
-    """One value in, one out, in a context that is as long as ours."""
+    """One value and its row in, one value out, in a context that is as long as ours."""
 
-    encrypt: Callable[[bytes], bytes]
-    decrypt: Callable[[bytes], bytes]
+    encrypt: Callable[[bytes, str], bytes]
+    decrypt: Callable[[bytes, str], bytes]
 
 
 def found(context: bytes) -> Iterator[tuple[str, PeerCipher | str]]:
@@ -46,7 +46,10 @@ def _tink(context: bytes) -> PeerCipher:
 
     aead.register()
     primitive: Any = tink.new_keyset_handle(aead.aead_key_templates.AES256_GCM).primitive(aead.Aead)
-    return PeerCipher(lambda value: primitive.encrypt(value, context), lambda made: primitive.decrypt(made, context))
+    return PeerCipher(
+        lambda value, row: primitive.encrypt(value, context + row.encode()),
+        lambda made, row: primitive.decrypt(made, context + row.encode()),
+    )
 
 
 def _aws(context: bytes) -> PeerCipher:
@@ -82,7 +85,7 @@ def _aws(context: bytes) -> PeerCipher:
     client = sdk.EncryptionSDKClient()
     bound = {"context": context.hex()}
 
-    def encrypt(value: bytes) -> bytes:
+    def encrypt(value: bytes, _row: str) -> bytes:
         made, _ = client.encrypt(
             source=value,
             materials_manager=materials,
@@ -91,13 +94,13 @@ def _aws(context: bytes) -> PeerCipher:
         )
         return bytes(made)
 
-    def decrypt(made: bytes) -> bytes:
+    def decrypt(made: bytes, _row: str) -> bytes:
         value, _ = client.decrypt(source=made, materials_manager=materials)
         return bytes(value)
 
     return PeerCipher(encrypt, decrypt)
 
 
-def each(act: Callable[[bytes], bytes], values: Sequence[bytes]) -> Callable[[], list[bytes]]:
-    """Return what applies *act* to each value."""
-    return lambda: [act(value) for value in values]
+def each(act: Callable[[bytes, str], bytes], values: Sequence[bytes], rows: Sequence[str]) -> Callable[[], list[bytes]]:
+    """Return what applies *act* to each value and its row."""
+    return lambda: [act(value, row) for value, row in zip(values, rows, strict=True)]

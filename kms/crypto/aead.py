@@ -169,12 +169,13 @@ class Xaes256Gcm(FieldCipher):
 
     def _decrypt_each(self, associated: Iterable[bytes], ciphertexts: Sequence[bytes]) -> list[bytes | None]:
         results: list[bytes | None] = []
-        prefix, decrypt = None, None
+        beginning, decrypt = b"", None
         for ciphertext, data in zip(ciphertexts, associated, strict=True):
-            own = ciphertext[HEADER_LENGTH:_XAES_PREFIX_END]
             try:
-                if decrypt is None or own != prefix:  # neighbours mostly have one prefix: they were encrypted together
-                    decrypt, prefix = self._subkeys.find(own).decrypt, own
+                # Neighbours mostly have one header and one prefix: they were encrypted together.
+                if decrypt is None or not ciphertext.startswith(beginning):
+                    decrypt = self._subkeys.find(ciphertext[HEADER_LENGTH:_XAES_PREFIX_END]).decrypt
+                    beginning = ciphertext[:_XAES_PREFIX_END]
                 plaintext = decrypt(ciphertext[_XAES_PREFIX_END:_XAES_BODY], ciphertext[_XAES_BODY:], data)
             except _FAILURES:
                 results.append(None)
