@@ -5,19 +5,10 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-# Like an exported audit trail, a quote is verified away from the daemon, by the same pure modules.
-from enclave.attestation_errors import ChallengeRefused, QuoteRefused
-from enclave.chain import Collateral
-from enclave.nonces import NONCE_LENGTH, Challenge
-from enclave.quotes import MAX_QUOTE
-from enclave.verifier import Attested
-from enclave.verifier import verify as judge
-
-from .attestation_policy_file import read_list, read_policy
 from .choices import parse_time
 from .exit_codes import ExitCode
 from .files import read_bounded
@@ -25,10 +16,16 @@ from .output import Output, Record, emit_json, print_record
 from .records import moment
 from .session import OutputOption
 
+# Like an exported audit trail, a quote is verified away from the daemon, by the same pure modules; they, and what reads the
+# policy, are imported when the command runs: others need not wait for them.
+if TYPE_CHECKING:
+    from enclave.verifier import Attested
+
 app = typer.Typer(help="Enclaves: verify their quotes.", no_args_is_help=True, rich_markup_mode=None)
 
 MAX_SAID: Final = 1 << 16  # bytes of a channel's key, or of claims
-_NONCE: Final = re.compile(rf"[0-9a-fA-F]{{{2 * NONCE_LENGTH}}}")
+NONCE_DIGITS: Final = 64
+_NONCE: Final = re.compile(rf"[0-9a-fA-F]{{{NONCE_DIGITS}}}")
 
 
 @app.callback()
@@ -38,7 +35,7 @@ def _group() -> None:
 
 def _parse_nonce(text: str) -> bytes:
     if _NONCE.fullmatch(text) is None:
-        raise typer.BadParameter(f"must be {2 * NONCE_LENGTH} hex digits")
+        raise typer.BadParameter(f"must be {NONCE_DIGITS} hex digits")
     return bytes.fromhex(text)
 
 
@@ -89,6 +86,14 @@ def verify(
 
     That a nonce was used once cannot be seen in a file: ask with a new one each time.
     """
+    from enclave.attestation_errors import ChallengeRefused, QuoteRefused  # noqa: PLC0415
+    from enclave.chain import Collateral  # noqa: PLC0415
+    from enclave.nonces import Challenge  # noqa: PLC0415
+    from enclave.quotes import MAX_QUOTE  # noqa: PLC0415
+    from enclave.verifier import verify as judge  # noqa: PLC0415
+
+    from .attestation_policy_file import read_list, read_policy  # noqa: PLC0415
+
     asked = read_policy(policy)
     collateral = Collateral(read_list(root_list, "--root-list"), read_list(platform_list, "--platform-list"))
     challenge = Challenge(
