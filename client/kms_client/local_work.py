@@ -13,6 +13,7 @@ Client returns. So the work is the same for threads and for asyncio.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Final, TypeVar
 
 from .batches import Varying, checked_values, varying_values
@@ -216,7 +217,7 @@ class _Places:
         values = _pick(ciphertexts, turn)
         if self._frame is None:
             return leased.cipher.decrypt_many(self._shared, values)
-        return leased.cipher.decrypt_varying(self._frame, _pick(self._rows, turn), values)
+        return leased.cipher.decrypt_varying(self._frame, _pick(self._rows, turn), values, leased.header)
 
 
 def _named(name: str, header: Header) -> Wanted:
@@ -283,12 +284,12 @@ def _too_long(plaintexts: Sequence[bytes]) -> dict[int, KmsError]:
 
 def _by_header(ciphertexts: Sequence[bytes]) -> dict[bytes, Sequence[int]]:
     """Group items by their first 22 bytes."""
-    heads = [ciphertext[:HEADER_LENGTH] for ciphertext in ciphertexts]
-    if len(set(heads)) == 1:
-        return {heads[0]: range(len(heads))}
+    first = ciphertexts[0][:HEADER_LENGTH] if ciphertexts else b""
+    if len(first) == HEADER_LENGTH and all(map(bytes.startswith, ciphertexts, repeat(first))):
+        return {first: range(len(ciphertexts))}
     groups: dict[bytes, list[int]] = {}
-    for index, head in enumerate(heads):
-        groups.setdefault(head, []).append(index)
+    for index, ciphertext in enumerate(ciphertexts):
+        groups.setdefault(ciphertext[:HEADER_LENGTH], []).append(index)
     return dict(groups)
 
 

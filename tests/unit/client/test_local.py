@@ -177,6 +177,9 @@ def test_batches_keep_the_order_and_bad_items_fail_alone(local, peer):
     assert [v.field for v in found.failures[8].violations] == ["ciphertexts[8]"]
     assert [value for index, value in enumerate(found.values) if index not in (8, 9)] == values[:8] + values[10:]
     assert found.primary_version == 2
+    made.values[0] = b""
+    found = local.decrypt_batch(KEY, made.values, context={"table": "users"}, varying=("row", rows))
+    assert (set(found.failures), found.values[1], found.values[2_499]) == ({0, 8, 9}, b"1", b"2499")
     assert (local.encrypt_batch(KEY, []).version, local.decrypt_batch(KEY, []).primary_version) == (0, 0)
 
 

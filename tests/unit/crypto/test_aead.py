@@ -135,6 +135,13 @@ def test_varying_equals_the_single_form_with_each_context(setup: Setup):
     assert setup.cipher.decrypt_varying(FRAME, VALUES, singly) == PLAINTEXTS
 
 
+def test_a_header_that_is_known_is_that_of_what_decrypts(setup: Setup):
+    ciphertexts = setup.cipher.encrypt_varying(setup.header, FRAME, VALUES, PLAINTEXTS)
+    assert setup.cipher.decrypt_varying(FRAME, VALUES, ciphertexts, setup.header) == PLAINTEXTS
+    other = setup.header[:-1] + bytes([setup.header[-1] ^ 1])
+    assert setup.cipher.decrypt_varying(FRAME, VALUES, ciphertexts, other) == [None] * len(PLAINTEXTS)
+
+
 def test_a_bad_item_does_not_spoil_its_neighbours(setup: Setup):
     ciphertexts = setup.cipher.encrypt_varying(setup.header, FRAME, VALUES, PLAINTEXTS)
     ciphertexts[1] = ciphertexts[1][:-1] + bytes([ciphertexts[1][-1] ^ 1])
