@@ -4,14 +4,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kms.core.ciphertext import Header
+from kms.core.ciphertext import Header, from_text, to_text
 from kms.core.context import Context
 from kms.core.errors import CannotDecrypt, InvalidRequest
 from kms.core.suites import CIPHERS, Suite
 from kms.crypto.aead import cipher_for
+from kms.crypto.dek import Dek
 from tests.property.attempt import attempt
 from tests.property.strategies import contexts, deks, headers, keys, nearly_ciphertexts, plaintexts, values
 
+Place = tuple[Context, bytes]  # and the value that stands there
 Rows = list[tuple[bytes, bytes]]
 rows = st.lists(st.tuples(values, plaintexts), max_size=8)
 
@@ -64,6 +66,17 @@ def test_a_batch_is_its_items_one_by_one(data: st.DataObject, header: Header, co
     together = cipher.encrypt_many(header.encode(), context.encode(), given_plaintexts)
     assert cipher.decrypt_many(context.encode(), together) == given_plaintexts
     assert [cipher.decrypt(context.encode(), ciphertext) for ciphertext in together] == given_plaintexts
+
+
+@given(deks(Suite.AES_SIV), headers, st.lists(st.tuples(contexts, plaintexts), min_size=2, max_size=8))
+def test_tokens_stand_for_one_value_in_one_place_and_come_back(dek: Dek, header: Header, drawn: list[Place]):
+    """A token is the text form of a ciphertext under a DETERMINISTIC key (docs/sdk.md)."""
+    cipher, own = cipher_for(Suite.AES_SIV, dek), Header(Suite.AES_SIV, header.key, header.version).encode()
+    drawn += [(drawn[0][0], drawn[1][1]), drawn[0]]  # another value, or the same, in one place
+    tokens = [to_text(cipher.encrypt(own, context.encode(), value)) for context, value in drawn]
+    for place, token in zip(drawn, tokens, strict=True):
+        assert [place == other for other in drawn] == [token == other for other in tokens]
+        assert cipher.decrypt(place[0].encode(), from_text(token)) == place[1]
 
 
 @given(st.data(), st.sampled_from(CIPHERS), st.lists(nearly_ciphertexts | st.binary(max_size=100), max_size=5))
