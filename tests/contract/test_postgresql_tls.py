@@ -87,6 +87,7 @@ def tls_server() -> Iterator[TlsServer]:
                     f"ssl_key_file={key}",
                     "password_encryption=scram-sha-256",
                 )
+                psycopg.connect(server.url("postgres")).close()  # it may have left again by now
                 break
             except psycopg.OperationalError:
                 if not left:
