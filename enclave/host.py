@@ -1,7 +1,7 @@
 """The enclave process's side of its socket: framing, and the calls that it answers.
 
 The messages are those of FORMATS section 10, written here a second time on purpose, since the package imports nothing
-of the daemon's: a 4-byte length and msgpack, at most 1 MiB.
+of the daemon's: a 4-byte length and msgpack, at most 2 MiB.
 
     call     [serial, expires, kind, arguments]    expires: seconds of CLOCK_MONOTONIC, which both sides share
     answer   [serial, 0, value]
@@ -44,7 +44,7 @@ from .interface import Enclave, Policy, SealedInput
 from .sgx_keys import Platform
 from .simulated import SimulatedEnclave
 
-MAX_MESSAGE: Final = 1 << 20  # bytes, without the length
+MAX_MESSAGE: Final = 2 << 20  # bytes, without the length
 
 ANSWER: Final = 0
 REFUSAL: Final = 1
@@ -142,7 +142,7 @@ def serve(sock: socket.socket, host: Host) -> None:
             body = msgpack.packb([serial, status, value])
             if len(body) > MAX_MESSAGE:
                 status = REFUSAL
-                body = msgpack.packb([serial, status, [InvalidParameter.code, "the answer has more than 1 MiB"]])
+                body = msgpack.packb([serial, status, [InvalidParameter.code, "the answer has more than 2 MiB"]])
             sock.sendall(len(body).to_bytes(4, "big") + body)
             if status == FAREWELL:
                 return

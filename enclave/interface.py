@@ -16,7 +16,8 @@ from .identity import Identity
 # A seal is for keys and small state: a large body is encrypted under a key that is sealed.
 MAX_SEALED: Final = 1 << 16  # bytes of data
 MAX_ASSOCIATED_DATA: Final = 1 << 14  # bytes
-MAX_ARGUMENT: Final = 1 << 19  # bytes, to a function and back from it
+# To a function and back from it: a field of 1 MiB with its associated data, and what frames them.
+MAX_ARGUMENT: Final = 3 << 19  # bytes
 MAX_INPUTS: Final = 8  # sealed inputs of one function
 REPORT_DATA_LENGTH: Final = 64  # bytes
 

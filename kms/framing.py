@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgpack
 
-MAX_MESSAGE: Final = 1 << 20  # bytes, without the length
+MAX_MESSAGE: Final = 2 << 20  # bytes, without the length
 
 ANSWER: Final = 0
 REFUSAL: Final = 1

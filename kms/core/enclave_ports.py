@@ -1,0 +1,60 @@
+"""What the services need of an enclave: FORMATS section 9. kms/enclave_host.py implements it; enclave/ has what runs there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .ports import PartHealth
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveFacts:
+    """Who the enclave that runs now says it is, from its greeting."""
+
+    backend: str
+    simulated: bool
+    freshness: str  # what its counters are worth: none, local or quorum
+    mrenclave: bytes  # 32 bytes
+    mrsigner: bytes  # 32 bytes
+    isv_prod_id: int
+    isv_svn: int
+    cpu_svn: bytes  # 16 bytes
+    debug: bool
+    measures: tuple[tuple[str, bool, str], ...]  # what closes it off: name, whether it took effect, detail
+
+
+@dataclass(frozen=True, slots=True)
+class SealedInput:
+    """A sealed blob, and the associated data that it was sealed with."""
+
+    blob: bytes
+    associated_data: bytes
+
+
+class Enclave(Protocol):
+    """The enclave of this node; each method may raise EnclaveUnavailable."""
+
+    @property
+    def facts(self) -> EnclaveFacts | None:
+        """Who runs; None while nobody does."""
+
+    async def health(self) -> PartHealth:
+        """Tell whether it answers."""
+
+    async def attest(self, report_data: bytes) -> bytes:
+        """Return a quote over 64 bytes of report data.
+
+        Raises:
+            NotSupported: this backend cannot quote.
+        """
+
+    async def execute(self, function: str, inputs: Sequence[SealedInput], argument: object) -> Any:
+        """Run a function that is registered in enclave/functions.py; argument and answer are what msgpack carries.
+
+        Raises:
+            CorruptRecord: an input does not open in this enclave, for whatever reason.
+            FailedPrecondition: it was sealed by a newer version of the enclave or on a newer platform.
+            NotSupported: this enclave has no such function.
+        """
