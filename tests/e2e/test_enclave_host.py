@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 
@@ -42,11 +43,14 @@ async def test_what_it_says_and_does_and_how_it_fails(tmp_path, process):
         with pytest.raises(KmsError, match="refuses execute"):
             await enclave.execute("encrypt", [key], "no list")
         assert (await enclave.health()).status is HealthStatus.HEALTHY
-        os.kill(enclave.status.pid, signal.SIGKILL)
+        pid = enclave._host.greeted["pid"]  # of the process that answers; the supervisor knows its parent
+        os.kill(pid, signal.SIGSTOP)
+        in_flight = asyncio.create_task(enclave.execute("decrypt", [key], []))
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
         with pytest.raises(EnclaveUnavailable):
-            await enclave.execute("nothing", [], [])
-            await enclave.execute("nothing", [], [])
-        await eventually(lambda: enclave.facts is not None)
+            await in_flight
+        await eventually(lambda: enclave.status.restarts == 1 and enclave.facts is not None)
         assert await enclave.execute("decrypt", [key], [[bytes(12), b"x" * 8192, sealed]]) == [value]
     finally:
         await enclave.stop()

@@ -222,6 +222,12 @@ class HsmUnavailable(Unavailable):
     reason = "HSM_UNAVAILABLE"
 
 
+class EnclaveUnavailable(Unavailable):
+    """The enclave does not answer, or there is none that runs; what was asked of it may or may not have been done."""
+
+    reason = "ENCLAVE_UNAVAILABLE"
+
+
 class StorageUnavailable(Unavailable):
     """The database does not answer in time, or refuses to write."""
 
