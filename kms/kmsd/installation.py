@@ -3,7 +3,7 @@
     DIR/kmsd.toml       the daemon's configuration          DIR/kms.toml      a profile for operators/local
     DIR/certificates/   ca, server, operator, crl           DIR/secrets/      pin, and the private keys of the first three
     DIR/token/          the SoftHSM token                   DIR/data/         the database
-    DIR/run/            the Unix socket
+    DIR/run/            the Unix socket                     DIR/enclave/      enclave_files.py tells
 
 Directories are 0700 and files 0600.
 """
@@ -43,12 +43,10 @@ _SERIAL: Final = re.compile(r"[0-9a-fA-F]{1,40}")
 _PIN_BYTES: Final = 20  # 160 random bits, as 40 hexadecimal digits
 
 
-class Refused(Exception):
-    """The command does not do it; the message says why, and what would help."""
-
-
-def initialise(directory: Path, address: str, trust_domain: str, now: datetime) -> None:
+def initialise(directory: Path, address: str, trust_domain: str, now: datetime, *, enclave: bool = True) -> None:
     """Make a working installation in *directory*, which is missing or empty: all of it, or nothing.
+
+    With *enclave* it has a simulated enclave of its own.
 
     Raises:
         Refused: a value breaks its rule, the directory holds something, or a part could not be made.
@@ -57,7 +55,24 @@ def initialise(directory: Path, address: str, trust_domain: str, now: datetime) 
     _check_choices(directory, address, trust_domain)
     # 1. Build beside the final place, so that the last step is one rename on one file system.
     building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.init-", dir=directory.parent))
-    try:
+    with _measuring(wanted=enclave) as measuring:
+        _build(building, directory, (address, trust_domain), now, measuring)
+
+
+@contextmanager
+def _measuring(*, wanted: bool) -> Iterator[subprocess.Popen[str] | None]:
+    """Measure the enclave beside everything else; nothing is left running."""
+    if not wanted:
+        yield None
+        return
+    with start_measuring() as measuring:
+        try:
+            yield measuring
+        finally:
+            measuring.kill()
+
+
+XX    try:
         os.umask(0o077)
         for name in ("certificates", "data", "run", "secrets"):
             (building / name).mkdir(mode=0o700)
