@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -204,7 +203,9 @@ def _signing_key(path: Path) -> rsa.RSAPrivateKey:
         with path.open("rb") as file:
             key = load_pem_private_key(file.read(_LARGEST_KEY), password=None)
     except (OSError, ValueError, TypeError) as error:
-        raise Refused(f"{path}: cannot be read as the signer's key ({type(error).__name__}); name it with --key") from error
+        raise Refused(
+            f"{path}: cannot be read as the signer's key ({type(error).__name__}); name it with --key"
+        ) from error
     if not isinstance(key, rsa.RSAPrivateKey):
         raise Refused(f"{path}: is no RSA key")
     return key
@@ -234,8 +235,3 @@ def _certificate(issuer: Issuer) -> bytes:
 def _list(issuer: Issuer, start: datetime, end: datetime) -> bytes:
     der = issuer.revocation_list(1, [], start, end)
     return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
-
-
-def new_platform_id() -> bytes:
-    """Return a new platform's id, 16 bytes."""
-    return secrets.token_bytes(16)
