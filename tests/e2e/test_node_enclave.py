@@ -31,6 +31,7 @@ from kms.clock import now
 from kms.core.enclave_ports import SealedInput
 from kms.core.errors import EnclaveUnavailable
 from kms.core.ports import HealthStatus
+from kms.kmsd import checks
 from kms.kmsd.enclave_files import policy_text, sign_anew
 from kms.node_enclave import NodeEnclave, opened_enclave
 from kms.setting_values import SettingsError
@@ -322,6 +323,24 @@ def test_a_quote_of_the_daemons_enclave_is_verified_at_a_desk(
     assert (verdict["verified"], verdict["mrenclave"]) == (True, measured().hex())
     assert run([*verify_command, "--nonce", "00" * 32, *challenge]) == 8
     assert json.loads(capsys.readouterr().out)["check"] == "WrongReportData"
+
+
+def test_check_looks_at_structure_token_and_certificates(place: Path) -> None:
+    config = place / "kmsd.toml"
+
+    def found(at: timedelta = timedelta(0)) -> list[str]:
+        return [str(one) for one in checks.run(config, now() + at, login=True) if "enclave" in str(one)]
+
+    assert found() == []
+    structure = place / "enclave/structure.bin"
+    whole = structure.read_bytes()
+    structure.write_bytes(whole[:-1])
+    (place / "secrets/enclave-pin").chmod(0o644)
+    problems = found(timedelta(days=3650 - 10))
+    assert len(problems) == 6
+    assert sum("kmsd enclave sign --config" in one for one in problems) == 1
+    assert sum("others may read or write it" in one for one in problems) == 1
+    assert sum("ends at" in one for one in problems) == 4  # soon: root, platform and their lists
 
 
 def test_production_refuses_a_simulated_enclave_unless_it_is_allowed(place: Path) -> None:
