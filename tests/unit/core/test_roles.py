@@ -70,6 +70,7 @@ MANAGEMENT = (
                 "summarize",
                 "explain",
                 "verify",
+                "attest",
                 "read",
                 "query",
                 "report",
