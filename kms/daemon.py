@@ -20,6 +20,7 @@ from kms.hardening import harden
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
+from kms.node_enclave import NodeEnclave, opened_enclave
 from kms.observer import CallObserver
 from kms.parts import Parts, opened_parts
 from kms.rpc.access import AccessServicer
@@ -31,6 +32,7 @@ from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
 from kms.rpc.crypto import CryptoServicer
+from kms.rpc.enclaves import EnclaveServicer
 from kms.rpc.events import SecurityEventServicer
 from kms.rpc.gates import CallTrail, Gates
 from kms.rpc.identity import Identities
@@ -88,7 +90,9 @@ def make_gates(
     )
 
 
-def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> Mapping[str, Any]:
+def _servicers(
+    services: Services, exports: AuditExports, metrics: Metrics, enclave: NodeEnclave | None
+) -> Mapping[str, Any]:
     """Return what serves each service, in the order of SERVICES, by its full name."""
     servicers = (
         TenantServicer(services.tenants),
@@ -106,6 +110,7 @@ def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> M
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership),
+        EnclaveServicer(enclave),
         AccessServicer(services.principals, services.grants, services.accesses, now, services.classify),
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
@@ -130,7 +135,8 @@ async def serve(settings: Settings) -> None:
     limits = settings.limits
     async with AsyncExitStack() as stack:
         stack.enter_context(Ownership.take(settings.data_directory))
-        parts = await stack.enter_async_context(opened_parts(settings))
+        enclave = await stack.enter_async_context(opened_enclave(settings.enclave))
+        parts = await stack.enter_async_context(opened_parts(settings, enclave=enclave))
         capabilities = parts.vault.capabilities()
         _log.info(
             "token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name
@@ -160,7 +166,9 @@ async def serve(settings: Settings) -> None:
         gates = make_gates(settings, parts, services, admission, calls_trail, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         exports = AuditExports(parts.storage, parts.vault, parts.installation, auditing.checkpoints.seal, now, boottime)
-        server = RpcServer(calls.handlers(METHODS, _servicers(services, exports, metrics)), settings.listen, limits)
+        server = RpcServer(
+            calls.handlers(METHODS, _servicers(services, exports, metrics, enclave)), settings.listen, limits
+        )
         health = HealthMonitor(
             {
                 "storage": parts.storage.health,
@@ -169,6 +177,7 @@ async def serve(settings: Settings) -> None:
                 "integrity": services.scrub.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
+                **({} if enclave is None else {"enclave": enclave.health}),
             },
             HEALTH_INTERVAL,
             HEALTH_DEADLINE,
@@ -206,6 +215,7 @@ async def serve(settings: Settings) -> None:
                     *parts.anchors.running(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
+                    *([] if enclave is None else [enclave.run(auditing.trail)]),
                 )
             ]
             await stopping.wait()

@@ -107,14 +107,14 @@ class Daemon:
 class Installation:
     """A directory made as `kmsd init` makes it, and what runs on it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, enclave: bool = False) -> None:
         self.directory = directory
         self.port = free_port()
         self.config = directory / "kmsd.toml"
         self._daemons: list[Daemon] = []
         umask = os.umask(0o077)
         try:
-            initialise(directory, f"127.0.0.1:{self.port}", "kms.local", datetime.now(UTC))
+            initialise(directory, f"127.0.0.1:{self.port}", "kms.local", datetime.now(UTC), enclave=enclave)
         finally:
             os.umask(umask)
 
@@ -134,6 +134,7 @@ class Installation:
         second = self.directory / "second.toml"
         (self.directory / "data2").mkdir()
         text = text.replace(f":{self.port}", f":{free_port()}").replace("run/kmsd.sock", "run/second.sock")
+        text = text.replace('"data/enclave-counters"', '"data2/enclave-counters"')
         second.write_text(text.replace('data_directory = "data"', 'data_directory = "data2"'))
         return self.config, second
 
@@ -196,6 +197,18 @@ def installation() -> Iterator[Installation]:
     """A fresh installation; its daemons are stopped at the end."""
     parent = Path(tempfile.mkdtemp(prefix="kms"))
     made = Installation(parent / "i")
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(parent)
+
+
+@pytest.fixture
+def enclave_installation() -> Iterator[Installation]:
+    """A fresh installation with an enclave, as `kmsd init` makes it; its daemons are stopped at the end."""
+    parent = Path(tempfile.mkdtemp(prefix="kms"))
+    made = Installation(parent / "i", enclave=True)
     try:
         yield made
     finally:
