@@ -111,7 +111,9 @@ def _items(argument: Any, nonce_length: int) -> list[tuple[bytes, bytes, bytes]]
             case [bytes(nonce), bytes(aad), bytes(data)] if len(nonce) == nonce_length:
                 items.append((nonce, aad, data))
             case _:
-                raise InvalidParameter(f"argument: each item is [nonce of {nonce_length} bytes, associated data, bytes]")
+                raise InvalidParameter(
+                    f"argument: each item is [nonce of {nonce_length} bytes, associated data, bytes]"
+                )
     return items
 
 

@@ -17,6 +17,7 @@ import structlog
 from kms.acting import acting, note_changes
 from kms.anchoring import Anchors, make_anchoring, make_anchors, node_name
 from kms.core.checkpoints import AcceptedGap, gap_in
+from kms.core.enclave_ports import Enclave
 from kms.core.refused import Refused
 from kms.crypto.audit_values import AuditValues
 from kms.crypto.record_macs import RecordMacs
@@ -60,6 +61,7 @@ class Parts:
     anchoring: Anchoring
     keys: DerivedKeys
     accepted: AcceptedGap | None = None  # by a quorum, since the last start
+    enclave: Enclave | None = None  # None: none is configured
 
     @property
     def changes(self) -> Changes:

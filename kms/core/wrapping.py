@@ -1,4 +1,4 @@
-"""Wrapped DEKs and what they are bound to: FORMATS section 5.
+r"""Wrapped DEKs and what they are bound to: FORMATS section 5.
 
 blob = 0x01 | mechanism u8 | KEK id (16) | KEK version u32 | iv length u8 | iv | ct | tag
 
