@@ -10,7 +10,9 @@ of the daemon's: a 4-byte length and msgpack, at most 2 MiB.
 
 The calls; the first is open, once:
 
-    open               fuse, owner epoch, signed structure, [CPUSVN, flags, xfrm, MISCSELECT, CONFIGID, CONFIGSVN]
+    open               fuse or [module, label, platform id] of the token that has it, owner epoch, signed structure,
+                       [CPUSVN, flags, xfrm, MISCSELECT, CONFIGID, CONFIGSVN],
+                       for quotes [root, platform, its key (all DER), platform id]
                                                                        -> the greeting: who it is, what was closed off
     describe                                                           -> the same
     attest             report data                                     -> quote
@@ -37,10 +39,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from . import counters as counter_files
-from . import isolation, sigstruct
+from . import fuse as fuses
+from . import isolation, own_quotes, sigstruct
 from .errors import CounterFault, EnclaveError, InvalidParameter
 from .identity import InvalidIdentity
 from .interface import Enclave, Policy, SealedInput
+from .own_quotes import OwnQuotes
 from .sgx_keys import Platform
 from .simulated import SimulatedEnclave
 from .xaes import Xaes256Gcm
@@ -55,11 +59,18 @@ FAREWELL: Final = 2
 class Host:
     """Carries out calls on one enclave, which the first of them starts."""
 
-    def __init__(self, measured: bytes, counters: int, measures: list[isolation.Measure]) -> None:
-        """Take MRENCLAVE, 32 bytes, the descriptor of the counters' file, and what has been closed off."""
+    def __init__(
+        self,
+        measured: bytes,
+        counters: int,
+        measures: list[isolation.Measure],
+        token_host: fuses.TokenHost | None = None,
+    ) -> None:
+        """Take MRENCLAVE, 32 bytes, the descriptor of the counters' file, what has been closed off, and who has the fuse."""
         self._measured = measured
         self._counters = counters
         self._measures = measures
+        self._token_host = token_host
         self._enclave: Enclave | None = None
         self._kinds: dict[str, Callable[..., object]] = {"open": self._open}
 
@@ -80,10 +91,11 @@ class Host:
             where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else "?"
             return FAREWELL, ["mistake", f"{type(error).__name__} in {where}"]
 
-    def _open(self, fuse: bytes, owner_epoch: bytes, structure: bytes, chosen: list[Any]) -> object:
+    def _open(
+        self, fuse: object, owner_epoch: bytes, structure: bytes, chosen: list[Any], authority: list[Any] | None = None
+    ) -> object:
         if self._enclave is not None:
             raise InvalidParameter("open: comes once")
-        platform = Platform(fuse, owner_epoch)
         try:
             cpu_svn, flags, xfrm, misc_select, config_id, config_svn = chosen
             start = sigstruct.Start(
@@ -97,8 +109,10 @@ class Host:
             identity = sigstruct.start(structure, self._measured, start)
         except InvalidIdentity as error:
             raise InvalidParameter(str(error)) from error
+        platform = Platform(fuses.chosen_fuse(fuse, self._token_host), owner_epoch)
         counters = counter_files.Counters(self._counters, counter_files.mac_key(platform, identity))
-        enclave = self._enclave = SimulatedEnclave(platform, identity, counters)
+        quotes = None if authority is None else OwnQuotes(platform, identity, authority)
+        enclave = self._enclave = SimulatedEnclave(platform, identity, counters, quotes)
         self._kinds |= {
             "describe": lambda: self._greeting(enclave),
             "attest": enclave.attest,
@@ -186,14 +200,16 @@ def warm_up() -> None:
     for cipher, nonce in ((AESGCM(os.urandom(32)), bytes(12)), (Xaes256Gcm(os.urandom(32)), bytes(24))):
         with contextlib.suppress(InvalidTag):
             cipher.decrypt(nonce, bytes(32), b"")
+    own_quotes.warm_up()
     for codec in ("ascii", "utf-8"):
         codec.encode(codec)
     sys.stderr.flush()
 
 
-def main(measured: bytes, counters: Path, fd: int) -> None:
+def main(measured: bytes, counters: Path, fd: int, token_host: fuses.TokenHost | None = None) -> None:
     """Close the process off and serve the socket *fd*; what was measured is 32 bytes."""
-    measures = isolation.close_off(fd)
+    ours = () if token_host is None else (token_host.sock.fileno(), token_host.pin)
+    measures = isolation.close_off(fd, *ours)
     try:
         descriptor = counter_files.open_file(counters)
     except CounterFault as error:
@@ -202,5 +218,5 @@ def main(measured: bytes, counters: Path, fd: int) -> None:
         os._exit(1)
     with socket.socket(fileno=fd) as sock:
         measures.append(isolation.forbid_system_calls())
-        serve(sock, Host(measured, descriptor, measures))
+        serve(sock, Host(measured, descriptor, measures, token_host))
     os._exit(0)
