@@ -64,7 +64,7 @@ class Policies:
         Raises:
             AlreadyExists: the slug is taken.
             InvalidRequest: it breaks a rule of its class.
-            NotSupported: its class is of a later release.
+            NotSupported: its class needs an enclave, which this node does not have.
         """
         tenant = await self._tenants.get(caller, parent)
         if slug in BUILT_IN:
@@ -121,7 +121,7 @@ class Policies:
             FailedPrecondition: the policy is built in.
             InvalidRequest: it would break a rule of its class.
             ClassViolation: a key that names it would.
-            NotSupported: its class is of a later release.
+            NotSupported: its class needs an enclave, which this node does not have.
         """
         tenant = await self._owner(caller, name)
         now = self._now()
