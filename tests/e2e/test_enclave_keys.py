@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from enclave import functions, interface
@@ -39,7 +40,7 @@ from kms.services.keys import NewKey
 from kms.services.masked import decrypt_masked
 from kms.services.statuses import KeyStatus
 from storage.database import Database
-from tests.enclaves import EnclaveProcess
+from tests.enclaves import EnclaveProcess, copy_of_the_package
 from tests.node import OPERATOR, Node
 from tests.softhsm_token import eventually
 
@@ -150,7 +151,9 @@ async def test_batches_masks_and_reencryption_run_in_the_enclave_and_items_fail_
     values = [f"value {number:05}".encode() for number in range(2_300)]
     rows = Varying("row", [str(number).encode() for number in range(2_300)])
     batch = await fields.encrypt_batch(acme, name, values, VARYING_PLACE, rows)
-    assert (batch.failures, batch.version, len(set(batch.values))) == ({}, 1, 2_300)
+    assert (batch.failures, batch.version) == ({}, 1)
+    nonces = {ciphertext[HEADER_LENGTH : HEADER_LENGTH + 24] for ciphertext in batch.values}
+    assert len(nonces) == 2_300
     stored = list(batch.values)
     stored[7] = stored[8]  # another row's
     stored[1_000] = stored[1_000][:40]
@@ -162,6 +165,8 @@ async def test_batches_masks_and_reencryption_run_in_the_enclave_and_items_fail_
     bad = {7, 1_000, 2_299}
     assert opened.values == [b"" if number in bad else value for number, value in enumerate(values)]
     shared = await fields.encrypt_batch(acme, name, values[:3], PLACE, None)
+    # A prefix, and so a subkey, is of one batch alone.
+    assert not {nonce[:12] for nonce in nonces} & {made[HEADER_LENGTH:][:12] for made in shared.values}
     assert (await fields.decrypt_batch(acme, name, shared.values, PLACE, None)).values == values[:3]
     masked = await decrypt_masked(fields, acme, name, shared.values, PLACE, None, 2)
     assert [mask[-2:] for mask in masked.values] == [b"00", b"01", b"02"]
@@ -297,14 +302,20 @@ async def test_another_enclave_or_place_does_not_open_the_dek(lone_node, open_va
             far = Node(node.storage, open_vault, enclave=host)
             with pytest.raises(CorruptRecord):
                 await far.fields.decrypt(acme, name_of(status), one.ciphertext, PLACE)
+            with structlog.testing.capture_logs() as logs:  # met when it is loaded, so that it fails as any other does
+                batch = await far.fields.decrypt_batch(acme, name_of(status), [one.ciphertext], PLACE, None)
+            assert isinstance(batch.failures[0], CorruptRecord)
+            assert [line["event"] for line in logs] == ["key_version.corrupt"]
+            assert len(far.versions) == 0
         finally:
             await host.stop()
 
 
 async def test_a_newer_release_of_the_enclave_opens_what_an_older_one_made_and_not_the_reverse(
-    database, open_vault, process
+    database, open_vault, process, tmp_path
 ):
-    older, newer = process.adapter(), replace(process, isv_svn=6).adapter()
+    package = copy_of_the_package(tmp_path, added="A = 1\n")  # other code, and so another measurement
+    older, newer = process.adapter(), replace(process, isv_svn=6, package=package).adapter()
     async with AsyncExitStack() as stack:
         for host in (older, newer):
             stack.push_async_callback(host.stop)
