@@ -183,9 +183,7 @@ class NodeEnclave:
     async def health(self) -> PartHealth:
         """Ask it who it is; the reason says SIMULATED also where nothing is wrong."""
         if not self._usable.is_set():
-            unknown = self._host.status.state is HostState.STOPPED
-            status = HealthStatus.UNKNOWN if unknown else HealthStatus.UNHEALTHY
-            return PartHealth(status, f"{SIMULATED}; {self._reason()}")
+            return PartHealth(HealthStatus.UNHEALTHY, f"{SIMULATED}; {self._reason()}")
         found = await self._host.health()
         shown = self._shown
         until = "" if shown is None else f"attested until {shown.expires.isoformat(timespec='seconds')}"

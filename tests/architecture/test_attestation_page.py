@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from enclave import attestation_errors
-from kms.cli.attestation_policy_file import _Policy
+from kms.attestation_policies import _Policy
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/attestation.md").read_text()
