@@ -1,12 +1,17 @@
 """What an enclave runs on sealed inputs: functions by name, registered here and so part of the measurement.
 
-    new_key   no input;    argument [policy, associated data]           -> a sealed AES-256 key, born inside
-    encrypt   a sealed key; argument [[nonce (12), associated data, data], ...]  -> [ciphertext and tag, ...]
-    decrypt   a sealed key; argument [[nonce (12), associated data, ciphertext and tag], ...]
+    new_key   no input;    argument [policy, associated data]           -> a sealed key of 32 bytes, born inside
+                           argument [policy, associated data, suite]    -> the same, for that suite alone
+    encrypt   a sealed key; argument [[nonce, associated data, data], ...]  -> [ciphertext and tag, ...]
+    decrypt   a sealed key; argument [[nonce, associated data, ciphertext and tag], ...]
                                                                         -> [data, or nil where it does not decrypt, ...]
 
+    sealed    32 bytes: a key of suite 0x01        suite u8 = 0x02 | 32 bytes: a key of suite 0x02
+    suite     0x01 AES-256-GCM, nonce of 12 bytes; 0x02 XAES-256-GCM, nonce of 24 bytes (FORMATS section 1)
+
 Arguments and answers are msgpack. The nonces are the caller's, who frames the ciphertexts (FORMATS section 9), and who
-answers for their being used once.
+answers for their being used once. The suite is sealed with the key, so that no caller gets one key used by two
+algorithms.
 """
 
 from __future__ import annotations
@@ -22,11 +27,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .errors import InvalidParameter, UnknownFunction
 from .interface import Policy
+from .xaes import NONCE_LENGTH as XAES_NONCE_LENGTH
+from .xaes import Xaes256Gcm
 
 MAX_ITEMS: Final = 1000  # of one call
 KEY_LENGTH: Final = 32
+AES_256_GCM: Final = 0x01
+XAES_256_GCM: Final = 0x02
 NONCE_LENGTH: Final = 12
+# Before a key of each suite, in what is sealed.
+_MARKS: Final = MappingProxyType({AES_256_GCM: b"", XAES_256_GCM: bytes([XAES_256_GCM])})
 
+Aead: TypeAlias = AESGCM | Xaes256Gcm
 Seal: TypeAlias = Callable[[bytes, Policy, bytes], bytes]
 Function: TypeAlias = Callable[[Seal, Sequence[bytes], Any], object]
 
@@ -51,44 +63,57 @@ def run(name: str, seal: Seal, inputs: Sequence[bytes], argument: bytes) -> byte
 
 def _new_key(seal: Seal, inputs: Sequence[bytes], argument: Any) -> object:
     match argument:
-        case [str(policy), bytes(associated_data)] if not inputs and policy in list(Policy):
-            return seal(os.urandom(KEY_LENGTH), Policy(policy), associated_data)
-    raise InvalidParameter("new_key: no input, and [policy, associated data]")
+        case [str(policy), bytes(associated_data)]:
+            suite = AES_256_GCM
+        case [str(policy), bytes(associated_data), int(suite)]:
+            pass
+        case _:
+            raise InvalidParameter("new_key: [policy, associated data] or [policy, associated data, suite]")
+    if inputs or policy not in list(Policy) or suite not in _MARKS:
+        raise InvalidParameter("new_key: no input, a policy that there is, and suite 1 or 2")
+    return seal(_MARKS[suite] + os.urandom(KEY_LENGTH), Policy(policy), associated_data)
 
 
 def _encrypt(_: Seal, inputs: Sequence[bytes], argument: Any) -> object:
-    cipher = AESGCM(_key(inputs))
-    return [cipher.encrypt(nonce, data, aad) for nonce, aad, data in _items(argument)]
+    cipher, nonce_length = _cipher(inputs)
+    return [cipher.encrypt(nonce, data, aad) for nonce, aad, data in _items(argument, nonce_length)]
 
 
 def _decrypt(_: Seal, inputs: Sequence[bytes], argument: Any) -> object:
-    cipher = AESGCM(_key(inputs))
-    return [_opened(cipher, *item) for item in _items(argument)]
+    cipher, nonce_length = _cipher(inputs)
+    return [_opened(cipher, *item) for item in _items(argument, nonce_length)]
 
 
-def _opened(cipher: AESGCM, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes | None:
+def _opened(cipher: Aead, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes | None:
     try:
         return cipher.decrypt(nonce, ciphertext, aad)
     except InvalidTag:
         return None
 
 
-def _key(inputs: Sequence[bytes]) -> bytes:
-    if len(inputs) != 1 or len(inputs[0]) != KEY_LENGTH:
-        raise InvalidParameter("inputs: one sealed key of 32 bytes")
-    return inputs[0]
+def _cipher(inputs: Sequence[bytes]) -> tuple[Aead, int]:
+    """Return the cipher of the sealed key, and how long its nonces are."""
+    if len(inputs) == 1:
+        sealed, mark = inputs[0], _MARKS[XAES_256_GCM]
+        if len(sealed) == KEY_LENGTH:
+            return AESGCM(sealed), NONCE_LENGTH
+        if len(sealed) == len(mark) + KEY_LENGTH and sealed.startswith(mark):
+            return Xaes256Gcm(sealed[len(mark) :]), XAES_NONCE_LENGTH
+    raise InvalidParameter("inputs: one sealed key, as new_key makes it")
 
 
-def _items(argument: Any) -> list[tuple[bytes, bytes, bytes]]:
+def _items(argument: Any, nonce_length: int) -> list[tuple[bytes, bytes, bytes]]:
     if not isinstance(argument, list) or len(argument) > MAX_ITEMS:
         raise InvalidParameter(f"argument: a list of at most {MAX_ITEMS} items")
     items = []
     for item in argument:
         match item:
-            case [bytes(nonce), bytes(aad), bytes(data)] if len(nonce) == NONCE_LENGTH:
+            case [bytes(nonce), bytes(aad), bytes(data)] if len(nonce) == nonce_length:
                 items.append((nonce, aad, data))
             case _:
-                raise InvalidParameter("argument: each item is [nonce of 12 bytes, associated data, bytes]")
+                raise InvalidParameter(
+                    f"argument: each item is [nonce of {nonce_length} bytes, associated data, bytes]"
+                )
     return items
 
 

@@ -47,6 +47,7 @@ from .interface import Enclave, Policy, SealedInput
 from .own_quotes import OwnQuotes
 from .sgx_keys import Platform
 from .simulated import SimulatedEnclave
+from .xaes import Xaes256Gcm
 
 MAX_MESSAGE: Final = 2 << 20  # bytes, without the length
 
@@ -196,9 +197,9 @@ def _fill(sock: socket.socket, buffer: bytearray) -> bool:
 
 def warm_up() -> None:
     """Use once what loads its parts late: nothing can be loaded after the process is closed off."""
-    cipher = AESGCM(os.urandom(32))
-    with contextlib.suppress(InvalidTag):
-        cipher.decrypt(bytes(12), bytes(32), b"")
+    for cipher, nonce in ((AESGCM(os.urandom(32)), bytes(12)), (Xaes256Gcm(os.urandom(32)), bytes(24))):
+        with contextlib.suppress(InvalidTag):
+            cipher.decrypt(nonce, bytes(32), b"")
     own_quotes.warm_up()
     for codec in ("ascii", "utf-8"):
         codec.encode(codec)

@@ -107,7 +107,7 @@ async def opened_parts(
             reports=await vault.derive("reports", installation),
         )
         usage = UsageCounters(storage, time.monotonic)
-        wrapping = DekWrapping(storage, vault, usage)
+        wrapping = DekWrapping(storage, vault, usage, enclave)
         found = None if seen is None else seen.found
         accepted = None if found is None else gap_in(found.checkpoint.note)
         yield Parts(storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys, accepted, enclave)

@@ -201,7 +201,8 @@ async def make_services(
         trail=trail,
     )
     tenants = Tenants(storage, keks, now)
-    keys = Keys(storage, tenants, keyrings, rotator, now, operations.start)
+    levels = parts.wrapping.levels
+    keys = Keys(storage, tenants, keyrings, rotator, now, operations.start, levels)
     destruction = Destruction(storage, keys, receipts, operations.wake, horizon, membership.drop, now)
     rotation = Rotation(
         storage,
@@ -261,7 +262,7 @@ async def make_services(
         keys=keys,
         lifecycle=lifecycle,
         destruction=destruction,
-        policies=Policies(storage, tenants, now, operations.wake, keyrings.reread),
+        policies=Policies(storage, tenants, now, operations.wake, keyrings.reread, levels),
         census=Census(storage, keys, destruction.retire_automatically, now),
         fields=fields,
         indexes=Indexes(keyrings, fields),

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from enclave.command import measure_command, serve_command
 from enclave.identity import DEBUG, MODE64BIT
 from enclave.sigstruct import Release, sign
+from kms.enclave_host import EnclaveHost
 from kms.hosts import Host
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,10 @@ class EnclaveProcess:
             [self.cpu_svn, self.flags, 0, 0, bytes(64), 0],
             self.authority,
         ]
+
+    def adapter(self, **changes: Any) -> EnclaveHost:
+        """The same enclave as the services see it; not started."""
+        return EnclaveHost(serve_command(self.directory / self.counters, self.package), self._greeting, **changes)
 
     def signed(self) -> bytes:
         release = Release(

@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from kms.core.census import Uses
+from kms.core.enclave_ports import Enclave
 from kms.core.keyring import Kek, Tenant
 from kms.core.lease import ENDLESS
 from kms.core.names import KekUid, KeyName, Principal, TenantName, TenantUid
@@ -168,10 +169,11 @@ class Node:
     uid: UUID = field(default_factory=uuid4)
     leased: bool = True  # until its membership first looks; False: as a node that has heard nothing yet
     open_tenants: bool = False
+    enclave: Enclave | None = None
 
     def __post_init__(self) -> None:
         self.usage = UsageCounters(self.storage, self.clock)
-        self.wrapping = DekWrapping(self.storage, self.vault, self.usage)
+        self.wrapping = DekWrapping(self.storage, self.vault, self.usage, self.enclave)
         self.uses = UseRecorder(self.storage, self.wall)
         self.rings: DekCache[KeyName, Ring] = DekCache(100, KEY_LIFETIME, self.clock)
         self.versions: DekCache[DekPlace, ReadyVersion] = DekCache(100, DEK_LIFETIME, self.clock)
@@ -203,12 +205,13 @@ class Node:
         self.keks = Keks(self.storage, self.vault, self.usage, self.operations, KekPolicy(), self.wall)
         self.tenants = Tenants(self.storage, self.keks, self.wall)
         self.rotator = Rotator(self.storage, self.wrapping, self.wall)
-        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.wall)
+        self.levels = self.wrapping.levels
+        self.keys = Keys(self.storage, self.tenants, self.keyrings, self.rotator, self.wall, levels=self.levels)
         self.dropped: list[TenantUid] = []
         self.stops: list[tuple[int, bool]] = []
         self.woken = 0
         self.lifecycle = Lifecycle(self.storage, self.keys, self.rotator, self.drop, self.propagation, self.wall)
-        self.policies = Policies(self.storage, self.tenants, self.wall, self.wake, self.keyrings.reread)
+        self.policies = Policies(self.storage, self.tenants, self.wall, self.wake, self.keyrings.reread, self.levels)
         self.fields = Fields(self.keyrings, 10_000, RESCUER)
         self.indexes = Indexes(self.keyrings, self.fields)
         self.pseudonyms = Pseudonyms(self.keyrings, self.fields)

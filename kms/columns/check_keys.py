@@ -67,7 +67,9 @@ def _key(name: str, purpose: str, level: Level, facts: KeyFacts | None) -> Itera
             "class",
             name,
             "it is of class confidential, for columns of class secret",
-            "use a key of class secret as soon as there is an enclave",
+            "where the daemon has an enclave, use a key of class secret"
+            if purpose == ENCRYPT
+            else "equal hashes tell which values are equal: use mode randomized under a key of class secret",
         )
     elif rank < _RANK[level.value]:
         yield error(

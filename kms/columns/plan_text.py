@@ -45,7 +45,7 @@ def _lines(proposal: Proposal, tenant: str) -> Iterator[str]:
     if SECRET_KEY in used:
         yield from _comment(
             "",
-            f"{SECRET_KEY} is a key of class confidential: one of class secret needs the enclave, and is to take its place then.",
+            f"{SECRET_KEY} is a key of class confidential; where the daemon has an enclave, make it with --policy secret.",
         )
     yield "version: 1"
     yield f"tenant: {_scalar(tenant)}"

@@ -6,6 +6,7 @@ A class bounds what a policy may say; docs/classification.md shows the table. *S
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from .errors import NotSupported
-from .suites import ProtectionLevel, Purpose, Suite
+from .suites import ALLOWED, ProtectionLevel, Purpose, Suite
 
 
 class Classification(IntEnum):
@@ -101,27 +102,37 @@ CLASSES: Final = MappingProxyType(
     }
 )
 
-# A class whose levels are all of a later release cannot be used yet.
-IMPLEMENTED_LEVELS: Final = frozenset({ProtectionLevel.SOFTWARE})
+# The protection levels of a node without an enclave, and of one with it.
+WITHOUT_ENCLAVE: Final = frozenset({ProtectionLevel.SOFTWARE})
+WITH_ENCLAVE: Final = WITHOUT_ENCLAVE | {ProtectionLevel.ENCLAVE}
 
 
-def available(classification: Classification) -> bool:
-    """Whether keys of the class can be made in this release."""
-    return not IMPLEMENTED_LEVELS.isdisjoint(CLASSES[classification].levels)
+def available(classification: Classification, levels: Collection[ProtectionLevel]) -> bool:
+    """Whether keys of the class can be made where these levels are."""
+    return any(level in levels for level in CLASSES[classification].levels)
 
 
-def require_available(classification: Classification) -> None:
-    """Refuse a class that cannot be used yet.
+def require_available(classification: Classification, levels: Collection[ProtectionLevel]) -> None:
+    """Refuse a class that cannot be used where only these levels are.
 
     Raises:
-        NotSupported: none of its protection levels is in this release.
+        NotSupported: none of its protection levels is there.
     """
-    if not available(classification):
-        levels = " or ".join(level.name for level in CLASSES[classification].levels)
+    if not available(classification, levels):
+        needed = " or ".join(level.name for level in CLASSES[classification].levels)
         raise NotSupported(
-            f"class {classification.name} needs protection level {levels}, which is not in this release"
+            f"class {classification.name} needs protection level {needed}, which this node does not have"
             f" ({rule(classification, 'protection_level')})"
         )
+
+
+def choose(
+    classification: Classification, purpose: Purpose, suite: Suite | None, level: ProtectionLevel | None
+) -> tuple[Suite, ProtectionLevel]:
+    """Return suite and level of a new key: those asked for, else the first of the purpose's that the class allows."""
+    rules, allowed = CLASSES[classification], ALLOWED[purpose]
+    suite = suite or next((one for one in allowed if one in rules.suites), allowed[0])
+    return suite, level or next(one for one in ProtectionLevel if one in rules.levels)
 
 
 def rule(classification: Classification, field: str) -> str:

@@ -22,6 +22,7 @@ KmsError
 |-- DeadlineExceeded        the time that the caller gave is over
 |-- Unavailable             retry later
 |   |-- HsmUnavailable
+|   |-- EnclaveUnavailable
 |   |-- StorageUnavailable
 |   |-- AuditUnavailable
 |   `-- RevocationUnknown

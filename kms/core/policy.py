@@ -178,6 +178,18 @@ def violations(
     return tuple(broken)
 
 
+def level_violations(level: ProtectionLevel, purpose: Purpose, *, leasable: bool) -> tuple[Violation, ...]:
+    """Return what a new key of a level cannot be, whatever its class."""
+    if level is not ProtectionLevel.ENCLAVE:
+        return ()
+    broken = []
+    if purpose is not Purpose.ENCRYPT:
+        broken.append(Violation("purpose", "must be ENCRYPT for protection level ENCLAVE: nothing else runs in one"))
+    if leasable:
+        broken.append(Violation("leasable", "must be false for protection level ENCLAVE: its DEKs do not leave it"))
+    return tuple(broken)
+
+
 def lowered(old: Policy, new: Policy) -> tuple[Violation, ...]:
     """Return what a key that goes from one policy to another would lose of the protection that its class is for."""
     lost: list[str] = []

@@ -42,7 +42,10 @@ class KekVault(Protocol):
         ...
 
     async def wrap(self, kek: Kek, dek: bytes, bound: bytes) -> bytes:
-        """Wrap a DEK of 32 or 64 bytes under an active KEK, bound to *bound*; returns a WrappedDek blob."""
+        """Wrap a DEK under an active KEK, bound to *bound*; returns a WrappedDek blob.
+
+        A DEK has 32 or 64 bytes; one that an enclave has sealed has more, and at most 1,024.
+        """
         ...
 
     async def unwrap(self, kek: Kek, wrapped: bytes, bound: bytes) -> bytes:

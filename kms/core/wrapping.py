@@ -1,6 +1,11 @@
-"""Wrapped DEKs and what they are bound to: FORMATS section 5.
+r"""Wrapped DEKs and what they are bound to: FORMATS section 5.
 
 blob = 0x01 | mechanism u8 | KEK id (16) | KEK version u32 | iv length u8 | iv | ct | tag
+
+A DEK of level ENCLAVE is wrapped as the enclave has sealed it (FORMATS section 9); the DEK length in its binding is that
+of the DEK itself. The seal has associated data of its own, the same place without the KEK:
+
+S = "kms/v1/dek-seal\0" || tenant (16) || key (16) || version u32 || purpose u8 || suite u8 || level u8
 """
 
 from __future__ import annotations
@@ -17,9 +22,11 @@ from .suites import ProtectionLevel, Purpose, Suite
 
 FORMAT: Final = 0x01
 WRAP_LABEL: Final = b"kms/v1/dek-wrap\0"
+SEAL_LABEL: Final = b"kms/v1/dek-seal\0"
 KW_BIND_LABEL: Final = b"kms/v1/kw-bind\0"
 
 _BINDING = struct.Struct(">16s16sIBBB16sIBH")
+_PLACE = struct.Struct(">16s16sIBBB")
 _BLOB = struct.Struct(">BB16sIB")
 
 
@@ -55,6 +62,13 @@ def binding(place: DekPlace, kek: KekUid, kek_version: int, mechanism: WrapMecha
         kek_version,
         mechanism,
         dek_length,
+    )
+
+
+def seal_binding(place: DekPlace) -> bytes:
+    """Return S, the associated data of a DEK's seal: 16 + 39 bytes, which stay the same when the KEK is rotated."""
+    return SEAL_LABEL + _PLACE.pack(
+        place.tenant.bytes, place.key.bytes, place.version, place.purpose, place.suite, place.level
     )
 
 

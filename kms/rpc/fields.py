@@ -125,17 +125,19 @@ def parse_suite(number: int) -> Suite | None:
         raise invalid("key.suite", f"must be one of {names}") from error
 
 
-def parse_level(number: int) -> ProtectionLevel:
-    """Read the protection level of a new key; only SOFTWARE exists yet.
+def parse_level(number: int) -> ProtectionLevel | None:
+    """Read the protection level of a new key; None where it is left to its class.
 
     Raises:
         NotSupported: a level of a later release.
     """
+    if number == 0:
+        return None
     try:
-        level = ProtectionLevel(number or ProtectionLevel.SOFTWARE)
+        level = ProtectionLevel(number)
     except ValueError as error:
-        raise invalid("key.protection_level", "must be SOFTWARE") from error
-    if level is not ProtectionLevel.SOFTWARE:
+        raise invalid("key.protection_level", "must be SOFTWARE or ENCLAVE") from error
+    if level is ProtectionLevel.HSM:
         raise NotSupported(f"protection level {level.name} is not in this release")
     return level
 

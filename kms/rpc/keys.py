@@ -44,12 +44,13 @@ class KeyServicer(KeyLifecycleServicer):
         parent = TenantName.parse(request.parent, "parent")
         key = request.key
         purpose = parse_purpose(key.purpose)
-        parse_level(key.protection_level)
+        suite = parse_suite(key.suite)
         wish = NewKey(
             slug=parse_slug(request.key_id, "key_id"),
             display_name=parse_display_name(key.display_name, "key.display_name"),
             purpose=purpose,
-            suite=choose_suite(purpose, parse_suite(key.suite)),
+            suite=None if suite is None else choose_suite(purpose, suite),
+            level=parse_level(key.protection_level),
             labels=parse_labels(key.labels, "key.labels"),
             policy=parse_policy_of(key.policy, parent),
             overrides=Overrides(**parse_overrides(key, RULE_FIELDS, purpose)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import textwrap
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
@@ -29,7 +30,7 @@ from kms.core.policy import (
 from kms.core.propagation import Propagation
 from kms.core.receipts import Receipt
 from kms.core.rotation import Lineage, next_due
-from kms.core.suites import Suite
+from kms.core.suites import ProtectionLevel, Suite
 from kms.services.keks import KekStatus
 from kms.services.statuses import KeyStatus, VersionStatus
 from kms.v1 import keys_pb2 as pb
@@ -194,12 +195,12 @@ def policy_message(tenant: Tenant, named: NamedPolicy) -> policies_pb2.Policy:
     )
 
 
-def class_message(classification: Classification) -> policies_pb2.ClassRules:
-    """Format what a class demands."""
+def class_message(classification: Classification, levels: Collection[ProtectionLevel]) -> policies_pb2.ClassRules:
+    """Format what a class demands, for a node that has these levels."""
     rules = CLASSES[classification]
     return policies_pb2.ClassRules(
         classification=classification.name,
-        available=available(classification),
+        available=available(classification, levels),
         encryption_required=rules.encryption_required,
         protection_levels=[level.name for level in rules.levels],
         purposes=[purpose.name for purpose in rules.purposes],

@@ -57,5 +57,6 @@ class PolicyServicer:
 
     async def ListClasses(self, request: pb.ListClassesRequest, caller: Principal) -> pb.ListClassesResponse:
         """List what each class demands."""
-        del request, caller  # it is the same for everybody
-        return pb.ListClassesResponse(classes=map(class_message, sorted(CLASSES)))
+        del request, caller  # it is the same for everybody who asks this node
+        levels = self._policies.levels
+        return pb.ListClassesResponse(classes=[class_message(one, levels) for one in sorted(CLASSES)])

@@ -87,6 +87,13 @@ class Places:
             if key in required and not all(varying.values):
                 self.failures = {**_empty(varying.values, ring), **self.failures}
 
+    def contexts(self, indexes: Sequence[int]) -> list[bytes]:
+        """Return the canonical context of each of these items."""
+        if self.frame is None:
+            return [self.shared] * len(indexes)
+        encode, values = self.frame.encode, self.values
+        return [encode(values[index]) for index in indexes]
+
 
 def _empty(values: Sequence[bytes], ring: Ring) -> dict[int, KmsError]:
     named = rule(ring.classification, "required_context")

@@ -85,7 +85,11 @@ class Fields:
         version = await self._keyrings.primary(ring)
         if not version.usage.take_reserved(1):
             await version.usage.take(1)
-        ciphertext = version.cipher.encrypt(version.header, context.encode(), plaintext)
+        inside = version.in_enclave
+        if inside is None:
+            ciphertext = version.cipher.encrypt(version.header, context.encode(), plaintext)
+        else:
+            ciphertext = await inside.encrypt(version.header, context.encode(), plaintext)
         version.marks.used = True
         if not self._keyrings.stands(ring):
             await self._keyrings.confirm([Grant(ring, Use.ENCRYPT, [version.version])])
@@ -103,7 +107,11 @@ class Fields:
         header = Header.parse(ciphertext)
         context = context_of(ring, pairs)
         version = await self._keyrings.named(ring, header, Use.DECRYPT)
-        plaintext = version.cipher.decrypt(context.encode(), ciphertext)
+        inside = version.in_enclave
+        if inside is None:
+            plaintext = version.cipher.decrypt(context.encode(), ciphertext)
+        else:
+            plaintext = await inside.decrypt(context.encode(), ciphertext)
         version.marks.decrypted = True
         if not self._keyrings.stands(ring):
             await self._keyrings.confirm([Grant(ring, Use.DECRYPT, [version.version])])
@@ -132,14 +140,23 @@ class Fields:
             require_context(source, shared)
         context = shared.encode()
         version = await self._keyrings.named(ring, header, use)
-        plaintext = version.cipher.decrypt(context, ciphertext)
+        inside = version.in_enclave
+        if inside is None:
+            plaintext = version.cipher.decrypt(context, ciphertext)
+        else:
+            plaintext = await inside.decrypt(context, ciphertext)
         version.marks.decrypted = True
         made = Encrypted(ciphertext, version.version, changed=False)
         grants = [Grant(ring, use, [version.version])]
         if not at_home or version.version < target.key.primary_version:
             primary = await self._keyrings.primary(target)
             await primary.usage.take(1)
-            made = Encrypted(primary.cipher.encrypt(primary.header, context, plaintext), primary.version)
+            inside = primary.in_enclave
+            if inside is None:
+                fresh = primary.cipher.encrypt(primary.header, context, plaintext)
+            else:
+                fresh = await inside.encrypt(primary.header, context, plaintext)
+            made = Encrypted(fresh, primary.version)
             primary.marks.used = True
             grants.append(Grant(target, Use.ENCRYPT, [primary.version]))
         await self._keyrings.confirm(grants)
@@ -269,6 +286,10 @@ class Fields:
         await version.usage.take(len(indexes))
         version.marks.used = True
         batch.grants.append(Grant(ring, Use.ENCRYPT, [version.version]))
+        if (inside := version.in_enclave) is not None:
+            picked = _pick(plaintexts, indexes)
+            _put(batch.values, indexes, await inside.encrypt_each(version.header, places.contexts(indexes), picked))
+            return
         for turn in turns(indexes):
             values = _pick(plaintexts, turn)
             if places.frame is None:
@@ -301,18 +322,17 @@ class Fields:
             await asyncio.sleep(0)
             return
         batch.grants.append(Grant(ring, use, [version.version]))
+        if (inside := version.in_enclave) is not None:
+            made = await inside.decrypt_each(places.contexts(indexes), _pick(ciphertexts, indexes))
+            _put_decrypted(batch, version, header, ciphertexts, indexes, made)
+            return
         for turn in turns(indexes):
             values = _pick(ciphertexts, turn)
             if places.frame is None:
                 made = version.cipher.decrypt_many(places.shared, values)
             else:
                 made = version.cipher.decrypt_varying(places.frame, _pick(places.values, turn), values)
-            if None in made:
-                for index, value in zip(turn, made, strict=True):
-                    if value is None:
-                        batch.failures[index] = _why(header, ciphertexts[index], index)
-            version.marks.decrypted |= any(value is not None for value in made)
-            _put(batch.values, turn, [value or b"" for value in made] if None in made else made)
+            _put_decrypted(batch, version, header, ciphertexts, turn, made)
             await asyncio.sleep(0)
 
     def check_count(self, where: str, count: int, varying: Varying | None) -> None:
@@ -325,6 +345,22 @@ class Fields:
             raise invalid(where, f"must have 1 to {self._batch_values} values, has {count}")
         if varying is not None and len(varying.values) != count:
             raise invalid("varying.values", f"must have one value for each of {where}, has {len(varying.values)}")
+
+
+def _put_decrypted(
+    batch: Batch,
+    version: ReadyVersion,
+    header: Header,
+    ciphertexts: Sequence[bytes],
+    turn: Sequence[int],
+    made: Sequence[bytes | None],
+) -> None:
+    if None in made:
+        for index, value in zip(turn, made, strict=True):
+            if value is None:
+                batch.failures[index] = _why(header, ciphertexts[index], index)
+    version.marks.decrypted |= any(value is not None for value in made)
+    _put(batch.values, turn, [value or b"" for value in made] if None in made else made)
 
 
 def _why(header: Header, ciphertext: bytes, index: int) -> KmsError:

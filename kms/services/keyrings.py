@@ -43,7 +43,7 @@ from kms.core.wrapping import DekPlace
 from kms.crypto.cache import DekCache
 from kms.services.counting import UsageCounter, UsageCounters
 from kms.services.lineages import policy_of
-from kms.services.ready_versions import Lendable, ReadyVersion, list_readable, readable_numbers, tool_for
+from kms.services.ready_versions import ReadyVersion, list_readable, load_tool, readable_numbers
 from kms.services.rings import Generation, Ring
 from kms.services.sightings import KeySightings
 from kms.services.uses import UseRecorder
@@ -352,19 +352,19 @@ class Keyrings:
         if not version_allows(stored.state, use):
             raise _Refused(stored.state)
         try:
-            dek = await self._wrapping.unwrap(tenant, key, stored)
+            tool, lent = await load_tool(self._wrapping, tenant, key, stored)
         except CorruptRecord as error:  # also told here, since a batch tells it of its items only
             _log.error("key_version.corrupt", name=key.name(tenant).version(number), reason=str(error))
             raise
         return ReadyVersion(
             version=number,
             header=Header(key.suite, key.uid, number).encode(),
-            tool=tool_for(key.purpose, key.suite, dek),
+            tool=tool,
             usage=self._usage_of(ring, number),
             state=stored.state,
             uses=frozenset(use for use in Use if version_allows(stored.state, use)),
             marks=self._recorder.marks(Counter(tenant.uid, key.uid, number)),
-            lent=Lendable(dek, stored.exposed_at is not None) if key.leasable else None,
+            lent=lent,
         )
 
     def _usage_of(self, ring: Ring, number: int) -> UsageCounter:

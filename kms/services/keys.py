@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
-from kms.core.classification import require_available
+from kms.core.classification import WITHOUT_ENCLAVE, Classification, choose, require_available
 from kms.core.errors import (
     AlreadyExists,
     ClassViolation,
@@ -23,7 +23,7 @@ from kms.core.keyring import Key, Tenant
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName, KeyUid, Principal, TenantName
 from kms.core.operations import Operation, OperationKind
-from kms.core.policy import Overrides, effective, lowered, violations
+from kms.core.policy import Overrides, effective, level_violations, lowered, violations
 from kms.core.ports import Storage
 from kms.core.repositories import UnitOfWork
 from kms.core.rotation import planned
@@ -46,12 +46,13 @@ class NewKey:
     slug: str
     display_name: str
     purpose: Purpose
-    suite: Suite
+    suite: Suite | None  # None: the first of the purpose's that the class allows
     labels: Mapping[str, str]
     policy: str = ""
     overrides: Overrides = field(default_factory=Overrides)
     pending: bool = False
     leasable: bool = False
+    level: ProtectionLevel | None = None  # None: SOFTWARE where the class allows it
 
 
 class StartOperation(Protocol):
@@ -73,13 +74,16 @@ class Keys:
         rotator: Rotator,
         now: Callable[[], datetime],
         start: StartOperation | None = None,
+        levels: frozenset[ProtectionLevel] = WITHOUT_ENCLAVE,
     ) -> None:
+        """*levels* are those of keys that this node can make."""
         self._storage = storage
         self._tenants = tenants
         self._keyrings = keyrings
         self._rotator = rotator
         self._now = now
         self._start = start
+        self._levels = levels
 
     async def create(self, caller: Principal, parent: TenantName, wish: NewKey) -> KeyStatus:
         """Create a key with version 1 as its primary.
@@ -87,39 +91,22 @@ class Keys:
         Raises:
             AlreadyExists: the slug is taken.
             InvalidRequest: there is no such policy, or the key would break a rule of its class.
-            NotSupported: the policy's class is of a later release.
+            NotSupported: this node has no enclave, which the key's level or the policy's class needs.
+            EnclaveUnavailable: it has one, which does not answer.
         """
         tenant = await self._tenants.get(caller, parent)
         now = self._now()
-        state = KeyState.PENDING if wish.pending else KeyState.ACTIVE
-        key = Key(
-            uid=KeyUid(uuid4()),
-            tenant=tenant.uid,
-            slug=wish.slug,
-            display_name=wish.display_name,
-            purpose=wish.purpose,
-            suite=wish.suite,
-            level=ProtectionLevel.SOFTWARE,
-            state=state,
-            primary_version=1,
-            created_at=now,
-            rotated_at=now,
-            scheduled_from=now,
-            state_at=now,
-            created_by=str(caller),
-            policy=wish.policy,
-            overrides=wish.overrides,
-            labels=wish.labels,
-            leasable=wish.leasable,
-        )
         async with self._storage.transaction(tenant.uid) as work:
             if await work.keys.get(tenant.uid, wish.slug) is not None:
                 raise AlreadyExists(f"{KeyName(tenant.slug, wish.slug)} exists")
-            await _require_class(work, key)
-        version = await self._rotator.new_version(tenant, key, str(caller), now, state=state)
+            suite, level = choose(await _class_of(work, tenant, wish.policy), wish.purpose, wish.suite, wish.level)
+            key = _made(wish, tenant, suite, level, now, str(caller))
+            await self._require_class(work, key)
+        self._require_level(key)
+        version = await self._rotator.new_version(tenant, key, str(caller), now, state=key.state)
         reach("create_key.dek_wrapped")
         async with self._storage.transaction(tenant.uid, write=True) as work:
-            await _require_class(work, key)  # again: the policy may have changed while the token worked
+            await self._require_class(work, key)  # again: the policy may have changed while the token worked
             key = await work.keys.add(planned(await lineage_of(work, key)))
             await work.key_versions.add(version)
             await hold_kek(work, tenant, version.kek_version)
@@ -173,14 +160,14 @@ class Keys:
             Conflict: the key has changed since *etag* (where given), or while this call ran.
             InvalidRequest: there is no such policy, or the key would break a rule of its class.
             ClassViolation: the policy would lower the class of the key, or what its policy demands beyond that.
-            NotSupported: the policy's class is of a later release.
+            NotSupported: this node has no enclave, which the policy's class needs.
         """
         tenant = await self.owner(caller, name)
         async with self._storage.transaction(tenant.uid, write=True) as work:
             key = await current_key(work, tenant, name, etag)
             changed = replace(key, **changes, overrides=replace(key.overrides, **overrides))
             if (changed.policy, changed.overrides) != (key.policy, key.overrides):
-                await _require_class(work, changed, key)
+                await self._require_class(work, changed, key)
             changed = await work.keys.replace(planned(await lineage_of(work, changed)))
             status = await key_status(work, tenant, changed)
             await work.epochs.changed(tenant.uid)
@@ -226,6 +213,38 @@ class Keys:
             versions = await work.key_versions.list_by_version(tenant.uid, status.key.uid, after, limit)
         return status, await version_statuses(self._storage, status.key, versions, self._now())
 
+    def _require_level(self, key: Key) -> None:
+        """Refuse a new key of a level that this node does not have, or for what its level does not do.
+
+        Raises:
+            NotSupported, InvalidRequest: so it is.
+        """
+        if key.level not in self._levels:
+            raise NotSupported(f"protection level {key.level.name} needs an enclave, which this node does not have")
+        if broken := level_violations(key.level, key.purpose, leasable=key.leasable):
+            raise InvalidRequest(*(Violation(f"key.{violation.field}", violation.rule) for violation in broken))
+
+    async def _require_class(self, work: UnitOfWork, key: Key, before: Key | None = None) -> None:
+        """Refuse a key whose policy is not there, that breaks a rule of its class, or that loses protection that it had.
+
+        Raises:
+            InvalidRequest, ClassViolation, NotSupported: as Keys.update().
+        """
+        found = await find_policy(work, key.tenant, key.policy)
+        if found is None:
+            raise invalid("key.policy", "must name a policy that exists")
+        policy, _ = found
+        require_available(policy.classification, self._levels)
+        if before is not None and before.policy != key.policy:
+            old = await find_policy(work, before.tenant, before.policy)
+            if old is not None and (lost := lowered(old[0], policy)):
+                raise ClassViolation("; ".join(f"key.{violation.field}: {violation.rule}" for violation in lost))
+        broken = violations(
+            effective(policy, key.overrides, key.purpose), key.purpose, key.suite, key.level, leasable=key.leasable
+        )
+        if broken:
+            raise InvalidRequest(*(Violation(f"key.{violation.field}", violation.rule) for violation in broken))
+
 
 async def current_key(work: UnitOfWork, tenant: Tenant, name: KeyName, etag: str = "") -> Key:
     """Return a key as it is now.
@@ -242,23 +261,31 @@ async def current_key(work: UnitOfWork, tenant: Tenant, name: KeyName, etag: str
     return key
 
 
-async def _require_class(work: UnitOfWork, key: Key, before: Key | None = None) -> None:
-    """Refuse a key whose policy is not there, that breaks a rule of its class, or that loses protection that it had.
-
-    Raises:
-        InvalidRequest, ClassViolation, NotSupported: as Keys.update().
-    """
-    found = await find_policy(work, key.tenant, key.policy)
+async def _class_of(work: UnitOfWork, tenant: Tenant, policy: str) -> Classification:
+    found = await find_policy(work, tenant.uid, policy)
     if found is None:
         raise invalid("key.policy", "must name a policy that exists")
-    policy, _ = found
-    require_available(policy.classification)
-    if before is not None and before.policy != key.policy:
-        old = await find_policy(work, before.tenant, before.policy)
-        if old is not None and (lost := lowered(old[0], policy)):
-            raise ClassViolation("; ".join(f"key.{violation.field}: {violation.rule}" for violation in lost))
-    broken = violations(
-        effective(policy, key.overrides, key.purpose), key.purpose, key.suite, key.level, leasable=key.leasable
+    return found[0].classification
+
+
+def _made(wish: NewKey, tenant: Tenant, suite: Suite, level: ProtectionLevel, now: datetime, by: str) -> Key:
+    return Key(
+        uid=KeyUid(uuid4()),
+        tenant=tenant.uid,
+        slug=wish.slug,
+        display_name=wish.display_name,
+        purpose=wish.purpose,
+        suite=suite,
+        level=level,
+        state=KeyState.PENDING if wish.pending else KeyState.ACTIVE,
+        primary_version=1,
+        created_at=now,
+        rotated_at=now,
+        scheduled_from=now,
+        state_at=now,
+        created_by=by,
+        policy=wish.policy,
+        overrides=wish.overrides,
+        labels=wish.labels,
+        leasable=wish.leasable,
     )
-    if broken:
-        raise InvalidRequest(*(Violation(f"key.{violation.field}", violation.rule) for violation in broken))

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from kms.core.classification import require_available
+from kms.core.classification import WITHOUT_ENCLAVE, require_available
 from kms.core.errors import (
     AlreadyExists,
     ClassViolation,
@@ -26,6 +26,7 @@ from kms.core.operations import Operation, OperationKind, OperationState, Operat
 from kms.core.policy import BUILT_IN, NamedPolicy, Policy, effective, logs_data_access, policy_violations, violations
 from kms.core.ports import Storage
 from kms.core.repositories import UnitOfWork
+from kms.core.suites import ProtectionLevel
 from kms.failpoints import reach
 from kms.services.replan import target_of
 from kms.services.tenants import Tenants
@@ -45,11 +46,14 @@ class Policies:
         now: Callable[[], datetime],
         wake: Callable[[], None],
         reread: Callable[[AbstractSet[TenantUid]], None],
+        levels: frozenset[ProtectionLevel] = WITHOUT_ENCLAVE,
     ) -> None:
+        """*levels* are those of keys that this node can make."""
         self._storage = storage
         self._tenants = tenants
         self._now = now
         self._wake = wake  # whoever carries out operations
+        self.levels = levels
         self._reread = reread  # what this node remembers of these tenants' keys
 
     async def create(
@@ -60,12 +64,12 @@ class Policies:
         Raises:
             AlreadyExists: the slug is taken.
             InvalidRequest: it breaks a rule of its class.
-            NotSupported: its class is of a later release.
+            NotSupported: its class needs an enclave, which this node does not have.
         """
         tenant = await self._tenants.get(caller, parent)
         if slug in BUILT_IN:
             raise AlreadyExists(f"{PolicyName(tenant.slug, slug)} is built in")
-        _require_class(rules)
+        _require_class(rules, self.levels)
         taken = AlreadyExists(f"{PolicyName(tenant.slug, slug)} exists")
         policy = NamedPolicy(tenant.uid, slug, 1, rules, self._now(), str(caller))
         async with self._storage.transaction(tenant.uid, write=True) as work:
@@ -117,7 +121,7 @@ class Policies:
             FailedPrecondition: the policy is built in.
             InvalidRequest: it would break a rule of its class.
             ClassViolation: a key that names it would.
-            NotSupported: its class is of a later release.
+            NotSupported: its class needs an enclave, which this node does not have.
         """
         tenant = await self._owner(caller, name)
         now = self._now()
@@ -128,7 +132,7 @@ class Policies:
             if seen not in (0, newest.version):
                 raise Conflict(f"the newest version of {name} is {newest.version}, not {seen}")
             rules = replace(newest.policy, **changes)
-            _require_class(rules)
+            _require_class(rules, self.levels)
             await _require_keys_within(work, tenant, name, newest.policy, rules)
             policy = await work.policies.add(
                 NamedPolicy(tenant.uid, newest.slug, newest.version + 1, rules, now, str(caller))
@@ -171,8 +175,8 @@ async def _newest(work: UnitOfWork, tenant: Tenant, name: PolicyName) -> NamedPo
     return policy
 
 
-def _require_class(rules: Policy) -> None:
-    require_available(rules.classification)
+def _require_class(rules: Policy, levels: frozenset[ProtectionLevel]) -> None:
+    require_available(rules.classification, levels)
     if broken := policy_violations(rules):
         raise InvalidRequest(*(Violation(f"policy.{violation.field}", violation.rule) for violation in broken))
 

@@ -6,25 +6,27 @@ from dataclasses import dataclass
 from typing import Final
 
 from kms.core.errors import FailedPrecondition
-from kms.core.keyring import Key
+from kms.core.keyring import Key, KeyVersion, Tenant
 from kms.core.lifecycle import KeyState, Use, version_allows
 from kms.core.repositories import UnitOfWork
-from kms.core.suites import Purpose, Suite
+from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.crypto.aead import FieldCipher, cipher_for
 from kms.crypto.dek import Dek
 from kms.crypto.formatted import FormatCipher
 from kms.crypto.index import IndexHasher
 from kms.crypto.pseudonym import Pseudonymizer
 from kms.services.counting import UsageCounter
+from kms.services.enclave_cipher import EnclaveCipher
 from kms.services.rings import Ring
 from kms.services.uses import Marks
+from kms.services.wrapping import DekWrapping
 
 # Versions of an INDEX key whose hashes may be stored at one time; each has to be looked for.
 MOST_INDEX_VERSIONS: Final = 16
 
 _READABLE: Final = tuple(state for state in KeyState if version_allows(state, Use.DECRYPT))
 
-Tool = FieldCipher | IndexHasher | Pseudonymizer | FormatCipher
+Tool = FieldCipher | EnclaveCipher | IndexHasher | Pseudonymizer | FormatCipher
 
 
 @dataclass(slots=True)
@@ -50,10 +52,15 @@ class ReadyVersion:
 
     @property
     def cipher(self) -> FieldCipher:
-        """What encrypts and decrypts."""
+        """What encrypts and decrypts in this process."""
         if not isinstance(self.tool, FieldCipher):
             raise TypeError("only versions of keys with ciphertexts have a cipher")  # find() has refused the purpose
         return self.tool
+
+    @property
+    def in_enclave(self) -> EnclaveCipher | None:
+        """What encrypts and decrypts where the DEK is in the clear in an enclave only; None where it is here."""
+        return self.tool if isinstance(self.tool, EnclaveCipher) else None
 
     @property
     def lendable(self) -> Lendable:
@@ -99,6 +106,21 @@ def tool_for(purpose: Purpose, suite: Suite, dek: Dek) -> Tool:
             return FormatCipher(dek)
         case Purpose.ENCRYPT | Purpose.DETERMINISTIC | Purpose.DATA_KEY:
             return cipher_for(suite, dek)
+
+
+async def load_tool(
+    wrapping: DekWrapping, tenant: Tenant, key: Key, stored: KeyVersion
+) -> tuple[Tool, Lendable | None]:
+    """Unwrap the DEK of a stored version; returns what works with it, and what may be lent of it.
+
+    Raises:
+        HsmUnavailable, EnclaveUnavailable, CorruptRecord, FailedPrecondition: as DekWrapping.
+    """
+    if key.level is ProtectionLevel.ENCLAVE:
+        return await wrapping.enclave_cipher(tenant, key, stored), None
+    dek = await wrapping.unwrap(tenant, key, stored)
+    lent = Lendable(dek, stored.exposed_at is not None) if key.leasable else None
+    return tool_for(key.purpose, key.suite, dek), lent
 
 
 async def list_readable(work: UnitOfWork, key: Key) -> tuple[int, ...]:

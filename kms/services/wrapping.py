@@ -1,20 +1,29 @@
-"""Wrapping and unwrapping DEKs under a tenant's KEK, each bound to its place (FORMATS section 5)."""
+"""Wrapping and unwrapping DEKs under a tenant's KEK, each bound to its place (FORMATS section 5).
+
+A DEK of level ENCLAVE is born in the enclave and comes out sealed; what is wrapped is the seal, so that to destroy the
+KEK shreds it as any other.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-from kms.core.errors import Conflict, CorruptRecord, HsmUnavailable, VersionExhausted
+from kms.core.classification import WITH_ENCLAVE, WITHOUT_ENCLAVE
+from kms.core.enclave_ports import Enclave, SealedInput
+from kms.core.errors import Conflict, CorruptRecord, EnclaveUnavailable, HsmUnavailable, VersionExhausted
 from kms.core.keyring import Kek, KekState, Key, KeyVersion, Tenant
 from kms.core.ports import Counter, KekVault, Storage
 from kms.core.repositories import UnitOfWork
-from kms.core.suites import RULES, WRAP_ROTATE, WRAP_STOP
-from kms.core.wrapping import WrappedDek, binding
+from kms.core.suites import RULES, WRAP_ROTATE, WRAP_STOP, ProtectionLevel
+from kms.core.wrapping import DekPlace, WrappedDek, binding, seal_binding
 from kms.crypto.dek import Dek
 from kms.services.counting import UsageCounters
+from kms.services.enclave_cipher import EnclaveCipher
 
 # What a KEK version that unwraps may be: in quarantine it still does, until what it wraps is under another one.
 _UNWRAPS: Final = frozenset({KekState.ACTIVE, KekState.DESTRUCTION_SCHEDULED})
+# Who opens a sealed DEK: the same signer's enclave, so that an upgrade of it loses no keys.
+_SEAL_POLICY: Final = "mrsigner"
 
 
 async def hold_kek(work: UnitOfWork, tenant: Tenant, version: int) -> None:
@@ -34,16 +43,24 @@ async def hold_kek(work: UnitOfWork, tenant: Tenant, version: int) -> None:
 class DekWrapping:
     """Makes new DEKs and brings stored ones back."""
 
-    def __init__(self, storage: Storage, vault: KekVault, usage: UsageCounters) -> None:
+    def __init__(self, storage: Storage, vault: KekVault, usage: UsageCounters, enclave: Enclave | None = None) -> None:
         self._storage = storage
         self._vault = vault
         self._usage = usage
+        self._enclave = enclave
+
+    @property
+    def levels(self) -> frozenset[ProtectionLevel]:
+        """Where DEKs may be in the clear on this node."""
+        return WITHOUT_ENCLAVE if self._enclave is None else WITH_ENCLAVE
 
     async def generate(self, tenant: Tenant, key: Key, version: int) -> tuple[bytes, int]:
-        """Make a DEK from the token's random bytes; returns it wrapped, and the version of the KEK that wraps it.
+        """Make a DEK; returns it wrapped, and the version of the KEK that wraps it.
+
+        Its bytes are the token's, or those of the enclave that it is born in.
 
         Raises:
-            HsmUnavailable: the token does not answer.
+            HsmUnavailable, EnclaveUnavailable: the token, or the enclave, does not answer.
             VersionExhausted: the KEK has reached its limit of wraps.
             Conflict: the tenant as given names a KEK version that has been retired meanwhile.
         """
@@ -53,12 +70,27 @@ class DekWrapping:
         if kek.mechanism is None:
             raise CorruptRecord(f"{tenant.name.kek(kek.version)} has no mechanism")
         await self.count(tenant, kek, 1)
-        length = RULES[key.suite].dek_length
+        place, length = key.place(version), RULES[key.suite].dek_length
+        dek = await self._sealed(place) if key.level is ProtectionLevel.ENCLAVE else await self._random(length)
+        bound = binding(place, kek.uid, kek.version, kek.mechanism, length)
+        return await self._vault.wrap(kek, dek, bound), kek.version
+
+    async def _random(self, length: int) -> bytes:
         dek = await self._vault.random(length)
         if len(dek) != length:
             raise HsmUnavailable("the token returned fewer random bytes than it was asked for")
-        bound = binding(key.place(version), kek.uid, kek.version, kek.mechanism, length)
-        return await self._vault.wrap(kek, dek, bound), kek.version
+        return dek
+
+    async def _sealed(self, place: DekPlace) -> bytes:
+        sealed: bytes = await self._required_enclave().execute(
+            "new_key", [], [_SEAL_POLICY, seal_binding(place), int(place.suite)]
+        )
+        return sealed
+
+    def _required_enclave(self) -> Enclave:
+        if self._enclave is None:
+            raise EnclaveUnavailable("this node has no enclave, which keys of level ENCLAVE need")
+        return self._enclave
 
     async def count(self, tenant: Tenant, kek: Kek, wraps: int) -> None:
         """Count wraps under a KEK version before they are made.
@@ -74,12 +106,32 @@ class DekWrapping:
             ) from error
 
     async def unwrap(self, tenant: Tenant, key: Key, version: KeyVersion) -> Dek:
-        """Return the DEK of a stored key version.
+        """Return the DEK of a stored key version of level SOFTWARE.
 
         Raises:
             HsmUnavailable: the token does not answer.
             CorruptRecord: the stored blob does not belong to this key version.
         """
+        dek = await self._unwrapped(tenant, key, version)
+        if len(dek) != RULES[key.suite].dek_length:
+            raise CorruptRecord(f"{key.name(tenant).version(version.version)} has a DEK of another length")
+        return Dek(dek)
+
+    async def enclave_cipher(self, tenant: Tenant, key: Key, version: KeyVersion) -> EnclaveCipher:
+        """Return what works with the DEK of a stored key version of level ENCLAVE, which the enclave has opened once.
+
+        Raises:
+            HsmUnavailable, EnclaveUnavailable: the token, or the enclave, does not answer; or this node has none.
+            CorruptRecord: the stored blob does not belong to this key version, or does not open in this enclave.
+            FailedPrecondition: it was sealed by a newer version of the enclave or on a newer platform.
+        """
+        enclave = self._required_enclave()
+        sealed = SealedInput(await self._unwrapped(tenant, key, version), seal_binding(key.place(version.version)))
+        cipher = EnclaveCipher(enclave, key.suite, sealed)
+        await cipher.check()
+        return cipher
+
+    async def _unwrapped(self, tenant: Tenant, key: Key, version: KeyVersion) -> bytes:
         wrapped = WrappedDek.parse(version.wrapped)
         if wrapped.kek != tenant.kek or wrapped.kek_version != version.kek_version:
             raise CorruptRecord(f"{key.name(tenant).version(version.version)} is wrapped by another KEK than it says")
@@ -88,10 +140,7 @@ class DekWrapping:
             raise CorruptRecord(f"{tenant.name.kek(kek.version)} is {kek.state}: what it wraps cannot be had any more")
         length = RULES[key.suite].dek_length
         bound = binding(key.place(version.version), kek.uid, kek.version, wrapped.mechanism, length)
-        dek = await self._vault.unwrap(kek, version.wrapped, bound)
-        if len(dek) != length:
-            raise CorruptRecord(f"{key.name(tenant).version(version.version)} has a DEK of another length")
-        return Dek(dek)
+        return await self._vault.unwrap(kek, version.wrapped, bound)
 
     async def _kek(self, tenant: Tenant, version: int) -> Kek:
         async with self._storage.transaction(tenant.uid) as work:

@@ -151,7 +151,7 @@ class KeyServiceServicer:
         """Creates a key with version 1 as its primary.
 
         ALREADY_EXISTS: the id is taken. INVALID_ARGUMENT: it would break a rule of its class, which the message names.
-        UNIMPLEMENTED: a protection level, or a class, of a later release.
+        UNIMPLEMENTED: its protection level, or its class, needs an enclave, which this node does not have; or level HSM.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

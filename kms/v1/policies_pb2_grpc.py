@@ -73,7 +73,7 @@ class PolicyServiceServicer:
 
     def CreatePolicy(self, request, context):
         """ALREADY_EXISTS: the id is taken, also by a built-in policy. INVALID_ARGUMENT: it breaks a rule of its class, which the
-        message names. UNIMPLEMENTED: its class is of a later release.
+        message names. UNIMPLEMENTED: its class needs an enclave, which this node does not have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -13,6 +13,7 @@ from kms.core.errors import CorruptRecord, HsmUnavailable
 from kms.core.keyring import KekState
 from kms.core.ports import RewrapItem
 from kms.core.wrapping import WrappedDek
+from kms.hsm.bounds import MAX_SEALED
 from tests.softhsm_token import make_kek, unknown_kek
 
 
@@ -39,10 +40,10 @@ def altered(blob: bytes, index: int) -> bytes:
 class KekRewrapperContract:
     async def test_a_rewrapped_dek_unwraps_under_the_new_kek_and_binding_alone(self, vault):
         old, new = await make_kek(vault), await make_kek(vault)
-        deks = [os.urandom(length) for length in (32, 64, 32)]
+        deks = [os.urandom(length) for length in (32, 64, 32, 605)]
         items = await wrapped_items(vault, old, deks)
         blobs = await vault.rewrap(old, new, items)
-        assert len(blobs) == 3
+        assert len(blobs) == 4
         for blob, item, dek in zip(blobs, items, deks, strict=True):
             assert await vault.unwrap(new, blob, item.new_bound) == dek
             with pytest.raises(CorruptRecord):
@@ -72,7 +73,7 @@ class KekRewrapperContract:
             *[replace(good, wrapped=altered(blob, index)) for index in range(len(blob))],
             *[
                 replace(good, wrapped=cut)
-                for cut in (b"", blob[:1], blob[:-1], blob[:-8], blob + b"\0", blob + bytes(300))
+                for cut in (b"", blob[:1], blob[:-1], blob[:-8], blob + b"\0", blob + bytes(1300))
             ],
             replace(good, bound=b"elsewhere"),
             replace(good, wrapped=await vault.wrap(other, bytes(32), good.bound)),
@@ -93,7 +94,7 @@ class KekRewrapperContract:
 
     async def test_256_items_are_one_batch_and_no_more(self, vault):
         old, new = await make_kek(vault), await make_kek(vault)
-        dek, bound = os.urandom(64), bytes(1024)
+        dek, bound = os.urandom(MAX_SEALED), bytes(1024)
         wrapped = await vault.wrap(old, dek, bound)
         items = [RewrapItem(wrapped, bound, bytes([index]) * 1024) for index in range(256)]
         blobs = await vault.rewrap(old, new, items)

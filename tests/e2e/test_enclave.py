@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from enclave.interface import MAX_ARGUMENT, MAX_INPUTS
 from kms.channel import HostRefused, HostUnavailable
+from kms.crypto.dek import Dek
+from kms.crypto.xaes import Subkeys
 from kms.hosts import HostState
 from tests.enclaves import EnclaveProcess, copy_of_the_package, measured
 from tests.softhsm_token import eventually, is_alive
@@ -122,6 +124,25 @@ async def test_what_a_function_encrypts_is_plain_aes_gcm(enclave):
     assert AESGCM(raw).decrypt(nonce, ciphertext, b"context") == b"value"
 
 
+async def test_a_key_of_the_second_suite_encrypts_as_xaes_256_gcm_and_by_nothing_else(enclave):
+    sealed = await enclave.execute("new_key", [], ["mrsigner", b"bound", 2])
+    raw = (await enclave.call("unseal", sealed, b"bound"))[1:]
+    nonces = [os.urandom(24), os.urandom(24)]
+    items = [[nonce, b"context", bytes([number]) * 50] for number, nonce in enumerate([nonces[0], *nonces, nonces[0]])]
+    ciphertexts = await enclave.execute("encrypt", [(sealed, b"bound")], items)
+    subkeys = Subkeys(Dek(raw))
+    for (nonce, aad, data), ciphertext in zip(items, ciphertexts, strict=True):
+        assert AESGCM(subkeys.derive(nonce[:12])).decrypt(nonce[12:], ciphertext, aad) == data
+    asked = [[nonce, aad, ciphertext] for (nonce, aad, _), ciphertext in zip(items, ciphertexts, strict=True)]
+    asked[2][0] = bytes(24)
+    opened = await enclave.execute("decrypt", [(sealed, b"bound")], asked)
+    assert opened == [None if index == 2 else item[2] for index, item in enumerate(items)]
+    short = [[bytes(12), b"", b"value"]]
+    assert await code_of(enclave.execute("encrypt", [(sealed, b"bound")], short)) == "INVALID_PARAMETER"
+    first = await enclave.execute("new_key", [], ["mrsigner", b"bound", 1])
+    assert await code_of(enclave.execute("encrypt", [(first, b"bound")], items)) == "INVALID_PARAMETER"
+
+
 async def test_functions_refuse_what_they_do_not_take(enclave):
     sealed = await enclave.execute("new_key", [], ["mrsigner", b"bound"])
     short = await enclave.call("seal", b"no key", "mrsigner", b"bound")
@@ -139,6 +160,7 @@ async def test_functions_refuse_what_they_do_not_take(enclave):
             ("encrypt", [(sealed, b"bound")], {"items": []}),
             ("decrypt", [(sealed, b"bound")], [[bytes(12), b"", bytes(MAX_ARGUMENT)]]),
             ("new_key", [], ["anybody", b""]),
+            ("new_key", [], ["mrsigner", b"", 3]),
             ("new_key", [(sealed, b"bound")], ["mrsigner", b""]),
         ],
     }

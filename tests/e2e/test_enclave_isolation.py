@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.enclaves import MEASURES, ROOT, WITHOUT_CAPABILITIES, EnclaveProcess, copy_of_the_package
+from tests.enclaves import MEASURES, ROOT, EnclaveProcess, copy_of_the_package
+from tests.memory_search import count_in_memory, without_capabilities
 from tests.softhsm_token import eventually, is_alive
 
 # One loop and one enclave for all of this file: a start takes most of a second.
@@ -54,43 +55,11 @@ def probe(_, inputs, argument):
 """
 RUN_PROBE = f"{PROBE}\nimport json, sys\nprint(json.dumps(probe(None, [], json.loads(sys.argv[1]))))"
 
-# Reads another process as a debugger would, and says how often it found what it was told to look for, and each half.
-SEARCH = """
-import json, re, sys
-pid, needle = sys.argv[1], bytes(255 - byte for byte in sys.stdin.buffer.read())
-counts = {"whole": 0, "first half": 0, "second half": 0}
-try:
-    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as memory:
-        for line in maps.read().splitlines():
-            begin, end, permissions, name = re.match(r"(\\w+)-(\\w+) (\\S+) \\S+ \\S+ \\S+\\s*(.*)", line).groups()
-            if permissions[0] != "r" or name.startswith("[v"):
-                continue
-            memory.seek(int(begin, 16))
-            data = b""
-            while len(data) < int(end, 16) - int(begin, 16) and (more := memory.read(int(end, 16) - int(begin, 16) - len(data))):
-                data += more
-            for which, part in zip(counts, (needle, needle[:16], needle[16:])):
-                counts[which] += data.count(part)
-except PermissionError:
-    counts = "refused"
-print(json.dumps(counts))
-"""
-
-
-def without_capabilities(*command: str) -> list[str]:
-    return [sys.executable, "-I", "-S", str(WITHOUT_CAPABILITIES), *command]
-
 
 def search(pid: int, needle: bytes, *, as_superuser: bool = False) -> Any:
-    command = [sys.executable, "-I", "-S", "-c", SEARCH, str(pid)]
-    done = subprocess.run(
-        command if as_superuser else without_capabilities(*command),
-        input=bytes(255 - byte for byte in needle),  # not in the form that is looked for
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-    return json.loads(done.stdout)
+    """How often the needle and each half of it are in a process's memory; "refused" where that cannot be read."""
+    counts = count_in_memory(pid, (needle, needle[:16], needle[16:]), as_superuser=as_superuser)
+    return "refused" if counts is None else dict(zip(("whole", "first half", "second half"), counts, strict=True))
 
 
 def readable(path: str) -> bool:

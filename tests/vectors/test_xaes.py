@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hashes import SHAKE128, XOFHash
 
+from enclave.xaes import Xaes256Gcm
 from kms.core.suites import Suite
 from kms.crypto.dek import Dek
 from kms.crypto.xaes import Subkeys
@@ -41,6 +42,9 @@ def test_c2sp_published(key: bytes, associated: bytes, subkey: str, body: str):
     assert Subkeys(Dek(key)).derive(NONCE[:12]).hex() == subkey
     assert encrypt(Suite.XAES_256_GCM, key, NONCE, associated, PLAINTEXT).hex() == body
     assert decrypt(Suite.XAES_256_GCM, key, NONCE, associated, bytes.fromhex(body)) == PLAINTEXT
+    inside = Xaes256Gcm(key)  # what the enclave has
+    assert inside.encrypt(NONCE, PLAINTEXT, associated).hex() == body
+    assert inside.decrypt(NONCE, bytes.fromhex(body), associated) == PLAINTEXT
 
 
 class Shake:

@@ -15,7 +15,7 @@ class Classification(IntEnum):
     PUBLIC = 1
     INTERNAL = 2
     CONFIDENTIAL = 3
-    SECRET = 4  # not in this release
+    SECRET = 4  # for daemons with an enclave
 
 
 class AuditContext(IntEnum):

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kms.core.classification import CLASSES, Classification, available, require_available
+from kms.core.classification import (
+    CLASSES,
+    WITH_ENCLAVE,
+    WITHOUT_ENCLAVE,
+    Classification,
+    available,
+    choose,
+    require_available,
+)
 from kms.core.errors import NotSupported
 from kms.core.policy import (
     BUILT_IN,
@@ -23,6 +31,7 @@ from kms.core.policy import (
     Policy,
     effective,
     least_quorum,
+    level_violations,
     logs_data_access,
     lowered,
     policy_violations,
@@ -129,14 +138,41 @@ def test_each_class_demands_at_least_what_the_one_below_does():
             assert getattr(higher, field) >= getattr(lower, field)
 
 
-def test_only_secret_waits_for_a_later_release():
-    assert [available(classification) for classification in Classification] == [True, True, True, False]
+def test_only_secret_needs_an_enclave():
+    assert [available(one, WITHOUT_ENCLAVE) for one in Classification] == [True, True, True, False]
+    assert all(available(one, WITH_ENCLAVE) for one in Classification)
+    for classification in Classification:
+        require_available(classification, WITH_ENCLAVE)
     for classification in (Classification.PUBLIC, Classification.INTERNAL, Classification.CONFIDENTIAL):
-        require_available(classification)
+        require_available(classification, WITHOUT_ENCLAVE)
     with pytest.raises(
         NotSupported, match=r"class SECRET needs protection level ENCLAVE.*rule secret\.protection_level"
     ):
-        require_available(Classification.SECRET)
+        require_available(Classification.SECRET, WITHOUT_ENCLAVE)
+
+
+@pytest.mark.parametrize("classification", Classification)
+def test_what_a_new_key_is_left_to_be_is_the_first_that_its_class_allows(classification):
+    rules = CLASSES[classification]
+    secret = classification is Classification.SECRET
+    suite, level = choose(classification, Purpose.ENCRYPT, None, None)
+    assert suite is (Suite.XAES_256_GCM if secret else Suite.AES_256_GCM)
+    assert level is (ProtectionLevel.ENCLAVE if secret else ProtectionLevel.SOFTWARE)
+    assert suite in rules.suites
+    assert level in rules.levels
+    for purpose, suites in ALLOWED.items():
+        assert choose(classification, purpose, None, None)[0] in suites  # also where the class allows none of them
+    asked = (Suite.AES_256_GCM, ProtectionLevel.HSM)
+    assert choose(classification, Purpose.ENCRYPT, *asked) == asked  # whether the class allows it is looked at later
+
+
+def test_a_key_of_level_enclave_encrypts_and_is_not_leased():
+    for purpose in Purpose:
+        for leasable in (False, True):
+            found = {one.field for one in level_violations(ProtectionLevel.ENCLAVE, purpose, leasable=leasable)}
+            wanted = {"purpose"} if purpose is not Purpose.ENCRYPT else set()
+            assert found == wanted | ({"leasable"} if leasable else set())
+            assert level_violations(ProtectionLevel.SOFTWARE, purpose, leasable=leasable) == ()
 
 
 # Policies.

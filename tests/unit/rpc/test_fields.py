@@ -106,11 +106,12 @@ def test_a_suite_is_one_that_exists_or_is_left_open(number: int):
             parse_suite(number)
 
 
-def test_a_level_is_software_until_others_are_built():
-    assert parse_level(0) is parse_level(1) is ProtectionLevel.SOFTWARE
-    for later in (2, 3):
-        with pytest.raises(NotSupported):
-            parse_level(later)
+def test_a_level_is_left_to_the_class_or_software_or_enclave():
+    assert parse_level(0) is None
+    assert parse_level(1) is ProtectionLevel.SOFTWARE
+    assert parse_level(2) is ProtectionLevel.ENCLAVE
+    with pytest.raises(NotSupported):
+        parse_level(3)
     for number in (-1, 4):
         with refused("key.protection_level"):
             parse_level(number)
