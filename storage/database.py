@@ -38,6 +38,7 @@ from .audit_feed import AuditFeed
 from .audit_log import AuditLog
 from .audit_months import AuditMonths
 from .audit_reads import AuditReads
+from .body_rows import BodyRows
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
@@ -93,6 +94,7 @@ class Work:
         self.legal_holds = LegalHolds(session)
         self.epochs = epochs.Epochs(session)
         self.audit_reads = AuditReads(session)
+        self.bodies = BodyRows(session)
 
 
 async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:
