@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from kms.core.body_ports import BodyName, BodyStore
@@ -16,6 +17,7 @@ from storage.bodies.database import DatabaseBodies
 from storage.bodies.directory import DirectoryBodies
 from storage.database import Database
 from tests.keyrings import new_tenant
+from tests.postgresql_server import Databases
 from tests.sealing import open_postgresql, open_sqlite
 
 
@@ -55,6 +57,14 @@ async def with_tenants(database: Database) -> list[TenantUid]:
     return [tenant.uid for tenant in tenants]
 
 
+@pytest.fixture(scope="session")
+def postgresql_of_bodies(postgresql_databases: Databases, postgresql_template: str) -> Iterator[str]:
+    """One database for all tests of a worker, each of which finds it without bodies."""
+    name = postgresql_databases.create(postgresql_template)
+    yield postgresql_databases.url(name)
+    postgresql_databases.drop(name)
+
+
 @pytest.fixture(params=["directory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql), "s3"])
 async def bodies(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bodies]:
     """An empty store, once of each kind."""
@@ -69,7 +79,10 @@ async def bodies(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     if request.param == "sqlite":
         opened = await open_sqlite(request.getfixturevalue("hostile").path)
     else:
-        opened = await open_postgresql(request.getfixturevalue("postgresql_url"), 8)
+        url = request.getfixturevalue("postgresql_of_bodies")
+        with psycopg.connect(url) as connection:
+            connection.execute("TRUNCATE security_internal.blob_bodies, security_internal.blob_chunks")
+        opened = await open_postgresql(url, 8)
     yield Bodies(DatabaseBodies(opened, wall), await with_tenants(opened))
     await opened.close()
 

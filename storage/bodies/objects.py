@@ -101,13 +101,13 @@ class ObjectBodies:
         parts = aiter(pieces_of(PART, data))
         first = await anext(parts, b"")
         if len(first) < PART:
-            with _translated(name):
+            with _translated(None):
                 async with asyncio.timeout(self._bound):
                     await obstore.put_async(self._store, str(name), first, use_multipart=False)
             return len(first)
         source = _Source(first, parts, self._bound)
         try:
-            with _translated(name):
+            with _translated(None):
                 async with asyncio.timeout(self._bound) as source.clock:
                     await obstore.put_async(
                         self._store, str(name), source, chunk_size=PART, max_concurrency=PARTS_AT_ONCE

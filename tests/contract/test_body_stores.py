@@ -30,7 +30,7 @@ async def broken(content: bytes, error: BaseException) -> AsyncIterator[bytes]:
     raise error
 
 
-@pytest.mark.parametrize("length", [0, 1, MAX_PIECE - 1, MAX_PIECE, MAX_PIECE + 1, LONG])
+@pytest.mark.parametrize("length", [0, 1, MAX_PIECE, MAX_PIECE + 1, LONG])
 async def test_what_is_written_comes_back(bodies: Bodies, length: int):
     name, content = bodies.name(), noise(length)
     assert await bodies.store.write(name, stream(content)) == length
@@ -76,8 +76,10 @@ async def test_what_is_not_there_is_missing(bodies: Bodies):
             await collected(bodies.store, other, 0, 1)
 
 
-@pytest.mark.parametrize("length", [1_000, LONG])
-@pytest.mark.parametrize("error", [Broken("the caller"), TimeoutError("the caller"), OSError("the caller")])
+@pytest.mark.parametrize(
+    ("length", "error"),
+    [(1_000, OSError("the caller")), (LONG, Broken("the caller")), (LONG, TimeoutError("the caller"))],
+)
 async def test_a_source_that_breaks_leaves_nothing_and_its_own_error(bodies: Bodies, length: int, error: Exception):
     name = bodies.name()
     with pytest.raises(type(error), match="the caller"):
