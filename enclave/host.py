@@ -34,7 +34,9 @@ from typing import Any, Final, NoReturn
 
 import msgpack
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from . import counters as counter_files
 from . import isolation, sigstruct
@@ -185,6 +187,8 @@ def warm_up() -> None:
     cipher = AESGCM(os.urandom(32))
     with contextlib.suppress(InvalidTag):
         cipher.decrypt(bytes(12), bytes(32), b"")
+    HKDF(hashes.SHA256(), 64, salt=bytes(32), info=b"").derive(bytes(32))
+    constant_time.bytes_eq(b"", b"")
     for codec in ("ascii", "utf-8"):
         codec.encode(codec)
     sys.stderr.flush()
