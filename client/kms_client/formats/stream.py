@@ -38,7 +38,7 @@ _LABEL: Final = b"kms/v1/suite-10\0"
 class StreamHeader:
     """Under which key version a stream was made, its salt (32 bytes), and log2 of the length of its chunks in bytes.
 
-    *compressed*: what the chunks hold is one frame of zstd.
+    *compressed*: what the chunks hold is frames of zstd (RFC 8878).
     """
 
     key: KeyUid
