@@ -20,6 +20,7 @@ from kms.hardening import harden
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
+from kms.node_enclave import opened_enclave
 from kms.observer import CallObserver
 from kms.parts import Parts, opened_parts
 from kms.rpc.access import AccessServicer
@@ -130,7 +131,8 @@ async def serve(settings: Settings) -> None:
     limits = settings.limits
     async with AsyncExitStack() as stack:
         stack.enter_context(Ownership.take(settings.data_directory))
-        parts = await stack.enter_async_context(opened_parts(settings))
+        enclave = await stack.enter_async_context(opened_enclave(settings.enclave))
+        parts = await stack.enter_async_context(opened_parts(settings, enclave=enclave))
         capabilities = parts.vault.capabilities()
         _log.info(
             "token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name
@@ -169,6 +171,7 @@ async def serve(settings: Settings) -> None:
                 "integrity": services.scrub.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
+                **({} if enclave is None else {"enclave": enclave.health}),
             },
             HEALTH_INTERVAL,
             HEALTH_DEADLINE,
@@ -206,6 +209,7 @@ async def serve(settings: Settings) -> None:
                     *parts.anchors.running(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
+                    *([] if enclave is None else [enclave.run(auditing.trail)]),
                 )
             ]
             await stopping.wait()

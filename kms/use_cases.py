@@ -14,6 +14,7 @@ from kms.clock import boottime, now
 from kms.core.audit import StreamUid
 from kms.core.audit_contexts import canonical_json, hashed_value
 from kms.core.clock import ClockWatch
+from kms.core.enclave_ports import Enclave
 from kms.core.names import KeyName
 from kms.core.operations import OperationKind
 from kms.core.policy import SHORTEST_QUARANTINE
@@ -117,6 +118,7 @@ class Services:
     legal_holds: LegalHolds
     scrub: Scrub
     audit_verification: AuditVerification
+    enclave: Enclave | None  # of this node
 
 
 async def make_services(
@@ -288,6 +290,7 @@ async def make_services(
         legal_holds=LegalHolds(storage, now),
         scrub=scrub,
         audit_verification=audit_verification,
+        enclave=parts.enclave,
     )
 
 
