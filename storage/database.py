@@ -39,6 +39,7 @@ from .audit_log import AuditLog
 from .audit_months import AuditMonths
 from .audit_reads import AuditReads
 from .blobs import Blobs
+from .body_rows import BodyRows
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
@@ -95,6 +96,7 @@ class Work:
         self.blobs = Blobs(session)
         self.epochs = epochs.Epochs(session)
         self.audit_reads = AuditReads(session)
+        self.bodies = BodyRows(session)
 
 
 async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:
