@@ -265,6 +265,9 @@ class BlobUse:
     last_at: datetime | None = None
 
 
+NEVER: Final = BlobUse()
+
+
 def binding_of(tenant: TenantUid, blob: UUID, generation: int, kek: tuple[KekUid, int, WrapMechanism]) -> bytes:
     """Return B of FORMATS section 5 for a blob's key: the blob's uid stands for the key's, its generation for the version."""
     return bound_bytes(tenant, blob, generation, (_PURPOSE, _SUITE, _LEVEL), kek, KEY_LENGTH)
