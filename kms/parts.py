@@ -26,6 +26,7 @@ from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.anchoring import Anchoring
 from kms.services.audit_changes import Changes
+from kms.services.body_stores import NO_STORES, BodyStores
 from kms.services.counting import UsageCounters
 from kms.services.wrapping import DekWrapping
 from kms.setting_values import Secret
@@ -62,6 +63,7 @@ class Parts:
     keys: DerivedKeys
     accepted: AcceptedGap | None = None  # by a quorum, since the last start
     enclave: Enclave | None = None  # of this node
+    bodies: BodyStores = NO_STORES  # of blobs
 
     @property
     def changes(self) -> Changes:

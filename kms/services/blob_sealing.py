@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
@@ -132,13 +132,13 @@ class BlobSealing:
             while await source.more() or not begun.manifest:
                 await self._segment_of(begun, wanted.compression, source, kept)
             reach("seal_blob.body_written")
-            if wanted.expected_sha256 not in (b"", begun.plain.digest()):
-                kept = False
-                raise FailedPrecondition("the bytes that came are not those of expected_sha256")
         except BaseException:
             if not kept:
                 await self._give_up(begun)
             raise
+        if wanted.expected_sha256 not in (b"", begun.plain.digest()):
+            await self._give_up(begun)
+            raise FailedPrecondition("the bytes that came are not those of expected_sha256")
         return ShownBlob(tenant, await self._commit(caller, wanted, begun))
 
     async def progress(self, caller: Principal, name: BlobName, upload: UUID) -> BlobUpload:
@@ -279,5 +279,5 @@ class BlobSealing:
         upload = begun.upload
         if upload.revision:
             async with self._storage.transaction(upload.tenant, write=True) as work:
-                await work.blobs.remove_upload(replace(upload))
+                await work.blobs.remove_upload(upload)
         await self._blobs.drop(upload.store, [begun.sealer.body(one.number) for one in upload.manifest])
