@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -15,14 +16,30 @@ from .launch import LIBRARIES, CannotLaunch
 _NO_CACHE: Final = "/dev/null/none"
 
 
-def serve_command(counters: Path, package: Path | None = None) -> Sequence[str]:
+@dataclass(frozen=True, slots=True)
+class TokenHostCommand:
+    """How the enclave process starts the host of the token that holds its fuse."""
+
+    command: Sequence[str]  # an absolute path and arguments; the number of a socket follows
+    environment: Mapping[str, str]
+    pin_file: Path
+
+
+def serve_command(
+    counters: Path, package: Path | None = None, token_host: TokenHostCommand | None = None
+) -> Sequence[str]:
     """Return the command that serves; the number of the socket's descriptor is to follow as the last argument.
 
     Args:
         counters: the file of the monotonic counters, which is made if need be.
         package: the enclave's code, an absolute path; this very package unless said.
+        token_host: for a fuse in a token; without it `open` is given the fuse itself.
     """
-    return [*_launch(package), str(counters)]
+    command = [*_launch(package), str(counters)]
+    if token_host is not None:
+        variables = [f"{name}={value}" for name, value in token_host.environment.items()]
+        command += [str(token_host.pin_file), *variables, *token_host.command]
+    return command
 
 
 def measure_command(package: Path | None = None) -> Sequence[str]:

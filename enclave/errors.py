@@ -11,6 +11,8 @@
     |-- UnknownFunction     nothing of this name is registered
     |-- UnknownCounter      no counter of this name
     |-- CounterFault        the counters' file cannot be trusted or written
+    |-- FuseRefused         the token that holds the fuse refuses the PIN
+    |-- FuseUnavailable     the token that holds the fuse, or its key, is not to be had; retry later
     `-- Unsupported         a backend that has no such ability
 
 The codes are those of SGX where SGX has one. Source: Intel SDM vol. 3D, EGETKEY; intel/linux-sgx, sgx_tseal.h.
@@ -86,6 +88,18 @@ class CounterFault(EnclaveError):
     """The counters' file is damaged, another enclave's, or cannot be written."""
 
     code = "COUNTER_FAULT"
+
+
+class FuseRefused(EnclaveError):
+    """The token that holds the fuse refuses the PIN; another try would only bring its lock nearer."""
+
+    code = "FUSE_REFUSED"
+
+
+class FuseUnavailable(EnclaveError):
+    """The token that holds the fuse, or its key, is not to be had."""
+
+    code = "FUSE_UNAVAILABLE"
 
 
 class Unsupported(EnclaveError):

@@ -10,7 +10,7 @@ of the daemon's: a 4-byte length and msgpack, at most 2 MiB.
 
 The calls; the first is open, once:
 
-    open               fuse, owner epoch, signed structure, [CPUSVN, flags, xfrm, MISCSELECT, CONFIGID, CONFIGSVN]
+    open               fuse, or [module, label, platform id] of the token that holds it; owner epoch, signed structure, [CPUSVN, flags, xfrm, MISCSELECT, CONFIGID, CONFIGSVN]
                                                                        -> the greeting: who it is, what was closed off
     describe                                                           -> the same
     attest             report data                                     -> quote
@@ -34,9 +34,12 @@ from typing import Any, Final, NoReturn
 
 import msgpack
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from . import counters as counter_files
+from . import fuse as fuses
 from . import isolation, sigstruct
 from .errors import CounterFault, EnclaveError, InvalidParameter
 from .identity import InvalidIdentity
@@ -54,11 +57,18 @@ FAREWELL: Final = 2
 class Host:
     """Carries out calls on one enclave, which the first of them starts."""
 
-    def __init__(self, measured: bytes, counters: int, measures: list[isolation.Measure]) -> None:
-        """Take MRENCLAVE, 32 bytes, the descriptor of the counters' file, and what has been closed off."""
+    def __init__(
+        self,
+        measured: bytes,
+        counters: int,
+        measures: list[isolation.Measure],
+        token_host: fuses.TokenHost | None = None,
+    ) -> None:
+        """Take MRENCLAVE, 32 bytes, the descriptor of the counters' file, what has been closed off, and who has the fuse."""
         self._measured = measured
         self._counters = counters
         self._measures = measures
+        self._token_host = token_host
         self._enclave: Enclave | None = None
         self._kinds: dict[str, Callable[..., object]] = {"open": self._open}
 
@@ -79,10 +89,9 @@ class Host:
             where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else "?"
             return FAREWELL, ["mistake", f"{type(error).__name__} in {where}"]
 
-    def _open(self, fuse: bytes, owner_epoch: bytes, structure: bytes, chosen: list[Any]) -> object:
+    def _open(self, fuse: object, owner_epoch: bytes, structure: bytes, chosen: list[Any]) -> object:
         if self._enclave is not None:
             raise InvalidParameter("open: comes once")
-        platform = Platform(fuse, owner_epoch)
         try:
             cpu_svn, flags, xfrm, misc_select, config_id, config_svn = chosen
             start = sigstruct.Start(
@@ -96,6 +105,7 @@ class Host:
             identity = sigstruct.start(structure, self._measured, start)
         except InvalidIdentity as error:
             raise InvalidParameter(str(error)) from error
+        platform = Platform(fuses.chosen_fuse(fuse, self._token_host), owner_epoch)
         counters = counter_files.Counters(self._counters, counter_files.mac_key(platform, identity))
         enclave = self._enclave = SimulatedEnclave(platform, identity, counters)
         self._kinds |= {
@@ -185,14 +195,17 @@ def warm_up() -> None:
     cipher = AESGCM(os.urandom(32))
     with contextlib.suppress(InvalidTag):
         cipher.decrypt(bytes(12), bytes(32), b"")
+    HKDF(hashes.SHA256(), 64, salt=bytes(32), info=b"").derive(bytes(32))
+    constant_time.bytes_eq(b"", b"")
     for codec in ("ascii", "utf-8"):
         codec.encode(codec)
     sys.stderr.flush()
 
 
-def main(measured: bytes, counters: Path, fd: int) -> None:
+def main(measured: bytes, counters: Path, fd: int, token_host: fuses.TokenHost | None = None) -> None:
     """Close the process off and serve the socket *fd*; what was measured is 32 bytes."""
-    measures = isolation.close_off(fd)
+    ours = () if token_host is None else (token_host.sock.fileno(), token_host.pin)
+    measures = isolation.close_off(fd, *ours)
     try:
         descriptor = counter_files.open_file(counters)
     except CounterFault as error:
@@ -201,5 +214,5 @@ def main(measured: bytes, counters: Path, fd: int) -> None:
         os._exit(1)
     with socket.socket(fileno=fd) as sock:
         measures.append(isolation.forbid_system_calls())
-        serve(sock, Host(measured, descriptor, measures))
+        serve(sock, Host(measured, descriptor, measures, token_host))
     os._exit(0)

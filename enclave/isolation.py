@@ -94,11 +94,11 @@ class _NotDone(Exception):
     """The system does not allow the measure; the message says why."""
 
 
-def close_off(socket_fd: int) -> list[Measure]:
+def close_off(*descriptors: int) -> list[Measure]:
     """Take every measure but the last, and go on in a fresh process; the first one waits for it and ends as it ends.
 
     Args:
-        socket_fd: the one socket, which the waiting process gives up.
+        descriptors: sockets and files that the waiting process gives up.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it leaves when its socket is closed
@@ -108,7 +108,8 @@ def close_off(socket_fd: int) -> list[Measure]:
     parent = os.getpid()
     child = os.fork()
     if child:
-        os.close(socket_fd)
+        for descriptor in descriptors:
+            os.close(descriptor)
         _end_as(child)
     measures = [
         _attempt("core_dumps_off", _core_dumps_off),
@@ -142,7 +143,9 @@ def _attempt(name: str, measure: Callable[[], str]) -> Measure:
 
 
 def _end_as(child: int) -> NoReturn:
-    _, status = os.waitpid(child, 0)
+    ended, status = os.wait()
+    while ended != child:  # the token host, which leaves early
+        ended, status = os.wait()
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:

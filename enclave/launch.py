@@ -1,7 +1,7 @@
 """Starts the enclave process; run by its path.
 
     python -I -S -B -X pycache_prefix=/dev/null/none .../enclave/launch.py LIBRARIES --measure
-    python -I -S -B -X pycache_prefix=/dev/null/none .../enclave/launch.py LIBRARIES COUNTERS FD
+    python -I -S -B -X pycache_prefix=/dev/null/none .../enclave/launch.py LIBRARIES COUNTERS [TOKEN_HOST...] FD
 
 1. Read the package's files, once. 2. Load the package from these very bytes, and of other packages only the named
 ones: no file can be swapped between measuring and running, and no cached bytecode is looked at. 3. Measure. 4. Close
@@ -131,15 +131,19 @@ def main() -> None:
         raise CannotLaunch("the interpreter is started with -I -S -B -X pycache_prefix=...")
     files = read_package(Path(__file__).parent)
     sys.meta_path[:0] = [MeasuredLoader(files), LibraryFinder(libraries)]
-    from enclave import host, measurement  # noqa: PLC0415  only now are they the measured ones
+    from enclave import fuse, host, measurement  # noqa: PLC0415  only now are they the measured ones
 
+    # It loads its module meanwhile; nothing is said to it before this process is closed off.
+    token_host = None
+    if len(last) > 2:
+        os.set_inheritable(int(last[-1]), False)  # the socket is this process's alone
+        token_host = fuse.start_token_host(last[1:-1])
     host.warm_up()
     measured = measurement.measure(files, measurement.surroundings(sys.modules))
     if last == ["--measure"]:
         sys.stdout.write(measured.hex() + "\n")
         return
-    counters, fd = last
-    host.main(measured, Path(counters), int(fd))
+    host.main(measured, Path(last[0]), int(last[-1]), token_host)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def start(data: bytes, mrenclave: bytes, chosen: Start) -> Identity:
         InvalidSignature: the structure is not signed, is of another enclave, or does not allow what was chosen.
         InvalidIdentity: a chosen field has another length or range.
     """
-    release, mrsigner = _verified(data)
+    release, signer = verified(data)
     if release.mrenclave != mrenclave:
         raise InvalidSignature("ENCLAVEHASH: the structure was signed for other code")
     if chosen.flags & INIT:
@@ -129,7 +129,7 @@ def start(data: bytes, mrenclave: bytes, chosen: Start) -> Identity:
         raise InvalidSignature("MISCSELECT: not what the signer allows")
     return Identity(
         mrenclave=mrenclave,
-        mrsigner=mrsigner,
+        mrsigner=signer,
         isv_prod_id=release.isv_prod_id,
         isv_svn=release.isv_svn,
         cpu_svn=chosen.cpu_svn,
@@ -143,8 +143,17 @@ def start(data: bytes, mrenclave: bytes, chosen: Start) -> Identity:
     )
 
 
-def _verified(data: bytes) -> tuple[Release, bytes]:
-    """Return what is signed and MRSIGNER, 32 bytes."""
+def mrsigner(key: rsa.RSAPublicKey) -> bytes:
+    """Return MRSIGNER of a signer's key: SHA-256 of its modulus, 32 bytes."""
+    return hashlib.sha256(key.public_numbers().n.to_bytes(KEY_BITS // 8, "little")).digest()
+
+
+def verified(data: bytes) -> tuple[Release, bytes]:
+    """Return what is signed and MRSIGNER, 32 bytes.
+
+    Raises:
+        InvalidSignature: it is no signed structure, or its signature does not verify.
+    """
     if len(data) != LENGTH or any(data[_BODY_AT.stop :]):
         raise InvalidSignature("signature structure: has 1,808 bytes, the last 780 zero")
     magic, kind, vendor, date, second, zeros = _HEADER.unpack_from(data)

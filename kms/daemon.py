@@ -20,6 +20,7 @@ from kms.hardening import harden
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
+from kms.node_enclave import opened_enclave
 from kms.observer import CallObserver
 from kms.parts import Parts, opened_parts
 from kms.rpc.access import AccessServicer
@@ -27,6 +28,7 @@ from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
 from kms.rpc.audit import AuditServicer
 from kms.rpc.authorization import GrantAuthorizer
+from kms.rpc.blobs import BlobServicer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
@@ -113,6 +115,7 @@ def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> M
         AuditServicer(services.audit_reader, exports, services.audit_verification),
         ReportServicer(services.reports),
         AuditRetentionServicer(services.legal_holds, services.retention),
+        BlobServicer(services.blobs, services.blob_sealing, services.blob_reading, services.blob_upkeep),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -130,7 +133,8 @@ async def serve(settings: Settings) -> None:
     limits = settings.limits
     async with AsyncExitStack() as stack:
         stack.enter_context(Ownership.take(settings.data_directory))
-        parts = await stack.enter_async_context(opened_parts(settings))
+        enclave = await stack.enter_async_context(opened_enclave(settings.enclave))
+        parts = await stack.enter_async_context(opened_parts(settings, enclave=enclave))
         capabilities = parts.vault.capabilities()
         _log.info(
             "token.open", token_label=capabilities.label, model=capabilities.model, wraps=capabilities.new_keks.name
@@ -169,6 +173,7 @@ async def serve(settings: Settings) -> None:
                 "integrity": services.scrub.health,
                 "lease": services.membership.health,
                 "schedule": services.rotation.health,
+                **({} if enclave is None else {"enclave": enclave.health}),
             },
             HEALTH_INTERVAL,
             HEALTH_DEADLINE,
@@ -206,6 +211,7 @@ async def serve(settings: Settings) -> None:
                     *parts.anchors.running(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
+                    *([] if enclave is None else [enclave.run(auditing.trail)]),
                 )
             ]
             await stopping.wait()
@@ -224,6 +230,8 @@ def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coro
         services.membership.run(),
         services.uses.run(),
         services.token_uses.run(),
+        services.blob_uses.run(),
+        services.blob_upkeep.run(),
         services.scrub.run(),
         services.audit_verification.run(),
         metrics.watch_event_loop(),

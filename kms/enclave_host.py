@@ -23,7 +23,9 @@ START_DEADLINE: Final = 30.0  # seconds
 _NEWER: Final = frozenset({"INVALID_ISVSVN", "INVALID_CPUSVN"})
 _ABSENT: Final = frozenset({"UNKNOWN_FUNCTION", "UNSUPPORTED"})
 # A start that is refused so is refused again.
-_FATAL: Final = frozenset({"INVALID_SIGNATURE", "INVALID_ATTRIBUTE", "INVALID_PARAMETER", "COUNTER_FAULT"})
+_FATAL: Final = frozenset(
+    {"INVALID_SIGNATURE", "INVALID_ATTRIBUTE", "INVALID_PARAMETER", "COUNTER_FAULT", "FUSE_REFUSED"}
+)
 
 
 class EnclaveHost:
@@ -71,6 +73,11 @@ class EnclaveHost:
     def status(self) -> HostStatus:
         """How the process is."""
         return self._host.status
+
+    @property
+    def refused(self) -> str:
+        """The code with which the last start was refused, such as INVALID_SIGNATURE; empty where none was."""
+        return self._host.refused
 
     @property
     def facts(self) -> EnclaveFacts | None:

@@ -99,6 +99,7 @@ class Host:
         self._alive: Channel | None = None  # of the present process, also while it starts
         self._channel: Channel | None = None  # the same once its greeting has been answered
         self.greeted: object = None  # the last answer to a greeting
+        self.refused = ""  # the code with which the last greeting was refused
 
     @property
     def status(self) -> HostStatus:
@@ -255,7 +256,9 @@ class Host:
         """Send the first call and let others follow when it is answered; returns whether and why it is refused."""
         try:
             self.greeted = await channel.request("open", greeting, self._start_deadline, self._start_deadline)
+            self.refused = ""
         except HostRefused as error:
+            self.refused = error.code
             channel.lose(f"has been refused its start: {error}")
             return error.code in self._fatal, str(error)
         except (HostUnavailable, NoMessage) as error:

@@ -17,6 +17,7 @@ import structlog
 from kms.acting import acting, note_changes
 from kms.anchoring import Anchors, make_anchoring, make_anchors, node_name
 from kms.core.checkpoints import AcceptedGap, gap_in
+from kms.core.enclave_ports import Enclave
 from kms.core.refused import Refused
 from kms.crypto.audit_values import AuditValues
 from kms.crypto.record_macs import RecordMacs
@@ -25,6 +26,7 @@ from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.anchoring import Anchoring
 from kms.services.audit_changes import Changes
+from kms.services.body_stores import NO_STORES, BodyStores
 from kms.services.counting import UsageCounters
 from kms.services.wrapping import DekWrapping
 from kms.setting_values import Secret
@@ -60,6 +62,8 @@ class Parts:
     anchoring: Anchoring
     keys: DerivedKeys
     accepted: AcceptedGap | None = None  # by a quorum, since the last start
+    enclave: Enclave | None = None  # of this node
+    bodies: BodyStores = NO_STORES  # of blobs
 
     @property
     def changes(self) -> Changes:
@@ -73,10 +77,12 @@ class Parts:
 
 
 @asynccontextmanager
-async def opened_parts(settings: Settings, *, compared: bool = True) -> AsyncIterator[Parts]:
+async def opened_parts(
+    settings: Settings, *, compared: bool = True, enclave: Enclave | None = None
+) -> AsyncIterator[Parts]:
     """Open the token and the database; closed in reverse. The first time of all, the installation gets its identity.
 
-    With *compared* the database is what was anchored, and what has no MACs yet has got them.
+    *enclave* is that of this node, which others start. With *compared* the database is what was anchored, and what has no MACs yet has got them.
 
     Raises:
         CannotOpen: the database is missing, damaged or of another release.
@@ -106,7 +112,7 @@ async def opened_parts(settings: Settings, *, compared: bool = True) -> AsyncIte
         wrapping = DekWrapping(storage, vault, usage)
         found = None if seen is None else seen.found
         accepted = None if found is None else gap_in(found.checkpoint.note)
-        yield Parts(storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys, accepted)
+        yield Parts(storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys, accepted, enclave)
 
 
 async def open_storage(settings: Settings, macs: RecordMacs, refused: Refused) -> Database:

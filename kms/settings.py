@@ -18,6 +18,7 @@ from kms.core.events import KINDS, Answer, EventType
 from kms.core.outbox import Topic
 from kms.core.retention import DEFAULT_HOT, DEFAULT_KEEP, SHORTEST_HOT
 from kms.core.webhooks import parse_url
+from kms.enclave_settings import Enclave
 from kms.setting_values import (
     Address,
     CallsPerSecond,
@@ -337,6 +338,7 @@ class Settings(Part):
     integrity: Integrity = Integrity()
     backup: Backup = Backup()
     quorum: Quorum = Quorum()
+    enclave: Enclave | None = None
     limits: Limits = Limits()
     access: Access = Access()
     events: Events = Events()
@@ -350,6 +352,11 @@ class Settings(Part):
     def _closed_in_production(self) -> Settings:
         if self.profile == "production" and self.access.open_tenants:
             raise ValueError("access.open_tenants is for the profile development alone")
+        if self.profile == "production" and self.enclave is not None and not self.enclave.allow_simulated:
+            raise ValueError(
+                "enclave.backend is SIMULATED, which protects nothing from this machine; with the profile production "
+                "set enclave.allow_simulated = true to use it all the same, or leave the section out"
+            )
         return self
 
     @property

@@ -38,6 +38,7 @@ from .audit_feed import AuditFeed
 from .audit_log import AuditLog
 from .audit_months import AuditMonths
 from .audit_reads import AuditReads
+from .blobs import Blobs
 from .body_rows import BodyRows
 from .events import SecurityEvents
 from .grants import Grants
@@ -92,6 +93,7 @@ class Work:
         self.audit_months = AuditMonths(session)
         self.audit_archives = AuditArchives(session)
         self.legal_holds = LegalHolds(session)
+        self.blobs = Blobs(session)
         self.epochs = epochs.Epochs(session)
         self.audit_reads = AuditReads(session)
         self.bodies = BodyRows(session)

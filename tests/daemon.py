@@ -107,14 +107,14 @@ class Daemon:
 class Installation:
     """A directory made as `kmsd init` makes it, and what runs on it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, enclave: bool = False) -> None:
         self.directory = directory
         self.port = free_port()
         self.config = directory / "kmsd.toml"
         self._daemons: list[Daemon] = []
         umask = os.umask(0o077)
         try:
-            initialise(directory, f"127.0.0.1:{self.port}", "kms.local", datetime.now(UTC))
+            initialise(directory, f"127.0.0.1:{self.port}", "kms.local", datetime.now(UTC), enclave=enclave)
         finally:
             os.umask(umask)
 
@@ -196,6 +196,18 @@ def installation() -> Iterator[Installation]:
     """A fresh installation; its daemons are stopped at the end."""
     parent = Path(tempfile.mkdtemp(prefix="kms"))
     made = Installation(parent / "i")
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(parent)
+
+
+@pytest.fixture
+def enclave_installation() -> Iterator[Installation]:
+    """A fresh installation with an enclave, as `kmsd init` makes it; its daemons are stopped at the end."""
+    parent = Path(tempfile.mkdtemp(prefix="kms"))
+    made = Installation(parent / "i", enclave=True)
     try:
         yield made
     finally:

@@ -17,7 +17,7 @@ from kms.core.errors import CorruptRecord
 from kms.core.names import KekUid
 from kms.core.wrapping import WrapMechanism, WrappedDek, kw_bind_input
 
-from .bounds import DEK_LENGTHS
+from .bounds import wrappable
 from .gcm import gcm_decrypt, gcm_encrypt
 from .module import GCM_USE, HMAC_USE, KW_USE, Missing, OpenToken, Unusable, is_loss, kw_unwrap, kw_wrap
 from .signing import SIGN_LABEL
@@ -162,10 +162,10 @@ class Keks:
         """Unwrap a DEK under *old*, a KEK and its canary, and wrap it under *new*; returns IV and body.
 
         Raises:
-            Missing, Unusable, CorruptRecord: as unwrap(); the last also for a DEK of neither 32 nor 64 bytes.
+            Missing, Unusable, CorruptRecord: as unwrap(); the last also for what has no length of a DEK.
         """
         dek = self.unwrap(*old, sealed, bound)
-        if len(dek) not in DEK_LENGTHS:
+        if not wrappable(len(dek)):
             raise CorruptRecord("a wrapped DEK has another length")
         return self.wrap(*new, dek, new_bound)
 

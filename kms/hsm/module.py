@@ -17,6 +17,7 @@ from pkcs11.attributes import AttributeMapper
 from kms.core.wrapping import WrapMechanism
 from kms.framing import Refusal
 
+from .bounds import DEK_LENGTHS
 from .gcm import IvSource, gcm_decrypt, gcm_encrypt
 
 Template = dict[pkcs11.Attribute, Any]
@@ -163,6 +164,8 @@ def open_token(module: str, label: str, pin: str) -> OpenToken:
         raise Refusal("token", f"no session can be used: {name_of(error)}", leaving=True) from error
 
 
+_KW_BLOCK: Final = 8  # bytes, RFC 3394
+
 # What narrows a key beyond SENSITIVE and not EXTRACTABLE; modules of older versions know only some of it.
 _RESTRICTIONS: Final[Template] = {
     pkcs11.Attribute.ALLOWED_MECHANISMS: [pkcs11.Mechanism.AES_GCM],
@@ -208,10 +211,25 @@ def passing_key(session: Any, value: bytes) -> Iterator[Any]:
 
 
 def kw_wrap(session: Any, kek: Any, dek: bytes) -> bytes:
-    """Wrap 32 or 64 bytes; returns 8 bytes more. Source: RFC 3394, section 2.2.1."""
-    with passing_key(session, dek) as key:
+    """Wrap a DEK, or a sealed one in its frame; returns 8 bytes more. Source: RFC 3394, section 2.2.1."""
+    with passing_key(session, _framed(dek)) as key:
         wrapped: bytes = kek.wrap_key(key, mechanism=pkcs11.Mechanism.AES_KEY_WRAP)
     return wrapped
+
+
+def _framed(dek: bytes) -> bytes:
+    """Bring a sealed DEK, of any length, to whole blocks of 8 bytes: length u16 | sealed DEK | zeros."""
+    if len(dek) in DEK_LENGTHS:
+        return dek
+    frame = len(dek).to_bytes(2, "big") + dek
+    return frame + bytes(-len(frame) % _KW_BLOCK)
+
+
+def _unframed(value: bytes) -> bytes:
+    """Undo _framed(); what is no frame, which the wrap's integrity check lets nobody bring, has no length of a DEK."""
+    if len(value) in DEK_LENGTHS:
+        return value
+    return value[2 : 2 + int.from_bytes(value[:2], "big")]
 
 
 def kw_unwrap(kek: Any, wrapped: bytes) -> bytes:
@@ -229,7 +247,7 @@ def kw_unwrap(kek: Any, wrapped: bytes) -> bytes:
         value: bytes = key[pkcs11.Attribute.VALUE]
     finally:
         key.destroy()
-    return value
+    return _unframed(value)
 
 
 @contextmanager

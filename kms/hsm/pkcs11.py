@@ -25,7 +25,6 @@ from kms.core.wrapping import WrapMechanism, WrappedDek
 from kms.hosts import Host, HostState, HostStatus
 
 from .bounds import (
-    DEK_LENGTHS,
     DERIVED,
     DERIVED_LENGTH,
     MAX_ANCHOR,
@@ -33,6 +32,8 @@ from .bounds import (
     MAX_BLOB,
     MAX_RANDOM,
     MAX_REWRAP,
+    MAX_SEALED,
+    wrappable,
 )
 
 # -I: no PYTHON* variables, no current directory on the path of a process that is about to get the PIN.
@@ -205,13 +206,15 @@ class Pkcs11Vault:
         return CreatedKek(WrapMechanism(mechanism), canary, uri)
 
     async def wrap(self, kek: Kek, dek: bytes, bound: bytes) -> bytes:
-        """Wrap a DEK of 32 or 64 bytes, bound to *bound*; returns a WrappedDek blob. Source: FORMATS, section 5.
+        """Wrap a DEK of 32 or 64 bytes, or a sealed one, bound to *bound*; returns a WrappedDek blob.
+
+        Source: FORMATS, section 5.
 
         Raises:
             HsmUnavailable: the token does not answer or is lost, or the KEK's canary is wrong.
         """
-        if len(dek) not in DEK_LENGTHS:
-            raise ValueError("a DEK has 32 or 64 bytes")
+        if not wrappable(len(dek)):
+            raise ValueError(f"a DEK has 32 or 64 bytes, a sealed one more and at most {MAX_SEALED}")
         mechanism = _checked(kek)
         answer: Any = await self._ask("wrap", kek.uid.bytes, kek.version, kek.canary, dek, bound)
         iv, body = answer
@@ -226,7 +229,7 @@ class Pkcs11Vault:
         """
         sealed = _sealed(kek, _checked(kek), wrapped)
         answer: Any = await self._ask("unwrap", kek.uid.bytes, kek.version, kek.canary, sealed, bound)
-        if not isinstance(answer, bytes) or len(answer) not in DEK_LENGTHS:
+        if not isinstance(answer, bytes) or not wrappable(len(answer)):
             raise CorruptRecord("a wrapped DEK has another length")
         return answer
 

@@ -15,6 +15,8 @@ Calls, by name and arguments; uids travel as 16 bytes:
     record_key                                               -> whether there is one
     make_record_key                                          -> None
     derive      label, installation id                       -> 32 bytes
+    make_fuse_key                                            -> None
+    fuse        platform id                                  -> 32 bytes
     anchors                                                  -> (label, value) of each
     write_anchor  label, value                               -> None
     check                                                    -> None
@@ -41,6 +43,7 @@ from kms.core.wrapping import WrapMechanism
 from kms.framing import Refusal, serve
 
 from .anchor_objects import AnchorObjects
+from .fuse_key import FuseKey
 from .keks import Keks, KekVersion
 from .module import Missing, OpenToken, Unusable, is_loss, name_of, open_token
 from .record_key import RecordKey
@@ -81,6 +84,7 @@ class TokenHost:
         self._keks: Keks | None = None
         self._signing_key: SigningKey | None = None
         self._record_key: RecordKey | None = None
+        self._fuse_key: FuseKey | None = None
         self._anchors: AnchorObjects | None = None
         self._opened_at = 0.0
         self._reopen_after = 0.0
@@ -96,6 +100,8 @@ class TokenHost:
             "record_key": self._record_key_exists,
             "make_record_key": self._make_record_key,
             "derive": self._derive,
+            "make_fuse_key": self._make_fuse_key,
+            "fuse": self._fuse,
             "anchors": self._read_anchors,
             "write_anchor": self._write_anchor,
             "check": self._check,
@@ -139,6 +145,7 @@ class TokenHost:
             raise Refusal("token", f"KEKs are to wrap by {mechanism}, but this token can do {can}", leaving=True)
         self._token, self._keks, self._signing_key = opened, Keks(opened, usable[0]), SigningKey(opened)
         self._record_key, self._anchors = RecordKey(opened), AnchorObjects(opened)
+        self._fuse_key = FuseKey(opened)
         self._opened_at, self._reopen_after = time.monotonic(), reopen_after
         token = opened.token
         return {
@@ -206,6 +213,12 @@ class TokenHost:
     def _derive(self, label: str, installation: bytes) -> object:
         return self._open_record_key.derive(label, installation)
 
+    def _make_fuse_key(self) -> None:
+        self._open_fuse_key.make()
+
+    def _fuse(self, platform_id: bytes) -> object:
+        return self._open_fuse_key.fuse(platform_id)
+
     def _read_anchors(self) -> object:
         return self._open_anchors.read()
 
@@ -233,6 +246,12 @@ class TokenHost:
         if self._record_key is None:
             raise Refusal("mistake", "the token is not open", leaving=True)
         return self._record_key
+
+    @property
+    def _open_fuse_key(self) -> FuseKey:
+        if self._fuse_key is None:
+            raise Refusal("mistake", "the token is not open", leaving=True)
+        return self._fuse_key
 
     @property
     def _open_anchors(self) -> AnchorObjects:

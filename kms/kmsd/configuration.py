@@ -55,7 +55,7 @@ pin = {{ file = "secrets/pin" }}
 # {{directory}} stands for this file's directory.
 environment = {{ SOFTHSM2_CONF = "{{directory}}/token/softhsm2.conf" }}
 
-[storage]
+{enclave}[storage]
 kind = "sqlite"
 path = "data/kms.db"
 
@@ -73,6 +73,33 @@ format = "json"
 
 # [tracing]
 # endpoint = "http://127.0.0.1:4317"
+"""
+
+_ENCLAVE: Final = """\
+# SIMULATED: the rules of an enclave in an ordinary process, which protects nothing from this machine; docs/enclave.md.
+# Without this section there is no enclave, and what needs one is refused.
+[enclave]
+backend = "simulated"
+# allow_simulated = true  # for the profile production
+structure = "enclave/structure.bin"
+counters = "data/enclave-counters"
+platform_id = {platform_id}
+
+# The token of the fuse, which the enclave process opens, and the daemon never does.
+[enclave.token]
+module = {module}
+label = "kms enclave"
+pin_file = "secrets/enclave-pin"
+environment = {{ SOFTHSM2_CONF = "{{directory}}/enclave/token/softhsm2.conf" }}
+
+[enclave.attestation]
+root = "enclave/root.pem"
+platform = "enclave/platform.pem"
+platform_key = "secrets/enclave-platform-key.pem"
+root_list = "enclave/root.crl"
+platform_list = "enclave/platform.crl"
+policy = "enclave/policy.yaml"
+
 """
 
 _KMS: Final = """\
@@ -94,16 +121,22 @@ class DaemonChoices:
     principal: str
     module: Path
     token_label: str
+    platform_id: str | None = None  # of the enclave, 16 bytes in hex; None: there is none
 
 
 def daemon_toml(choices: DaemonChoices) -> str:
     """Return a commented kmsd.toml."""
+    module = _quoted(str(choices.module))
+    enclave = ""
+    if choices.platform_id is not None:
+        enclave = _ENCLAVE.format(platform_id=_quoted(choices.platform_id), module=module)
     return _KMSD.format(
+        enclave=enclave,
         config="kmsd.toml",
         trust_domain=_quoted(choices.trust_domain),
         address=_quoted(choices.address),
         principal=_quoted(choices.principal),
-        module=_quoted(str(choices.module)),
+        module=module,
         label=_quoted(choices.token_label),
     )
 

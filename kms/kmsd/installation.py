@@ -3,7 +3,7 @@
     DIR/kmsd.toml       the daemon's configuration          DIR/kms.toml      a profile for operators/local
     DIR/certificates/   ca, server, operator, crl           DIR/secrets/      pin, and the private keys of the first three
     DIR/token/          the SoftHSM token                   DIR/data/         the database
-    DIR/run/            the Unix socket
+    DIR/run/            the Unix socket                     DIR/enclave/      enclave_files.py tells
 
 Directories are 0700 and files 0600.
 """
@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,13 +27,16 @@ from kms.core.errors import KmsError
 from kms.core.names import Principal, parse_trust_domain
 from kms.kmsd.certificates import CertificateAuthority, Issued
 from kms.kmsd.configuration import DaemonChoices, client_target, daemon_toml, profile_toml, server_names
+from kms.kmsd.enclave_files import make_fuse_key, make_signed_files, start_measuring
+from kms.kmsd.private_files import Refused, write_private
 from kms.setting_values import parse_address
 from kms.settings import TcpListener, load
-from softhsm import SoftHsmError, create_token
+from softhsm import SoftHsmError, SoftHsmToken, create_token
 from storage import migrate
 
 OPERATOR: Final = Principal(None, "local")
 TOKEN_LABEL: Final = "kms"  # noqa: S105  the name of a token, not one
+ENCLAVE_LABEL: Final = "kms enclave"
 CA_KEY: Final = Path("secrets/ca-key.pem")
 SERVER: Final = "server"
 
@@ -43,12 +47,10 @@ _SERIAL: Final = re.compile(r"[0-9a-fA-F]{1,40}")
 _PIN_BYTES: Final = 20  # 160 random bits, as 40 hexadecimal digits
 
 
-class Refused(Exception):
-    """The command does not do it; the message says why, and what would help."""
-
-
-def initialise(directory: Path, address: str, trust_domain: str, now: datetime) -> None:
+def initialise(directory: Path, address: str, trust_domain: str, now: datetime, *, enclave: bool = True) -> None:
     """Make a working installation in *directory*, which is missing or empty: all of it, or nothing.
+
+    With *enclave* it has a simulated enclave of its own.
 
     Raises:
         Refused: a value breaks its rule, the directory holds something, or a part could not be made.
@@ -57,15 +59,18 @@ def initialise(directory: Path, address: str, trust_domain: str, now: datetime) 
     _check_choices(directory, address, trust_domain)
     # 1. Build beside the final place, so that the last step is one rename on one file system.
     building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.init-", dir=directory.parent))
+    measuring = start_measuring() if enclave else None  # beside everything else
     try:
         os.umask(0o077)
         for name in ("certificates", "data", "run", "secrets"):
             (building / name).mkdir(mode=0o700)
-        # 2. The token, whose own configuration holds absolute paths: those of the final place.
-        module = _make_token(building / "token", directory / "token", building / "secrets/pin")
-        # 3. Certificates, configuration, database.
+        # 2. The token.
+        token, _ = _make_token(building / "token", TOKEN_LABEL, building / "secrets/pin")
+        _point(building / "token", directory / "token")
+        # 3. Certificates, enclave, configuration, database.
         _make_certificates(building, address, trust_domain, now)
-        choices = DaemonChoices(address, trust_domain, str(OPERATOR), module, TOKEN_LABEL)
+        platform_id = None if measuring is None else _make_enclave(building, directory, measuring, now)
+        choices = DaemonChoices(address, trust_domain, str(OPERATOR), token.module, TOKEN_LABEL, platform_id)
         write_private(building / "kmsd.toml", daemon_toml(choices).encode())
         profile = profile_toml(
             directory / "kms.toml",
@@ -82,6 +87,9 @@ def initialise(directory: Path, address: str, trust_domain: str, now: datetime) 
     except (OSError, KmsError, SoftHsmError) as error:
         raise Refused(f"{directory}: could not be made: {error}") from error
     finally:
+        if measuring is not None:
+            measuring.kill()
+            measuring.communicate()
         shutil.rmtree(building, ignore_errors=True)
 
 
@@ -103,14 +111,27 @@ def _check_choices(directory: Path, address: str, trust_domain: str) -> None:
         raise Refused(f"{directory}: too long for a Unix socket in it; choose a shorter path")
 
 
-def _make_token(directory: Path, final: Path, pin_file: Path) -> Path:
+def _make_token(directory: Path, label: str, pin_file: Path) -> tuple[SoftHsmToken, str]:
     pin = secrets.token_hex(_PIN_BYTES)
     write_private(pin_file, f"{pin}\n".encode())
-    token = create_token(directory, TOKEN_LABEL, pin)
+    return create_token(directory, label, pin), pin
+
+
+def _point(directory: Path, final: Path) -> None:
+    """Let a token's own configuration, which holds absolute paths, name the final place."""
     configuration = directory / "softhsm2.conf"
     text = configuration.read_text(encoding="utf-8")
     configuration.write_text(text.replace(str(directory.resolve()), str(final)), encoding="utf-8")
-    return token.module
+
+
+def _make_enclave(building: Path, final: Path, measuring: subprocess.Popen[str], now: datetime) -> str:
+    """Make the enclave's files and the token of its fuse; returns the platform's id in hex."""
+    platform_id = secrets.token_bytes(16)
+    token, pin = _make_token(building / "enclave/token", ENCLAVE_LABEL, building / "secrets/enclave-pin")
+    make_fuse_key(token, pin)
+    _point(building / "enclave/token", final / "enclave/token")
+    make_signed_files(building, platform_id, measuring, now)
+    return platform_id.hex()
 
 
 def _make_certificates(building: Path, address: str, trust_domain: str, now: datetime) -> None:
@@ -248,13 +269,3 @@ def _present_names(certificate: Path) -> list[str]:
         raise Refused(f"{certificate}: its names cannot be read: {error}") from error
     addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
     return [*names.get_values_for_type(x509.DNSName), *addresses]
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only this user can read.
-
-    Raises:
-        OSError: it is there already, or cannot be made.
-    """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(content)

@@ -24,7 +24,7 @@ from kms.clock import now
 from kms.core.errors import Denied, KmsError, Unauthenticated
 from kms.core.integrity_statement import parse_statement, signed_statement, text_of
 from kms.core.names import Principal
-from kms.kmsd.installation import Refused
+from kms.kmsd.private_files import Refused
 from kms.parts import Parts, opened_parts
 from kms.rpc.certificates import ClientCertificate, make_revocations
 from kms.services.accepting import accept, statement_of

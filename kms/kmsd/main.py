@@ -52,11 +52,13 @@ def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A directory that is missing or empty.")],
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the daemon will listen.")] = "127.0.0.1:7443",
     trust_domain: Annotated[str, typer.Option(metavar="NAME", help="The trust domain of callers.")] = "kms.local",
+    *,
+    enclave: Annotated[bool, typer.Option(help="Make a simulated enclave, too.")] = True,
 ) -> None:
     """Set up one machine: a SoftHSM token, a database, certificates and the configuration."""
     from kms.kmsd.installation import initialise  # noqa: PLC0415  what a command needs is loaded by that command
 
-    initialise(directory, address, trust_domain, datetime.now(UTC))
+    initialise(directory, address, trust_domain, datetime.now(UTC), enclave=enclave)
     place = directory.absolute()
     typer.echo(
         f"{place} is ready. Next:\n"
@@ -144,6 +146,29 @@ def migrate(config: _Config) -> None:
 def serve(config: _Config) -> None:
     """Serve until SIGTERM or SIGINT, then finish running calls and stop."""
     run(load(config))
+
+
+enclave_commands = typer.Typer(help="The enclave of this machine.")
+app.add_typer(enclave_commands, name="enclave")
+
+
+@enclave_commands.command("sign")
+def enclave_sign(
+    config: _Config,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The signer's key.  [default: secrets/enclave-signing-key.pem]"),
+    ] = None,
+    isv_svn: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="The security version.  [default: the present one]"),
+    ] = None,
+) -> None:
+    """Measure the installed enclave and sign it, after an upgrade of this package, Python or a library."""
+    from kms.kmsd.enclave_files import sign_anew  # noqa: PLC0415
+
+    release = sign_anew(config, key, isv_svn, datetime.now(UTC))
+    typer.echo(f"SIMULATED enclave {release.mrenclave.hex()} is signed, with security version {release.isv_svn}")
 
 
 integrity = typer.Typer(help="What to do about a database that is not what was anchored; the daemon is stopped.")
@@ -237,7 +262,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _code_of(error: BaseException) -> ExitCode:
-    from kms.kmsd.installation import Refused  # noqa: PLC0415  only a failure pays for these
+    from kms.kmsd.private_files import Refused  # noqa: PLC0415  only a failure pays for these
     from kms.rpc.server import ListenError  # noqa: PLC0415
     from storage.errors import CannotOpen  # noqa: PLC0415
 

@@ -21,7 +21,8 @@ from kms.core.checkpoints import gap_in
 from kms.core.errors import Denied, FailedPrecondition, RolledBack, Unauthenticated
 from kms.core.refused import Refused as RefusedTenants
 from kms.crypto.signatures import verifier
-from kms.kmsd.installation import Refused, initialise, issue_certificate, revoke_certificate
+from kms.kmsd.installation import initialise, issue_certificate, revoke_certificate
+from kms.kmsd.private_files import Refused
 from kms.kmsd.integrity import _opened, accept_statement, explain, statement
 from kms.services.checkpoints import Checkpoints
 from kms.setting_values import SettingsError
@@ -63,11 +64,11 @@ async def start_and_seal(settings, count: int) -> list[int]:
 def place(tmp_path_factory) -> Path:
     """An installation with two officers, a tenant's principal, and a database that is two checkpoints too old."""
     place = tmp_path_factory.mktemp("integrity") / "i"
-    initialise(place, "127.0.0.1:1", "kms.local", datetime.now(UTC))
+    initialise(place, "127.0.0.1:1", "kms.local", datetime.now(UTC), enclave=False)
     config = place / "kmsd.toml"
     for principal in (*OFFICERS, "operators/carol", "tenants/acme/principals/app"):
         out = place / principal.rpartition("/")[2]
-        issue_certificate(config, principal, out, lifetime=timedelta(days=1), now=datetime.now(UTC))
+        issue_certificate(config, principal, out, lifetime=timedelta(days=1), now=datetime.now(UTC), enclave=False)
     settings = load(config)
     assert asyncio.run(start_and_seal(settings, 2)) == [1, 2]
     database = settings.storage.path
@@ -134,14 +135,14 @@ async def test_too_few_or_other_signatures_change_nothing(restored, place):
 async def test_a_certificate_of_another_authority_or_a_revoked_one_does_not_count(restored, place, tmp_path):
     text = await statement(restored, "restored")
     other = tmp_path / "other"
-    initialise(other, "127.0.0.1:1", "kms.local", datetime.now(UTC))
+    initialise(other, "127.0.0.1:1", "kms.local", datetime.now(UTC), enclave=False)
     issue_certificate(
         other / "kmsd.toml", "operators/bob", other / "bob", lifetime=timedelta(days=1), now=datetime.now(UTC)
     )
     alice = signed(place, text, "alice")
     with pytest.raises(Unauthenticated, match="client_ca"):
         await accept_statement(restored, text, [alice, signed(other, text, "bob")])
-    revoke_certificate(place / "kmsd.toml", str(place / "carol" / "carol.pem"), datetime.now(UTC))
+    revoke_certificate(place / "kmsd.toml", str(place / "carol" / "carol.pem"), datetime.now(UTC), enclave=False)
     with pytest.raises(Unauthenticated, match="revoked"):
         await accept_statement(restored, text, [alice, signed(place, text, "carol")])
 

@@ -30,7 +30,7 @@ def original() -> Iterator[Path]:
     parent = Path(tempfile.mkdtemp(prefix="kms"))
     old = os.umask(0o077)
     try:
-        initialise(parent / "i", ADDRESS, "kms.example", NOW)
+        initialise(parent / "i", ADDRESS, "kms.example", NOW, enclave=False)
         yield parent / "i"
     finally:
         os.umask(old)

@@ -16,7 +16,8 @@ from kms_client.profile import Profile
 
 from kms.core.names import Principal
 from kms.kmsd.certificates import CertificateAuthority
-from kms.kmsd.installation import Refused, issue_certificate, revoke_certificate
+from kms.kmsd.installation import issue_certificate, revoke_certificate
+from kms.kmsd.private_files import Refused
 from kms.settings import load
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from kms.core.errors import HsmUnavailable, KmsError
 from kms.kmsd import main
-from kms.kmsd.installation import Refused
+from kms.kmsd.private_files import Refused
 from kms.kmsd.main import ExitCode
 from kms.rpc.server import ListenError
 from kms.setting_values import SettingsError
