@@ -107,7 +107,8 @@ class BodyRows:
         if tenant is not None:
             query = query.where(b.c.tenant_id == tenant)
         if after is not None:
-            query = query.where(tuple_(*names) > tuple_(after.tenant, after.blob, after.generation, after.segment))
+            values = (after.tenant, after.blob, after.generation, after.segment)
+            query = query.where(tuple_(*names) > tuple_(*values, types=[name.type for name in names]))
         return [
             StoredBody(
                 BodyName(row.tenant_id, row.blob_id, int(row.generation), int(row.segment)),

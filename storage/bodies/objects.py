@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+import obstore
+from obstore.exceptions import BaseError, GenericError, NotFoundError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
+
 from kms.core.body_ports import MAX_BODY, MAX_PIECE, BodyName, StoredBody
 from kms.core.errors import BodyMissing, BodyStoreUnavailable
 from kms.core.names import TenantUid
@@ -21,7 +25,7 @@ from kms.core.ports import HealthStatus, PartHealth
 from .pieces import pieces_of
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ClientConfig, ObjectStore, S3Config
 
 # S3 allows 10,000 parts, of at least 5 MiB but the last.
 PART: Final = 8 << 20  # bytes; also of one range that is read
@@ -57,30 +61,28 @@ def s3_store(s3: S3) -> ObjectStore:
     Raises:
         ValueError: the parameters cannot be used together.
     """
-    from obstore.exceptions import BaseError  # noqa: PLC0415  only installations with such a store pay for it
-    from obstore.store import S3Store  # noqa: PLC0415
-
-    given = {
-        "region": s3.region,
-        "endpoint": s3.endpoint,
-        "access_key_id": s3.access_key_id,
-        "secret_access_key": s3.secret_access_key,
-    }
-    client = {"timeout": s3.timeout, "connect_timeout": s3.timeout, "allow_http": s3.allow_http}
+    client: ClientConfig = {"timeout": s3.timeout, "connect_timeout": s3.timeout, "allow_http": s3.allow_http}
     if s3.ca:
         client["root_certificate"] = s3.ca
+    config: S3Config = {"virtual_hosted_style_request": not s3.path_style}
+    if s3.region:
+        config["region"] = s3.region
+    if s3.endpoint:
+        config["endpoint"] = s3.endpoint
+    if s3.access_key_id:
+        config["access_key_id"] = s3.access_key_id
+        config["secret_access_key"] = s3.secret_access_key
     try:
         return S3Store(
             s3.bucket,
             prefix=s3.prefix or None,
-            virtual_hosted_style_request=not s3.path_style,
+            config=config,
             client_options=client,
             retry_config={
                 "max_retries": RETRIES,
                 "retry_timeout": s3.timeout * (RETRIES + 1),
                 "backoff": {"init_backoff": BACKOFF, "max_backoff": MAX_BACKOFF},
             },
-            **{name: value for name, value in given.items() if value},
         )
     except BaseError as error:
         raise ValueError("the S3 store's parameters cannot be used") from error
@@ -96,49 +98,51 @@ class ObjectBodies:
 
     async def write(self, name: BodyName, data: AsyncIterable[bytes]) -> int:
         """Store a body, whole and durable when this returns, or not at all; returns its length in bytes."""
-        import obstore  # noqa: PLC0415  as above
-
         parts = aiter(pieces_of(PART, data))
         first = await anext(parts, b"")
         if len(first) < PART:
-            with _translated(name):
+            with _translated(None):
                 async with asyncio.timeout(self._bound):
                     await obstore.put_async(self._store, str(name), first, use_multipart=False)
             return len(first)
-        source = _Source(first, parts)
-        with _translated(name):
-            async with asyncio.timeout(self._bound) as bound:
-                source.on_progress = lambda: bound.reschedule(asyncio.get_running_loop().time() + self._bound)
-                try:
+        source = _Source(first, parts, self._bound)
+        try:
+            with _translated(None):
+                async with asyncio.timeout(self._bound) as source.clock:
                     await obstore.put_async(
                         self._store, str(name), source, chunk_size=PART, max_concurrency=PARTS_AT_ONCE
                     )
-                except Exception:
-                    if source.failure is not None:  # obstore tells it in words of its own
-                        raise source.failure from None
-                    raise
+        except Exception:
+            if source.failure is not None:
+                raise source.failure from None  # not in the words that obstore has for it
+            raise
         return source.length
 
     async def read(self, name: BodyName, start: int, length: int) -> AsyncIterator[bytes]:
         """Yield exactly *length* bytes from *start*, in pieces of at most MAX_PIECE."""
-        import obstore  # noqa: PLC0415  as above
-
         while length:
             asked = min(length, PART)
-            with _translated(name):
-                async with asyncio.timeout(self._bound):
-                    got = await obstore.get_range_async(self._store, str(name), start=start, length=asked)
-            part = memoryview(got)
+            part = await self._range(name, start, asked)
             if len(part) != asked:
                 raise BodyMissing(f"body {name} ends before it should")
             for offset in range(0, asked, MAX_PIECE):
                 yield bytes(part[offset : offset + MAX_PIECE])
             start, length = start + asked, length - asked
 
+    async def _range(self, name: BodyName, start: int, length: int) -> memoryview:
+        with _translated(name):
+            async with asyncio.timeout(self._bound):
+                try:
+                    got = await obstore.get_range_async(self._store, str(name), start=start, length=length)
+                except GenericError:
+                    # A range behind the end has no error of its own.
+                    if (await obstore.head_async(self._store, str(name)))["size"] <= start:
+                        return memoryview(b"")
+                    raise
+        return memoryview(got)
+
     async def delete(self, name: BodyName) -> None:
         """Remove a body for good; one that is not there is removed."""
-        import obstore  # noqa: PLC0415  as above
-
         try:
             with _translated(name):
                 async with asyncio.timeout(self._bound):
@@ -148,8 +152,6 @@ class ObjectBodies:
 
     async def list(self, tenant: TenantUid | None, after: BodyName | None, limit: int) -> list[StoredBody]:
         """Return at most *limit* (MAX_LISTED) whole bodies behind *after*, by name; of one tenant, or of all for None."""
-        import obstore  # noqa: PLC0415  as above
-
         found: list[StoredBody] = []
         prefix, offset = (None if tenant is None else str(tenant)), (None if after is None else str(after))
         with _translated(None):
@@ -180,46 +182,46 @@ class ObjectBodies:
 
 
 class _Source:
-    """Parts for a multipart upload; keeps what went wrong in getting them."""
+    """Parts for a multipart upload; keeps what went wrong in getting them, and stops the clock while it waits for them."""
 
-    def __init__(self, first: bytes, rest: AsyncIterator[bytes]) -> None:
+    def __init__(self, first: bytes, rest: AsyncIterator[bytes], bound: float) -> None:
         self._first = first
         self._rest = rest
+        self._bound = bound
         self.length = 0
-        self.failure: BaseException | None = None
-        self.on_progress = lambda: None
+        self.failure: Exception | None = None
+        self.clock: asyncio.Timeout | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        self.on_progress()
-        self.length = len(self._first)
-        yield self._first
+        part = self._first
         try:
-            async for part in self._rest:
-                self.on_progress()
+            while part:
                 self.length += len(part)
+                self._run_until(asyncio.get_running_loop().time() + self._bound)
                 yield part
-        except BaseException as error:
+                self._run_until(None)
+                part = await anext(self._rest, b"")
+        except Exception as error:
             self.failure = error
             raise
+        self._run_until(asyncio.get_running_loop().time() + self._bound)
+
+    def _run_until(self, when: float | None) -> None:
+        if self.clock is not None and not self.clock.expired():
+            self.clock.reschedule(when)
 
 
 @contextmanager
 def _translated(name: BodyName | None) -> Iterator[None]:
-    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415  as above
-
     try:
         yield
-    except (FileNotFoundError, *_not_found()) as error:
+    except (NotFoundError, FileNotFoundError) as error:  # obstore raises the one or the other
+        if name is None:
+            raise BodyStoreUnavailable("the object storage has no such bucket") from error
         raise BodyMissing(f"body {name} is not there") from error
     except TimeoutError as error:
         raise BodyStoreUnavailable("the object storage does not answer in time") from error
-    except (PermissionDeniedError, UnauthenticatedError) as error:
+    except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
         raise BodyStoreUnavailable("the object storage does not let the daemon do this") from error
     except (BaseError, OSError) as error:
         raise BodyStoreUnavailable(f"the object storage cannot be used ({type(error).__name__})") from error
-
-
-def _not_found() -> tuple[type[Exception], ...]:
-    from obstore.exceptions import NotFoundError  # noqa: PLC0415  as above
-
-    return (NotFoundError,)
