@@ -14,6 +14,7 @@ from .v1 import (
     audit_pb2_grpc,
     census_pb2_grpc,
     crypto_pb2_grpc,
+    enclaves_pb2_grpc,
     events_pb2_grpc,
     keys_pb2_grpc,
     nodes_pb2_grpc,
@@ -32,6 +33,7 @@ POLICIES: Final = "kms.v1.PolicyService"
 CENSUS: Final = "kms.v1.CensusService"
 OPERATIONS: Final = "kms.v1.OperationService"
 NODES: Final = "kms.v1.NodeService"
+ENCLAVES: Final = "kms.v1.EnclaveService"
 ACCESS: Final = "kms.v1.AccessService"
 TOKENS: Final = "kms.v1.TokenService"
 APPROVALS: Final = "kms.v1.ApprovalService"
@@ -68,6 +70,7 @@ SAFE: Final = MappingProxyType(
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes",),
+        ENCLAVES: ("GetEnclave", "AttestEnclave"),
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
@@ -164,6 +167,7 @@ def bind(channel: Any) -> dict[str, Any]:
         OPERATIONS: operations_pb2_grpc.OperationServiceStub(channel),  # type: ignore[no-untyped-call]
         ACCESS: access_pb2_grpc.AccessServiceStub(channel),  # type: ignore[no-untyped-call]
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
+        ENCLAVES: enclaves_pb2_grpc.EnclaveServiceStub(channel),  # type: ignore[no-untyped-call]
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
         APPROVALS: approvals_pb2_grpc.ApprovalServiceStub(channel),  # type: ignore[no-untyped-call]
         AUDIT: audit_pb2_grpc.AuditServiceStub(channel),  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ from .access import AccessCalls
 from .approvals import ApprovalCalls
 from .audit import AuditCalls
 from .crypto import CryptoCalls
+from .enclaves import EnclaveCalls
 from .events import EventCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
@@ -27,6 +28,7 @@ class AsyncClient(
     PlaceCalls,
     OperationCalls,
     NodeCalls,
+    EnclaveCalls,
     AccessCalls,
     TokenCalls,
     ApprovalCalls,
