@@ -10,7 +10,9 @@ of the daemon's: a 4-byte length and msgpack, at most 2 MiB.
 
 The calls; the first is open, once:
 
-    open               fuse, or [module, label, platform id] of the token that holds it; owner epoch, signed structure, [CPUSVN, flags, xfrm, MISCSELECT, CONFIGID, CONFIGSVN]
+    open               fuse or [module, label, platform id] of the token that has it, owner epoch, signed structure,
+                       [CPUSVN, flags, xfrm, MISCSELECT, CONFIGID, CONFIGSVN],
+                       for quotes [root, platform, its key (all DER), platform id]
                                                                        -> the greeting: who it is, what was closed off
     describe                                                           -> the same
     attest             report data                                     -> quote
@@ -40,10 +42,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from . import counters as counter_files
 from . import fuse as fuses
-from . import isolation, sigstruct
+from . import isolation, own_quotes, sigstruct
 from .errors import CounterFault, EnclaveError, InvalidParameter
 from .identity import InvalidIdentity
 from .interface import Enclave, Policy, SealedInput
+from .own_quotes import OwnQuotes
 from .sgx_keys import Platform
 from .simulated import SimulatedEnclave
 
@@ -89,7 +92,9 @@ class Host:
             where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else "?"
             return FAREWELL, ["mistake", f"{type(error).__name__} in {where}"]
 
-    def _open(self, fuse: object, owner_epoch: bytes, structure: bytes, chosen: list[Any]) -> object:
+    def _open(
+        self, fuse: object, owner_epoch: bytes, structure: bytes, chosen: list[Any], authority: list[Any] | None = None
+    ) -> object:
         if self._enclave is not None:
             raise InvalidParameter("open: comes once")
         try:
@@ -107,7 +112,8 @@ class Host:
             raise InvalidParameter(str(error)) from error
         platform = Platform(fuses.chosen_fuse(fuse, self._token_host), owner_epoch)
         counters = counter_files.Counters(self._counters, counter_files.mac_key(platform, identity))
-        enclave = self._enclave = SimulatedEnclave(platform, identity, counters)
+        quotes = None if authority is None else OwnQuotes(platform, identity, authority)
+        enclave = self._enclave = SimulatedEnclave(platform, identity, counters, quotes)
         self._kinds |= {
             "describe": lambda: self._greeting(enclave),
             "attest": enclave.attest,
@@ -197,6 +203,7 @@ def warm_up() -> None:
         cipher.decrypt(bytes(12), bytes(32), b"")
     HKDF(hashes.SHA256(), 64, salt=bytes(32), info=b"").derive(bytes(32))
     constant_time.bytes_eq(b"", b"")
+    own_quotes.warm_up()
     for codec in ("ascii", "utf-8"):
         codec.encode(codec)
     sys.stderr.flush()

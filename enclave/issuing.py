@@ -62,16 +62,22 @@ def extensions(*, ca: bool, path_length: int | None) -> tuple[x509.BasicConstrai
 
 
 @dataclass(frozen=True, slots=True)
-class Issuer:
-    """A certificate with its key: a simulated root or platform."""
+class Authority:
+    """A certificate of a simulated root or platform."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
 
     @property
     def der(self) -> bytes:
         """Return the certificate's bytes."""
         return self.certificate.public_bytes(Encoding.DER)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer(Authority):
+    """A certificate with its key: a simulated root or platform."""
+
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
 
     def revocation_list(self, number: int, revoked: Iterable[int], start: datetime, end: datetime) -> bytes:
         """Return the list (DER) of the serial numbers that this issuer takes back, numbered, valid from start to end."""

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from .identity import Identity
-from .issuing import Issuer, certify_quoting
+from .issuing import Authority, Issuer, certify_quoting
 from .quotes import AUTH_DATA_LENGTH, Quote, key_binding, signed_part
 from .report import ReportBody, report_key_id, verify_report
 from .signatures import raw_key, sign_raw
@@ -24,7 +24,7 @@ class QuotingEnclave:
         self,
         identity: Identity,
         platform_id: bytes,
-        authority: tuple[Issuer, Issuer],
+        authority: tuple[Authority, Issuer],
         report_key: Callable[[bytes], bytes],
         start: datetime,
         end: datetime,

@@ -10,6 +10,7 @@ from .counters import Counters
 from .errors import InvalidParameter, Unsupported
 from .identity import Identity
 from .interface import MAX_ARGUMENT, MAX_INPUTS, REPORT_DATA_LENGTH, Description, Freshness, Policy, SealedInput
+from .own_quotes import OwnQuotes
 from .sgx_keys import Platform
 
 BACKEND: Final = "sgx-simulated"
@@ -18,7 +19,11 @@ BACKEND: Final = "sgx-simulated"
 class SimulatedEnclave:
     """An Enclave over a platform, an identity and a file of counters; one caller at a time."""
 
-    def __init__(self, platform: Platform, identity: Identity, counters: Counters) -> None:
+    def __init__(
+        self, platform: Platform, identity: Identity, counters: Counters, quotes: OwnQuotes | None = None
+    ) -> None:
+        """Without *quotes* it cannot attest."""
+        self._quotes = quotes
         self._platform = platform
         self._identity = identity
         self._counters = counters
@@ -28,10 +33,12 @@ class SimulatedEnclave:
         return Description(BACKEND, simulated=True, identity=self._identity, freshness=Freshness.NONE)
 
     def attest(self, report_data: bytes) -> bytes:
-        """Refuse: the process has no quoting key yet."""
+        """Return a quote; Enclave has the words."""
         if len(report_data) != REPORT_DATA_LENGTH:
             raise InvalidParameter(f"report data: {REPORT_DATA_LENGTH} bytes")
-        raise Unsupported("attest: this enclave has no quoting key")
+        if self._quotes is None:
+            raise Unsupported("attest: no authority of the platform was given at the start")
+        return self._quotes.quote(report_data)
 
     def seal(self, data: bytes, policy: Policy, associated_data: bytes) -> bytes:
         """Seal; Enclave has the words."""

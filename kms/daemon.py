@@ -20,7 +20,7 @@ from kms.hardening import harden
 from kms.logs import dropped_lines
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
-from kms.node_enclave import opened_enclave
+from kms.node_enclave import NodeEnclave, opened_enclave
 from kms.observer import CallObserver
 from kms.parts import Parts, opened_parts
 from kms.rpc.access import AccessServicer
@@ -33,6 +33,7 @@ from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
 from kms.rpc.crypto import CryptoServicer
+from kms.rpc.enclaves import EnclaveServicer
 from kms.rpc.events import SecurityEventServicer
 from kms.rpc.gates import CallTrail, Gates
 from kms.rpc.identity import Identities
@@ -90,7 +91,9 @@ def make_gates(
     )
 
 
-def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> Mapping[str, Any]:
+def _servicers(
+    services: Services, exports: AuditExports, metrics: Metrics, enclave: NodeEnclave | None
+) -> Mapping[str, Any]:
     """Return what serves each service, in the order of SERVICES, by its full name."""
     servicers = (
         TenantServicer(services.tenants),
@@ -108,6 +111,7 @@ def _servicers(services: Services, exports: AuditExports, metrics: Metrics) -> M
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership),
+        EnclaveServicer(enclave),
         AccessServicer(services.principals, services.grants, services.accesses, now, services.classify),
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
@@ -164,7 +168,9 @@ async def serve(settings: Settings) -> None:
         gates = make_gates(settings, parts, services, admission, calls_trail, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         exports = AuditExports(parts.storage, parts.vault, parts.installation, auditing.checkpoints.seal, now, boottime)
-        server = RpcServer(calls.handlers(METHODS, _servicers(services, exports, metrics)), settings.listen, limits)
+        server = RpcServer(
+            calls.handlers(METHODS, _servicers(services, exports, metrics, enclave)), settings.listen, limits
+        )
         health = HealthMonitor(
             {
                 "storage": parts.storage.health,

@@ -1,6 +1,6 @@
 """The enclave of this node: started, recorded, and started again; nothing uses it before that is done.
 
-    not running --start--> running --recorded--> in use --ends--> not running
+    not running --start--> running --recorded, attested--> in use --ends, or attestation refused--> not in use
 
 A daemon whose enclave does not start serves all the same: what needs the enclave is refused with EnclaveUnavailable,
 and the start is tried again. A PIN that the fuse's token refuses is not tried again: that would bring its lock nearer.
@@ -9,24 +9,28 @@ and the start is tried again. A PIN that the fuse's token refuses is not tried a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
 
 from enclave.command import TokenHostCommand, serve_command
 from enclave.identity import MODE64BIT
+from enclave.quotes import challenge_binding
+from kms.attestation import Attester, NotAttested
 from kms.channel import HostUnavailable
+from kms.clock import now
 from kms.core.audit import AuditEvent, Category, Outcome, Retention
-from kms.core.enclave_ports import EnclaveFacts, SealedInput
+from kms.core.enclave_ports import EnclaveAnswer, EnclaveFacts, EnclaveShown, EnclaveStatus, SealedInput
 from kms.core.errors import AuditUnavailable, EnclaveUnavailable
 from kms.core.ports import HealthStatus, PartHealth
 from kms.enclave_host import DEADLINE, EnclaveHost
 from kms.enclave_settings import Enclave as Settings
 from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import HOST_COMMAND
-from kms.services.audit import Acts, shown_details
+from kms.services.audit import Acts, clean, shown_details
 
 _log = structlog.get_logger(__name__)
 
@@ -37,16 +41,28 @@ _SIGN: Final = "after an upgrade of this package, Python or a library: kmsd encl
 
 
 class NodeEnclave:
-    """The Enclave of kms/core/enclave_ports.py, of which a process runs that is in the audit trail."""
+    """The NodeEnclave of kms/core/enclave_ports.py: a process that is in the audit trail and has shown who it is."""
 
-    def __init__(self, command: Sequence[str], settings: Settings, *, retry: float = RETRY) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        settings: Settings,
+        now: Callable[[], datetime],
+        *,
+        retry: float = RETRY,
+    ) -> None:
         """Prepare; nothing is started before run()."""
         self._settings = settings
+        self._now = now
         self._retry = retry
+        self._attester = Attester(settings.attestation, bytes.fromhex(settings.platform_id), now)
         self._host = EnclaveHost(command, self._greeting, on_change=self._changed)
         self._changes = asyncio.Event()
         self._usable = asyncio.Event()  # cleared at once when the process ends
-        self._why = "the enclave has not been started yet"
+        self._recorded: int | None = None  # the process whose start is in the audit trail
+        self._shown: EnclaveShown | None = None
+        self._why = "has not been started yet"
+        self._failed = False  # whether the last step has, so that it is of no use to wait for the next
 
     def _greeting(self) -> Sequence[object]:
         """Return the arguments of `open`, anew for each process; the fuse is not among them."""
@@ -54,96 +70,134 @@ class NodeEnclave:
         token = settings.token
         try:
             structure = settings.structure.read_bytes()
+            authority = self._attester.authority()
         except OSError as error:
             raise HostUnavailable(f"enclave.structure {settings.structure}: {error.strerror}") from error
+        except NotAttested as error:
+            raise HostUnavailable(str(error)) from error
         fuse = [str(token.module), token.label, bytes.fromhex(settings.platform_id)]
         chosen = [bytes.fromhex(settings.cpu_svn), MODE64BIT, 0, 0, bytes(64), 0]
-        return [fuse, bytes.fromhex(settings.owner_epoch), structure, chosen]
+        return [fuse, bytes.fromhex(settings.owner_epoch), structure, chosen, authority]
 
     def _changed(self, status: HostStatus) -> None:
         self._usable.clear()
+        self._shown = None
+        self._failed = False
         self._changes.set()
         tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
         tell("enclave.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
     async def run(self, trail: Acts) -> None:
-        """Keep it running until cancelled; each start is in the audit trail before the enclave is used."""
+        """Keep it running and attested until cancelled; each of its starts is in the audit trail before it is used."""
         while True:
             self._changes.clear()
-            if await self._went_on(trail):
-                await self._changes.wait()
-            else:
-                await asyncio.sleep(self._retry)
+            try:
+                seconds = await self._step(trail)
+            except (EnclaveUnavailable, AuditUnavailable, NotAttested) as error:
+                self._why = str(error)
+                _log.error("enclave.unusable", backend=SIMULATED, reason=self._why)
+                self._failed = True
+                self._changes.clear()  # what has led to this; the supervisor may be at it already
+                seconds = self._retry
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changes.wait()
 
     async def stop(self) -> None:
         """Let the process leave."""
         await self._host.stop()
 
-    async def _went_on(self, trail: Acts) -> bool:
-        """Do what the present state asks for; returns whether only a change asks for more."""
-        state = self._host.status.state
-        if state in (HostState.STOPPED, HostState.FAILED):
-            return await self._start()
-        facts = self._host.facts
-        if facts is None or self._usable.is_set():
-            return True
-        pid = self._host.status.pid
-        try:
-            await self._record(trail, facts)
-        except AuditUnavailable as error:
-            self._why = f"its start is not in the audit trail: {error}"
-            _log.error("enclave.unusable", reason=self._why)
-            return False
-        if self._host.status.pid == pid:  # the process that was recorded, and no other
-            self._usable.set()
-        return True
+    async def _step(self, trail: Acts) -> float | None:
+        """Do what the present state asks for; returns the seconds until more is to do, None where a change asks for it.
 
-    async def _start(self) -> bool:
+        Raises:
+            EnclaveUnavailable, AuditUnavailable, NotAttested: the enclave is not in use; to be tried again.
+        """
+        if self._host.status.state in (HostState.STOPPED, HostState.FAILED):
+            await self._start()
+        facts, pid = self._host.facts, self._host.status.pid
+        if facts is None:
+            return None  # the supervisor is at it
+        if self._recorded != pid:
+            await self._record(trail, facts)
+            self._recorded = pid
+        shown = self._shown
+        if shown is None or self._now() >= shown.time + (shown.expires - shown.time) / 2:
+            shown = await self._attest(trail, facts)
+        if self._host.status.pid == pid:  # the process that was recorded and attested, and no other
+            self._shown = shown
+            self._failed = False
+            self._usable.set()
+        return (shown.expires - shown.time).total_seconds() / 2
+
+    async def _start(self) -> None:
         if self._host.refused == _PIN_REFUSED:
             await asyncio.Event().wait()  # until the daemon is started again
         await self._host.stop()
         try:
             await self._host.start()
         except EnclaveUnavailable as error:
-            refused = self._host.refused
-            self._why = f"{error} ({_SIGN})" if refused == "INVALID_SIGNATURE" else str(error)
-            _log.error("enclave.does_not_start", backend=SIMULATED, reason=self._why)
-            return False
-        return True
+            if self._host.refused == "INVALID_SIGNATURE":
+                raise EnclaveUnavailable(f"{error} ({_SIGN})") from error
+            raise
 
     async def _record(self, trail: Acts, facts: EnclaveFacts) -> None:
         status = self._host.status
-        about = _about(facts)
         missing = [name for name, done, _ in facts.measures if not done]
+        details = {**_about(facts), "restarts": status.restarts, "measures_missing": missing}
         tell = _log.warning if missing else _log.info
-        tell("enclave.started", **about, restarts=status.restarts, reason=status.reason, measures_missing=missing)
-        await trail.note(
-            AuditEvent(
-                action="enclave.started",
-                category=Category.SECURITY,
-                outcome=Outcome.SUCCESS,
-                retention=Retention.EXTENDED,
-                reason=status.reason[:200],  # of the end of the process before
-                details=shown_details({**about, "restarts": status.restarts, "measures_missing": missing}),
-            )
-        )
+        tell("enclave.started", **details, reason=status.reason)
+        await trail.note(_event("enclave.started", details, reason=status.reason))  # of the end of the process before
+
+    async def _attest(self, trail: Acts, facts: EnclaveFacts) -> EnclaveShown:
+        try:
+            attested = await self._attester.attest(self._host.attest, facts.mrenclave)
+        except NotAttested as error:
+            self._usable.clear()
+            self._shown = None
+            await trail.note(_event("enclave.attestation_refused", _about(facts), Outcome.FAILURE, reason=str(error)))
+            raise
+        expires = attested.expires.isoformat()
+        platform = attested.platform_id.hex()
+        _log.info("enclave.attested", backend=attested.backend, platform=platform, expires=expires)
+        details = {**_about(facts), "platform": platform, "expires": expires}
+        await trail.note(_event("enclave.attested", details))
+        return EnclaveShown(attested.platform_id, self._now(), attested.expires)
 
     @property
     def facts(self) -> EnclaveFacts | None:
         """Who runs and may be used; Enclave has the words."""
         return self._host.facts if self._usable.is_set() else None
 
+    def overview(self) -> EnclaveStatus:
+        """Tell how it is; NodeEnclave has the words."""
+        status = self._host.status
+        why = status.reason if self._usable.is_set() else self._reason()
+        return EnclaveStatus(status.state, why, status.restarts, simulated=True, facts=self.facts, shown=self._shown)
+
+    def _reason(self) -> str:
+        """Why it is not in use."""
+        running = self._host.status.state in (HostState.STOPPED, HostState.FAILED, HostState.RUNNING)
+        return self._why if running else self._host.status.reason or "is being started"
+
     async def health(self) -> PartHealth:
         """Ask it who it is; the reason says SIMULATED also where nothing is wrong."""
-        status = self._host.status
-        if status.state is HostState.STOPPED:
-            return PartHealth(HealthStatus.UNKNOWN, f"{SIMULATED}; {self._why}")
-        if status.state is not HostState.RUNNING:
-            return PartHealth(HealthStatus.UNHEALTHY, f"{SIMULATED}; {status.reason or 'is being started'}")
         if not self._usable.is_set():
-            return PartHealth(HealthStatus.UNHEALTHY, f"{SIMULATED}; {self._why}")
+            return PartHealth(HealthStatus.UNHEALTHY, f"{SIMULATED}; {self._reason()}")
         found = await self._host.health()
-        return PartHealth(found.status, "; ".join(filter(None, (SIMULATED, found.reason))), found.response_time)
+        shown = self._shown
+        until = "" if shown is None else f"attested until {shown.expires.isoformat(timespec='seconds')}"
+        reason = "; ".join(filter(None, (SIMULATED, found.reason, until)))
+        return PartHealth(found.status, reason, found.response_time)
+
+    async def answer(self, nonce: bytes, channel_key: bytes, claims: bytes) -> EnclaveAnswer:
+        """Answer a challenge; NodeEnclave has the words."""
+        try:
+            lists = self._attester.collateral()
+        except NotAttested as error:
+            raise EnclaveUnavailable(f"the enclave of this node cannot be attested: {error}") from error
+        quote = await self.attest(challenge_binding(nonce, channel_key, claims))
+        return EnclaveAnswer(quote, lists.root_list, lists.platform_list)
 
     async def attest(self, report_data: bytes) -> bytes:
         """Return a quote; Enclave has the words."""
@@ -161,18 +215,33 @@ class NodeEnclave:
         Raises:
             EnclaveUnavailable: there is none in time.
         """
+        if self._shown is not None and self._now() >= self._shown.expires:  # and was not shown again in time
+            self._usable.clear()
         if self._usable.is_set():
             return
-        if self._host.status.state is HostState.FAILED:
-            raise EnclaveUnavailable(f"the enclave of this node cannot be used: {self._why}")
         try:
-            async with asyncio.timeout(DEADLINE):
-                # It may have ended again before this goes on.
-                while not self._usable.is_set():
-                    await self._usable.wait()
-        except TimeoutError as error:
-            reason = self._host.status.reason or self._why
-            raise EnclaveUnavailable(f"the enclave of this node cannot be used: {reason}") from error
+            if not self._failed:
+                async with asyncio.timeout(DEADLINE):
+                    while not self._usable.is_set():  # it may have ended again before this goes on
+                        await self._usable.wait()
+                return
+        except TimeoutError:
+            pass
+        raise EnclaveUnavailable(f"the enclave of this node is not in use: {self._reason()}")
+
+
+def _event(
+    action: str, details: Mapping[str, Any], outcome: Outcome = Outcome.SUCCESS, *, reason: str = ""
+) -> AuditEvent:
+    return AuditEvent(
+        action=action,
+        category=Category.SECURITY,
+        outcome=outcome,
+        retention=Retention.EXTENDED,
+        resource_type="enclave",
+        reason=clean(reason),
+        details=shown_details(details),
+    )
 
 
 def _about(facts: EnclaveFacts) -> dict[str, Any]:
@@ -197,7 +266,7 @@ async def opened_enclave(settings: Settings | None) -> AsyncIterator[NodeEnclave
         return
     token = settings.token
     host = TokenHostCommand(HOST_COMMAND, token.environment, token.pin_file)
-    enclave = NodeEnclave(serve_command(settings.counters, token_host=host), settings)
+    enclave = NodeEnclave(serve_command(settings.counters, token_host=host), settings, now)
     try:
         yield enclave
     finally:

@@ -50,6 +50,7 @@ from kms_client.v1 import (
     audit_pb2,
     census_pb2,
     crypto_pb2,
+    enclaves_pb2,
     events_pb2,
     keys_pb2,
     nodes_pb2,
@@ -1045,6 +1046,33 @@ METHODS = {
                 == (7, [("u", "node-a", 7, MOMENT, True)])
             ),
             nodes_pb2.ListNodesRequest(),
+        ),
+        "get_enclave": (
+            "GetEnclave",
+            lambda *_: enclaves_pb2.Enclave(
+                backend="sgx-simulated",
+                simulated=True,
+                in_use=True,
+                state="running",
+                mrenclave=b"m" * 32,
+                isv_svn=5,
+                measures=[enclaves_pb2.EnclaveMeasure(name="no_network", done=True)],
+                attest_expire_time=stamp(),
+            ),
+            lambda c: c.get_enclave(),
+            lambda v: (
+                (v.simulated, v.in_use, v.mrenclave, v.isv_svn, v.attest_time, v.attest_expire_time)
+                == (True, True, b"m" * 32, 5, None, MOMENT)
+                and [(one.name, one.done) for one in v.measures] == [("no_network", True)]
+            ),
+            enclaves_pb2.GetEnclaveRequest(),
+        ),
+        "attest_enclave": (
+            "AttestEnclave",
+            lambda r, _: enclaves_pb2.AttestEnclaveResponse(quote=r.nonce, root_list=b"r", platform_list=b"p"),
+            lambda c: c.attest_enclave(b"n" * 32, channel_key=b"k", claims=b"c"),
+            lambda v: (v.quote, v.root_list, v.platform_list) == (b"n" * 32, b"r", b"p"),
+            enclaves_pb2.AttestEnclaveRequest(nonce=b"n" * 32, channel_key=b"k", claims=b"c"),
         ),
         "get_approval": (
             "GetApproval",

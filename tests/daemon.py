@@ -134,6 +134,7 @@ class Installation:
         second = self.directory / "second.toml"
         (self.directory / "data2").mkdir()
         text = text.replace(f":{self.port}", f":{free_port()}").replace("run/kmsd.sock", "run/second.sock")
+        text = text.replace('"data/enclave-counters"', '"data2/enclave-counters"')
         second.write_text(text.replace('data_directory = "data"', 'data_directory = "data2"'))
         return self.config, second
 

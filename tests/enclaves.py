@@ -76,6 +76,7 @@ class EnclaveProcess:
     structure: bytes | None = None
     unprivileged: bool = False
     counters: str = "counters"
+    authority: list[bytes] | None = None  # root, platform, its key, platform id: for quotes
 
     def __post_init__(self) -> None:
         command: Sequence[str] = serve_command(self.directory / self.counters, self.package)
@@ -97,6 +98,7 @@ class EnclaveProcess:
             self.owner_epoch,
             self.structure or self.signed(),
             [self.cpu_svn, self.flags, 0, 0, bytes(64), 0],
+            self.authority,
         ]
 
     def signed(self) -> bytes:

@@ -15,6 +15,7 @@ from .v1 import (
     blobs_pb2_grpc,
     census_pb2_grpc,
     crypto_pb2_grpc,
+    enclaves_pb2_grpc,
     events_pb2_grpc,
     keys_pb2_grpc,
     nodes_pb2_grpc,
@@ -33,6 +34,7 @@ POLICIES: Final = "kms.v1.PolicyService"
 CENSUS: Final = "kms.v1.CensusService"
 OPERATIONS: Final = "kms.v1.OperationService"
 NODES: Final = "kms.v1.NodeService"
+ENCLAVES: Final = "kms.v1.EnclaveService"
 ACCESS: Final = "kms.v1.AccessService"
 TOKENS: Final = "kms.v1.TokenService"
 APPROVALS: Final = "kms.v1.ApprovalService"
@@ -70,6 +72,7 @@ SAFE: Final = MappingProxyType(
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes",),
+        ENCLAVES: ("GetEnclave", "AttestEnclave"),
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
@@ -170,6 +173,7 @@ def bind(channel: Any) -> dict[str, Any]:
         ACCESS: access_pb2_grpc.AccessServiceStub(channel),  # type: ignore[no-untyped-call]
         BLOBS: blobs_pb2_grpc.BlobServiceStub(channel),  # type: ignore[no-untyped-call]
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
+        ENCLAVES: enclaves_pb2_grpc.EnclaveServiceStub(channel),  # type: ignore[no-untyped-call]
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]
         APPROVALS: approvals_pb2_grpc.ApprovalServiceStub(channel),  # type: ignore[no-untyped-call]
         AUDIT: audit_pb2_grpc.AuditServiceStub(channel),  # type: ignore[no-untyped-call]

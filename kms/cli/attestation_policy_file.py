@@ -1,115 +1,20 @@
-"""The file that says what `kms enclave verify` asks of a quote; docs/attestation.md has its fields."""
+"""The files that `kms enclave verify` is given; docs/attestation.md has the fields of a policy."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Final
 
 import typer
-import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from enclave.attestation_errors import BadPolicy
-from enclave.attestation_policy import MAX_AGE, MAX_RULES, MAX_VALIDITY, AttestationPolicy, SignerRule
+from enclave.attestation_policy import AttestationPolicy
 from enclave.chain import MAX_LIST
+from kms.attestation_policies import LARGEST, parse_list, parse_policy
 
 from .files import read_bounded
 
-LARGEST: Final = 1 << 20  # bytes of a policy's file
 _OPTION: Final = "--policy"
-
-
-def _hex(length: int) -> Any:
-    """Return the type of *length* bytes in lower-case hex; YAML reads digits without quotes as a number, which is refused."""
-    return Annotated[str, Field(pattern=rf"\A[0-9a-f]{{{2 * length}}}\z")]
-
-
-_Hex16, _Hex32, _Hex64 = _hex(16), _hex(32), _hex(64)
-_U16 = Annotated[int, Field(ge=0, lt=1 << 16)]
-_Number = Annotated[int, Field(ge=0, lt=1 << 159)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Signer(_Model):
-    mrsigner: _Hex32  # type: ignore[valid-type]
-    isv_prod_id: _U16
-    least_isv_svn: _U16
-    isv_family_id: _Hex16 = "00" * 16  # type: ignore[valid-type]
-    isv_ext_prod_id: _Hex16 = "00" * 16  # type: ignore[valid-type]
-
-    def rule(self) -> SignerRule:
-        return SignerRule(
-            mrsigner=bytes.fromhex(self.mrsigner),
-            isv_prod_id=self.isv_prod_id,
-            least_isv_svn=self.least_isv_svn,
-            isv_family_id=bytes.fromhex(self.isv_family_id),
-            isv_ext_prod_id=bytes.fromhex(self.isv_ext_prod_id),
-        )
-
-
-class _Policy(_Model):
-    version: Literal[1]
-    root: Annotated[str, Field(max_length=LARGEST)]
-    quoting: _Signer
-    measurements: Annotated[list[_Hex32], Field(max_length=MAX_RULES)] = []  # type: ignore[valid-type]
-    signers: Annotated[list[_Signer], Field(max_length=MAX_RULES)] = []
-    revoked_measurements: Annotated[list[_Hex32], Field(max_length=MAX_RULES)] = []  # type: ignore[valid-type]
-    revoked_platforms: Annotated[list[_Hex16], Field(max_length=MAX_RULES)] = []  # type: ignore[valid-type]
-    backends: Annotated[list[str], Field(max_length=8)] = []
-    config_ids: Annotated[list[_Hex64], Field(max_length=MAX_RULES)] = ["00" * 64]  # type: ignore[valid-type]
-    least_config_svn: _U16 = 0
-    misc_select: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
-    least_cpu_svn: _Hex16 = "00" * 16  # type: ignore[valid-type]
-    least_root_list: _Number = 0
-    least_platform_list: _Number = 0
-    max_age_seconds: Annotated[int, Field(ge=1, le=int(MAX_AGE.total_seconds()))] = 60
-    validity_seconds: Annotated[int, Field(ge=1, le=int(MAX_VALIDITY.total_seconds()))] = 3600
-
-    def policy(self) -> AttestationPolicy:
-        return AttestationPolicy(
-            root=_der(self.root),
-            quoting=self.quoting.rule(),
-            measurements=_set(self.measurements),
-            signers=tuple(signer.rule() for signer in self.signers),
-            revoked_measurements=_set(self.revoked_measurements),
-            revoked_platforms=_set(self.revoked_platforms),
-            backends=frozenset(self.backends),
-            config_ids=_set(self.config_ids),
-            least_config_svn=self.least_config_svn,
-            misc_select=self.misc_select,
-            least_cpu_svn=bytes.fromhex(self.least_cpu_svn),
-            least_root_list=self.least_root_list,
-            least_platform_list=self.least_platform_list,
-            max_age=timedelta(seconds=self.max_age_seconds),
-            validity=timedelta(seconds=self.validity_seconds),
-        )
-
-
-def _set(values: list[str]) -> frozenset[bytes]:
-    return frozenset(bytes.fromhex(value) for value in values)
-
-
-def _der(pem: str) -> bytes:
-    try:
-        return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
-    except ValueError as error:
-        raise BadPolicy("root: must be one certificate in PEM") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a field that is there twice is an error: the first would count for nothing, without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if len(names) != len(node.value) or len(set(names)) != len(names):
-            raise yaml.MarkedYAMLError(problem="a field is there twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def read_policy(path: Path) -> AttestationPolicy:
@@ -118,21 +23,8 @@ def read_policy(path: Path) -> AttestationPolicy:
     Raises:
         BadParameter: it cannot be read, is no YAML, or breaks a rule; says which field and which rule.
     """
-    data = read_bounded(path, LARGEST, _OPTION)
     try:
-        found = _Policy.model_validate(yaml.load(data, Loader=_Loader))  # noqa: S506  a SafeLoader, only stricter
-        return found.policy()
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "no YAML"
-        raise typer.BadParameter(f"{path}: {problem}{where}", param_hint=_OPTION) from error
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, one['loc'])) or 'policy'}: {one['msg']}"
-            for one in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise typer.BadParameter(f"{path}: " + "; ".join(lines), param_hint=_OPTION) from error
+        return parse_policy(read_bounded(path, LARGEST, _OPTION))
     except BadPolicy as error:
         raise typer.BadParameter(f"{path}: {error}", param_hint=_OPTION) from error
 
@@ -144,9 +36,7 @@ def read_list(path: Path, option: str) -> bytes:
         BadParameter: it cannot be read, or is larger than 1 MiB.
     """
     data = read_bounded(path, 2 * MAX_LIST, option)  # PEM is longer by a third
-    if not data.startswith(b"-----BEGIN"):
-        return data
     try:
-        return x509.load_pem_x509_crl(data).public_bytes(Encoding.DER)
+        return parse_list(data)
     except ValueError as error:
         raise typer.BadParameter(f"{path}: is no revocation list", param_hint=option) from error

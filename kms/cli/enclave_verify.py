@@ -1,4 +1,4 @@
-"""`kms enclave`: who an enclave is, by its quote; no daemon is asked."""
+"""`kms enclave verify`: who an enclave is, by its quote; no daemon is asked."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ from .session import OutputOption
 if TYPE_CHECKING:
     from enclave.verifier import Attested
 
-app = typer.Typer(help="Enclaves: verify their quotes.", no_args_is_help=True, rich_markup_mode=None)
-
 MAX_SAID: Final = 1 << 16  # bytes of a channel's key, or of claims
 NONCE_DIGITS: Final = 64
 _NONCE: Final = re.compile(rf"[0-9a-fA-F]{{{NONCE_DIGITS}}}")
 
 
-@app.callback()
-def _group() -> None:
-    """Make `verify` a command of a group though it is the only one."""
+def parse_nonce(text: str) -> bytes:
+    """Read a nonce, 64 hex digits.
 
-
-def _parse_nonce(text: str) -> bytes:
+    Raises:
+        BadParameter: another form.
+    """
     if _NONCE.fullmatch(text) is None:
         raise typer.BadParameter(f"must be {NONCE_DIGITS} hex digits")
     return bytes.fromhex(text)
@@ -61,14 +59,13 @@ def _of_attested(attested: Attested) -> Record:
     }
 
 
-@app.command()
 def verify(
     quote: Annotated[Path, typer.Argument(metavar="QUOTE", help="The quote's bytes.")],
     *,
     policy: Annotated[Path, typer.Option(metavar="FILE", help="What it must show, in YAML.")],
     root_list: Annotated[Path, typer.Option(metavar="FILE", help="The root's revocation list, DER or PEM.")],
     platform_list: Annotated[Path, typer.Option(metavar="FILE", help="The platform's revocation list.")],
-    nonce: Annotated[bytes, typer.Option(parser=_parse_nonce, metavar="HEX", help="What the enclave was asked with.")],
+    nonce: Annotated[bytes, typer.Option(parser=parse_nonce, metavar="HEX", help="What the enclave was asked with.")],
     issued: Annotated[datetime, typer.Option(parser=parse_time, metavar="TIME", help="When it was asked.")],
     at: Annotated[
         datetime | None,

@@ -24,7 +24,7 @@ from . import (
     columns_plan,
     columns_upkeep,
     doctor,
-    enclave_verify,
+    enclave,
     encryption,
     events,
     grants,
@@ -80,7 +80,7 @@ audit.app.add_typer(audit_retention.archives, name="archives")
 app.add_typer(audit.app, name="audit")
 audit.app.command("verify")(audit_verify.verify)
 app.add_typer(integrity.app, name="integrity")
-app.add_typer(enclave_verify.app, name="enclave")
+app.add_typer(enclave.app, name="enclave")
 columns.app.add_typer(columns_apply.app)
 columns.app.add_typer(columns_export.app)
 columns.app.add_typer(columns_plan.app)

@@ -10,6 +10,7 @@ from kms_client import (
     ClassRules,
     DestructionReceipt,
     EffectivePolicy,
+    Enclave,
     Kek,
     Key,
     KeyVersion,
@@ -250,6 +251,30 @@ def of_receipt(receipt: DestructionReceipt) -> Record:
         "create_time": moment(receipt.create_time),
         "body": receipt.body,
         "signature": base64.b64encode(receipt.signature).decode("ascii"),
+    }
+
+
+def of_enclave(enclave: Enclave) -> Record:
+    """Return all fields of an enclave; SIMULATED stands first where it is."""
+    return {
+        "assurance": "SIMULATED" if enclave.simulated else "hardware",
+        "backend": enclave.backend,
+        "in_use": enclave.in_use,
+        "state": enclave.state,
+        "reason": enclave.reason,
+        "restarts": enclave.restarts,
+        "mrenclave": enclave.mrenclave.hex(),
+        "mrsigner": enclave.mrsigner.hex(),
+        "isv_prod_id": enclave.isv_prod_id,
+        "isv_svn": enclave.isv_svn,
+        "cpu_svn": enclave.cpu_svn.hex(),
+        "debug": enclave.debug,
+        "freshness": enclave.freshness,
+        "measures": [one.name for one in enclave.measures if one.done],
+        "measures_missing": [f"{one.name}: {one.detail}" for one in enclave.measures if not one.done],
+        "platform_id": enclave.platform_id.hex(),
+        "attest_time": moment(enclave.attest_time),
+        "attest_expire_time": moment(enclave.attest_expire_time),
     }
 
 

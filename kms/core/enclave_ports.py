@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from .ports import PartHealth
@@ -33,6 +34,36 @@ class SealedInput:
     associated_data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class EnclaveShown:
+    """What the enclave has last shown in a quote that was verified here."""
+
+    platform_id: bytes  # 16 bytes
+    time: datetime
+    expires: datetime  # it has to be shown again by then
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveStatus:
+    """How the enclave of this node is."""
+
+    state: str  # of its process, such as "running"
+    reason: str  # why it is not in use, or why the process before ended
+    restarts: int
+    simulated: bool
+    facts: EnclaveFacts | None  # None where it is not in use
+    shown: EnclaveShown | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveAnswer:
+    """An answer to a challenge, and the lists that it is verified with."""
+
+    quote: bytes
+    root_list: bytes  # DER
+    platform_list: bytes  # DER
+
+
 class Enclave(Protocol):
     """The enclave of this node; each method may raise EnclaveUnavailable."""
 
@@ -57,4 +88,18 @@ class Enclave(Protocol):
             CorruptRecord: an input does not open in this enclave, for whatever reason.
             FailedPrecondition: it was sealed by a newer version of the enclave or on a newer platform.
             NotSupported: this enclave has no such function.
+        """
+
+
+class NodeEnclave(Enclave, Protocol):
+    """The enclave that the daemon itself keeps running; each method may raise EnclaveUnavailable."""
+
+    def overview(self) -> EnclaveStatus:
+        """Tell how it is, without asking it."""
+
+    async def answer(self, nonce: bytes, channel_key: bytes, claims: bytes) -> EnclaveAnswer:
+        """Answer a challenge of somebody else: a nonce of 32 bytes, the public key of a channel, and claims.
+
+        Raises:
+            NotSupported: this backend cannot quote.
         """

@@ -46,14 +46,16 @@ USE: Final = frozenset(
     }
 )
 
-# With any role: one's own tenant and identity, what roles and classes are, what proves receipts, and what becomes of
-# one's own requests.
+# With any role: one's own tenant and identity, what roles and classes are, what proves receipts, who the enclave is,
+# and what becomes of one's own requests.
 _EVERYBODY: Final = frozenset(
     {
         "tenants.get",
         "roles.list",
         "classes.list",
         "identity.get",
+        "enclaves.get",
+        "enclaves.attest",
         "receipts.verify",
         "approvals.get",
         "approvals.withdraw",
@@ -234,6 +236,8 @@ OVER_TENANTS: Final = (
             "roles.list",
             "classes.list",
             "identity.get",
+            "enclaves.get",
+            "enclaves.attest",
         }
     )
 )

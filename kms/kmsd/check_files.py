@@ -36,10 +36,10 @@ def secrets(subject: Subject) -> Iterator[Finding]:
             yield from _secret(f"sinks.{sink.name}.secret", sink.secret)
             yield from _webhook_secret(sink)
     if settings.listen.tcp is not None:
-        yield from _secret_file("listen.tcp.private_key", settings.listen.tcp.private_key)
+        yield from secret_file("listen.tcp.private_key", settings.listen.tcp.private_key)
     tcp, tls = settings.listen.tcp, settings.listen.tls
     if tls is not None and (tcp is None or tls.private_key != tcp.private_key):
-        yield from _secret_file("listen.tls.private_key", tls.private_key)
+        yield from secret_file("listen.tls.private_key", tls.private_key)
 
 
 def data_directory(subject: Subject) -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def data_directory(subject: Subject) -> Iterator[Finding]:
 
 def _secret(name: str, secret: Secret) -> Iterator[Finding]:
     if secret.file is not None:
-        yield from _secret_file(f"{name}.file", secret.file)
+        yield from secret_file(f"{name}.file", secret.file)
     elif secret.environment is not None and not os.environ.get(secret.environment):
         yield error(f"{name}.environment", f"{secret.environment} is not set", f"export {secret.environment}")
 
@@ -80,7 +80,8 @@ def _webhook_secret(sink: WebhookSink) -> Iterator[Finding]:
             )
 
 
-def _secret_file(name: str, path: Path) -> Iterator[Finding]:
+def secret_file(name: str, path: Path) -> Iterator[Finding]:
+    """Whether a file with a secret is there, and nobody else's."""
     name = f"{name} {path}"
     try:
         status = path.stat()

@@ -24,33 +24,37 @@ class _ProbeFailed(Exception):
 
 def token(subject: Subject) -> Iterator[Finding]:
     """Whether the module loads, the token is there, and its PIN can still be tried."""
-    settings = subject.settings.token
+    yield from look_at(subject, subject.settings.token, "token")
+
+
+def look_at(subject: Subject, settings: Token, section: str) -> Iterator[Finding]:
+    """Look at the token that a section of the settings names."""
     if not settings.module.is_file():
         remedy = "install it (SoftHSM on Debian: apt-get install softhsm2), or correct the path"
-        yield error(f"token.module {settings.module}", "is no file", remedy)
+        yield error(f"{section}.module {settings.module}", "is no file", remedy)
         return
-    softhsm = list(_softhsm_files(settings))
+    softhsm = list(_softhsm_files(settings, section))
     yield from softhsm
     if softhsm:
         return
-    pin, unusable = _pin(subject)
+    pin, unusable = _pin(subject, settings, section)
     yield from unusable
     try:
         answer = _probe(settings, pin)
     except _ProbeFailed as problem:
         remedy = "see whether pkcs11-tool --module can list its slots"
-        yield error(f"token.module {settings.module}", str(problem), remedy)
+        yield error(f"{section}.module {settings.module}", str(problem), remedy)
         return
-    yield from _label(settings, answer)
-    yield from _flags(settings, answer, login=pin is not None)
+    yield from _label(settings, answer, section)
+    yield from _flags(settings, answer, section, login=pin is not None)
 
 
-def _softhsm_files(settings: Token) -> Iterator[Finding]:
+def _softhsm_files(settings: Token, section: str) -> Iterator[Finding]:
     """SoftHSM itself tells a missing directory from a missing token nowhere but in the system's log."""
     if _SOFTHSM_CONFIGURATION not in settings.environment:
         return
     path = Path(settings.environment[_SOFTHSM_CONFIGURATION])
-    name = f"token.environment.{_SOFTHSM_CONFIGURATION} {path}"
+    name = f"{section}.environment.{_SOFTHSM_CONFIGURATION} {path}"
     if not path.is_file():
         yield error(name, "is no file", "correct the path")
         return
@@ -66,7 +70,7 @@ def _softhsm_files(settings: Token) -> Iterator[Finding]:
         yield error(name, f"directories.tokendir {directory or '(none)'} is no directory", remedy)
 
 
-def _pin(subject: Subject) -> tuple[str | None, list[Finding]]:
+def _pin(subject: Subject, settings: Token, section: str) -> tuple[str | None, list[Finding]]:
     if not subject.login:
         return None, []
     # A login rewrites SoftHSM's token in place: never beside a daemon that uses it.
@@ -74,11 +78,11 @@ def _pin(subject: Subject) -> tuple[str | None, list[Finding]]:
         Ownership.take(subject.settings.data_directory).release()
     except CannotOpen:
         remedy = "try it when no daemon runs"
-        return None, [warning("token.pin", "was not tried: the data directory is in use", remedy)]
+        return None, [warning(f"{section}.pin", "was not tried: the data directory is in use", remedy)]
     try:
-        return subject.settings.token.pin.read().get_secret_value(), []
+        return settings.pin.read().get_secret_value(), []
     except SettingsError as problem:
-        return None, [error("token.pin", str(problem), "provide it")]
+        return None, [error(f"{section}.pin", str(problem), "provide it")]
 
 
 def _probe(settings: Token, pin: str | None) -> dict[str, Any]:
@@ -108,9 +112,9 @@ def _probe(settings: Token, pin: str | None) -> dict[str, Any]:
     return answer
 
 
-def _label(settings: Token, answer: dict[str, Any]) -> Iterator[Finding]:
+def _label(settings: Token, answer: dict[str, Any], section: str) -> Iterator[Finding]:
     labels: list[str] = answer["labels"]
-    name = f"token.label {settings.label}"
+    name = f"{section}.label {settings.label}"
     match labels.count(settings.label):
         case 1:
             return
@@ -121,8 +125,8 @@ def _label(settings: Token, answer: dict[str, Any]) -> Iterator[Finding]:
             yield error(name, f"{several} tokens have this label", "give the token a label of its own")
 
 
-def _flags(settings: Token, answer: dict[str, Any], *, login: bool) -> Iterator[Finding]:
-    name = f"token.label {settings.label}"
+def _flags(settings: Token, answer: dict[str, Any], section: str, *, login: bool) -> Iterator[Finding]:
+    name = f"{section}.label {settings.label}"
     flags = set(answer["flags"])
     if answer["labels"].count(settings.label) != 1:
         return
@@ -133,7 +137,7 @@ def _flags(settings: Token, answer: dict[str, Any], *, login: bool) -> Iterator[
     elif "USER_PIN_FINAL_TRY" in flags:
         yield error(name, "the next wrong PIN locks it", "log in once by hand with the right PIN")
     elif "USER_PIN_COUNT_LOW" in flags:
-        yield warning(name, "a wrong PIN has been tried", "make sure that token.pin is right")
+        yield warning(name, "a wrong PIN has been tried", f"make sure that {section}.pin is right")
     if login and answer["login"] not in {None, "ok"}:
-        remedy = "correct token.pin; this try counts, do not repeat it blindly"
-        yield error("token.pin", f"the token refuses it ({answer['login']})", remedy)
+        remedy = f"correct {section}.pin; this try counts, do not repeat it blindly"
+        yield error(f"{section}.pin", f"the token refuses it ({answer['login']})", remedy)

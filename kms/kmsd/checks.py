@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from kms.kmsd import check_certificates, check_database, check_files, check_network, check_token
+from kms.kmsd import check_certificates, check_database, check_enclave, check_files, check_network, check_token
 from kms.kmsd.findings import Check, Finding, Level, Subject, error
 from kms.setting_values import SettingsError
 from kms.settings import load
@@ -24,6 +24,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_network.unix,
     check_network.metrics,
     check_token.token,
+    check_enclave.structure,
+    check_enclave.fuse,
+    check_enclave.attestation,
     check_database.database,
 )
 

@@ -69,6 +69,11 @@ def init(
         f"  kmsd issue-cert --config {place}/kmsd.toml tenants/acme/principals/app --out app\n"
         f"{place}/secrets and {place}/token together open every key: keep them private, and back them up apart."
     )
+    if enclave:
+        typer.echo(
+            f"The enclave is SIMULATED: it protects nothing from this machine. Move {place}/secrets/enclave-signing-key.pem "
+            "and enclave-root-key.pem away from it: they are not needed to serve."
+        )
 
 
 @app.command("issue-cert")

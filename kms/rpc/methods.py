@@ -41,6 +41,7 @@ from kms.v1 import (
     blobs_pb2,
     census_pb2,
     crypto_pb2,
+    enclaves_pb2,
     events_pb2,
     keys_pb2,
     nodes_pb2,
@@ -143,6 +144,7 @@ _POLICIES = policies_pb2.DESCRIPTOR.services_by_name["PolicyService"]
 _CENSUS = census_pb2.DESCRIPTOR.services_by_name["CensusService"]
 _OPERATIONS = operations_pb2.DESCRIPTOR.services_by_name["OperationService"]
 _NODES = nodes_pb2.DESCRIPTOR.services_by_name["NodeService"]
+_ENCLAVES = enclaves_pb2.DESCRIPTOR.services_by_name["EnclaveService"]
 _ACCESS = access_pb2.DESCRIPTOR.services_by_name["AccessService"]
 _TOKENS = tokens_pb2.DESCRIPTOR.services_by_name["TokenService"]
 _APPROVALS = approvals_pb2.DESCRIPTOR.services_by_name["ApprovalService"]
@@ -160,6 +162,7 @@ SERVICES: Final = (
     _CENSUS,
     _OPERATIONS,
     _NODES,
+    _ENCLAVES,
     _ACCESS,
     _TOKENS,
     _APPROVALS,
@@ -334,6 +337,8 @@ METHODS: Final = (
     Method(_OPERATIONS, "CancelOperation", "operations.cancel", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),
+    Method(_ENCLAVES, "GetEnclave", "enclaves.get", Callers.ANYONE, AuditKind.READ),
+    Method(_ENCLAVES, "AttestEnclave", "enclaves.attest", Callers.ANYONE, AuditKind.READ),
     Method(
         _ACCESS,
         "CreatePrincipal",

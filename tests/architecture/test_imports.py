@@ -13,7 +13,8 @@ from tests.architecture.sources import PACKAGES, ROOT, imports, sources
 CRYPTOGRAPHY = (
     "kms/crypto/",  # the request path
     "kms/kmsd/",  # certificates
-    "kms/cli/attestation_policy_file.py",  # a root and revocation lists in PEM
+    "kms/attestation.py",  # certificates and keys in PEM
+    "kms/attestation_policies.py",  # a root and revocation lists in PEM
     "kms/rpc/certificates.py",  # client certificates and revocation lists
     "kms/cli/audit_verify.py",  # the token's public key
     "enclave/",  # stands alone

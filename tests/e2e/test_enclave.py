@@ -97,7 +97,7 @@ async def test_a_call_that_there_is_not_is_refused(enclave):
     assert (await enclave.call("describe"))["simulated"] is True
 
 
-async def test_attestation_is_refused_as_long_as_there_is_no_quoting_key(enclave):
+async def test_an_enclave_without_an_authority_of_its_platform_cannot_attest(enclave):
     assert await code_of(enclave.call("attest", os.urandom(64))) == "UNSUPPORTED"
     assert await code_of(enclave.call("attest", b"short")) == "INVALID_PARAMETER"
 

@@ -22,8 +22,8 @@ from kms.core.errors import Denied, FailedPrecondition, RolledBack, Unauthentica
 from kms.core.refused import Refused as RefusedTenants
 from kms.crypto.signatures import verifier
 from kms.kmsd.installation import initialise, issue_certificate, revoke_certificate
-from kms.kmsd.private_files import Refused
 from kms.kmsd.integrity import _opened, accept_statement, explain, statement
+from kms.kmsd.private_files import Refused
 from kms.services.checkpoints import Checkpoints
 from kms.setting_values import SettingsError
 from kms.settings import load

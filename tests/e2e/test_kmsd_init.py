@@ -53,8 +53,12 @@ def test_directories_and_files_are_this_users_alone(made):
 
 def test_secrets_are_in_the_secrets_directory_alone(made):
     secrets = {path: path.read_bytes().strip() for path in (made / "secrets").iterdir()}
-    assert {path.name for path in secrets} == {"pin", "ca-key.pem", "server-key.pem", "operator-key.pem"}
-    assert len(bytes.fromhex(secrets[made / "secrets/pin"].decode())) >= 16
+    keys = {"ca-key.pem", "server-key.pem", "operator-key.pem"}
+    keys |= {f"enclave-{whose}-key.pem" for whose in ("signing", "root", "platform")}
+    assert {path.name for path in secrets} == {"pin", "enclave-pin", *keys}
+    pins = {secrets[made / "secrets" / name].decode() for name in ("pin", "enclave-pin")}
+    assert len(pins) == 2
+    assert all(len(bytes.fromhex(pin)) >= 16 for pin in pins)
     for path in made.rglob("*"):
         if path.is_file() and path.parent.name != "secrets":
             content = path.read_bytes()

@@ -7,6 +7,7 @@ from .approvals import ApprovalCalls
 from .audit import AuditCalls
 from .blobs import BlobCalls
 from .crypto import CryptoCalls
+from .enclaves import EnclaveCalls
 from .events import EventCalls
 from .keys import KeyCalls
 from .lifecycle import LifecycleCalls
@@ -28,6 +29,7 @@ class Client(
     PlaceCalls,
     OperationCalls,
     NodeCalls,
+    EnclaveCalls,
     AccessCalls,
     TokenCalls,
     ApprovalCalls,

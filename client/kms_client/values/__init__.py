@@ -45,6 +45,7 @@ from .crypto import (
     ReIndexedBatch,
     TextBatch,
 )
+from .enclaves import Enclave, EnclaveMeasure, EnclaveQuote
 from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes
@@ -97,6 +98,9 @@ __all__ = [
     "DestructionReceipt",
     "Effect",
     "EffectivePolicy",
+    "Enclave",
+    "EnclaveMeasure",
+    "EnclaveQuote",
     "Encrypted",
     "EncryptedBatch",
     "Founder",

@@ -4,8 +4,8 @@ import pytest
 
 from kms.core.errors import HsmUnavailable, KmsError
 from kms.kmsd import main
-from kms.kmsd.private_files import Refused
 from kms.kmsd.main import ExitCode
+from kms.kmsd.private_files import Refused
 from kms.rpc.server import ListenError
 from kms.setting_values import SettingsError
 from storage.errors import DatabaseMissing, DirectoryInUse

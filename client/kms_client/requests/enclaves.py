@@ -1,0 +1,20 @@
+"""Requests to EnclaveService."""
+
+from __future__ import annotations
+
+from ..methods import ENCLAVES
+from ..responses import enclaves
+from ..v1 import enclaves_pb2
+from ..values import Enclave, EnclaveQuote
+from .messages import Request
+
+
+def get_enclave() -> Request[Enclave]:
+    """EnclaveService.GetEnclave."""
+    return Request(f"{ENCLAVES}/GetEnclave", enclaves_pb2.GetEnclaveRequest(), enclaves.enclave)
+
+
+def attest_enclave(nonce: bytes, channel_key: bytes, claims: bytes) -> Request[EnclaveQuote]:
+    """EnclaveService.AttestEnclave."""
+    request = enclaves_pb2.AttestEnclaveRequest(nonce=nonce, channel_key=channel_key, claims=claims)
+    return Request(f"{ENCLAVES}/AttestEnclave", request, enclaves.quote)

@@ -1,0 +1,35 @@
+"""From messages to values: enclaves."""
+
+from __future__ import annotations
+
+from ..v1 import enclaves_pb2
+from ..values import Enclave, EnclaveMeasure, EnclaveQuote
+from .reading import time_if
+
+
+def enclave(message: enclaves_pb2.Enclave) -> Enclave:
+    """Read an Enclave."""
+    return Enclave(
+        backend=message.backend,
+        simulated=message.simulated,
+        in_use=message.in_use,
+        state=message.state,
+        reason=message.reason,
+        restarts=message.restarts,
+        mrenclave=message.mrenclave,
+        mrsigner=message.mrsigner,
+        isv_prod_id=message.isv_prod_id,
+        isv_svn=message.isv_svn,
+        cpu_svn=message.cpu_svn,
+        debug=message.debug,
+        freshness=message.freshness,
+        measures=tuple(EnclaveMeasure(one.name, one.done, one.detail) for one in message.measures),
+        platform_id=message.platform_id,
+        attest_time=time_if(message, "attest_time"),
+        attest_expire_time=time_if(message, "attest_expire_time"),
+    )
+
+
+def quote(message: enclaves_pb2.AttestEnclaveResponse) -> EnclaveQuote:
+    """Read an AttestEnclaveResponse."""
+    return EnclaveQuote(message.quote, message.root_list, message.platform_list)

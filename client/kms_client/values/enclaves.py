@@ -1,0 +1,47 @@
+"""The enclave of a daemon, and its answer to a challenge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveMeasure:
+    """One thing that closes an enclave's process off, and whether it took effect."""
+
+    name: str
+    done: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enclave:
+    """Who the enclave of the daemon that answers is; the fields of its identity are empty while it is not in use."""
+
+    backend: str
+    simulated: bool  # SIMULATED: it protects nothing from the machine that it runs on
+    in_use: bool
+    state: str  # of its process
+    reason: str  # why it is not in use, or why the process before ended
+    restarts: int
+    mrenclave: bytes  # 32 bytes
+    mrsigner: bytes  # 32 bytes
+    isv_prod_id: int
+    isv_svn: int
+    cpu_svn: bytes  # 16 bytes
+    debug: bool
+    freshness: str  # of its counters: none, local or quorum
+    measures: tuple[EnclaveMeasure, ...]
+    platform_id: bytes  # 16 bytes, of the last quote that the daemon has verified
+    attest_time: datetime | None
+    attest_expire_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveQuote:
+    """A quote and the revocation lists (DER) that it is verified with; nothing of it has been verified."""
+
+    quote: bytes
+    root_list: bytes
+    platform_list: bytes
