@@ -39,7 +39,7 @@ class Chunks:
 
 def reader_of(source: Reader | Iterable[bytes]) -> Reader:
     """Return a Reader of a file, or of whatever gives bytes piece by piece."""
-    return cast("Reader", source) if hasattr(source, "read") else Chunks(cast("Iterable[bytes]", source))
+    return cast("Reader", source) if hasattr(source, "read") else Chunks(source)
 
 
 class Sending:
