@@ -90,7 +90,7 @@ def test_authorities_that_cannot_be_read_end_the_start(
         ('[blobs]\ndefault = "local"\nstores = {}\n', r"blobs\.stores"),
         (LOCAL.replace('kind = "directory"\n', ""), "kind is missing"),
         (LOCAL.replace("directory", "tape"), r"blobs\.stores\.local"),
-        (LOCAL.replace("stores.local", "stores.\"Local!\""), r"blobs\.stores"),
+        (LOCAL.replace("stores.local", 'stores."Local!"'), r"blobs\.stores"),
         (LOCAL + 'bucket = "x"\n', "unknown setting"),
         (LOCAL + CLOUD.replace("acme-blobs", "x/../y"), r"cloud\.s3\.bucket"),
         (LOCAL + CLOUD.replace("kms/bodies", "../bodies"), r"cloud\.s3\.prefix"),
