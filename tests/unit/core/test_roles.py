@@ -78,6 +78,8 @@ MANAGEMENT = (
                 "values",
                 "download",
                 "export",
+                "seal",
+                "unseal",
             ),
         }
     }
