@@ -6,8 +6,10 @@
     decrypt   a sealed key; argument [[nonce, associated data, ciphertext and tag], ...]
                                                                         -> [data, or nil where it does not decrypt, ...]
 
-    sealed    32 bytes: a key of suite 0x01        suite u8 = 0x02 | 32 bytes: a key of suite 0x02
-    suite     0x01 AES-256-GCM, nonce of 12 bytes; 0x02 XAES-256-GCM, nonce of 24 bytes (FORMATS section 1)
+    seal_chunks, open_chunks   a sealed key of suite 0x10: streams.py
+
+    sealed    32 bytes: a key of suite 0x01        suite u8 | 32 bytes: a key of suite 0x02 or 0x10
+    suite     0x01 AES-256-GCM, nonce of 12 bytes; 0x02 XAES-256-GCM, nonce of 24 bytes; 0x10 streams (FORMATS section 1)
 
 Arguments and answers are msgpack. The nonces are the caller's, who frames the ciphertexts (FORMATS section 9), and who
 answers for their being used once. The suite is sealed with the key, so that no caller gets one key used by two
@@ -25,6 +27,7 @@ import msgpack
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from . import streams
 from .errors import InvalidParameter, UnknownFunction
 from .interface import Policy
 from .xaes import NONCE_LENGTH as XAES_NONCE_LENGTH
@@ -34,9 +37,10 @@ MAX_ITEMS: Final = 1000  # of one call
 KEY_LENGTH: Final = 32
 AES_256_GCM: Final = 0x01
 XAES_256_GCM: Final = 0x02
+STREAM: Final = 0x10
 NONCE_LENGTH: Final = 12
 # Before a key of each suite, in what is sealed.
-_MARKS: Final = MappingProxyType({AES_256_GCM: b"", XAES_256_GCM: bytes([XAES_256_GCM])})
+_MARKS: Final = MappingProxyType({AES_256_GCM: b"", XAES_256_GCM: bytes([XAES_256_GCM]), STREAM: bytes([STREAM])})
 
 Aead: TypeAlias = AESGCM | Xaes256Gcm
 Seal: TypeAlias = Callable[[bytes, Policy, bytes], bytes]
@@ -70,7 +74,7 @@ def _new_key(seal: Seal, inputs: Sequence[bytes], argument: Any) -> object:
         case _:
             raise InvalidParameter("new_key: [policy, associated data] or [policy, associated data, suite]")
     if inputs or policy not in list(Policy) or suite not in _MARKS:
-        raise InvalidParameter("new_key: no input, a policy that there is, and suite 1 or 2")
+        raise InvalidParameter("new_key: no input, a policy that there is, and suite 1, 2 or 16")
     return seal(_MARKS[suite] + os.urandom(KEY_LENGTH), Policy(policy), associated_data)
 
 
@@ -93,12 +97,35 @@ def _opened(cipher: Aead, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes 
 
 def _cipher(inputs: Sequence[bytes]) -> tuple[Aead, int]:
     """Return the cipher of the sealed key, and how long its nonces are."""
+    suite, key = _key(inputs)
+    if suite == AES_256_GCM:
+        return AESGCM(key), NONCE_LENGTH
+    if suite == XAES_256_GCM:
+        return Xaes256Gcm(key), XAES_NONCE_LENGTH
+    raise InvalidParameter("inputs: one sealed key of suite 1 or 2")
+
+
+def _seal_chunks(_: Seal, inputs: Sequence[bytes], argument: Any) -> object:
+    return streams.seal_chunks(_stream_key(inputs), argument)
+
+
+def _open_chunks(_: Seal, inputs: Sequence[bytes], argument: Any) -> object:
+    return streams.open_chunks(_stream_key(inputs), argument)
+
+
+def _stream_key(inputs: Sequence[bytes]) -> bytes:
+    suite, key = _key(inputs)
+    if suite != STREAM:
+        raise InvalidParameter("inputs: one sealed key of suite 16")
+    return key
+
+
+def _key(inputs: Sequence[bytes]) -> tuple[int, bytes]:
+    """Return the suite of the sealed key, and the key."""
     if len(inputs) == 1:
-        sealed, mark = inputs[0], _MARKS[XAES_256_GCM]
-        if len(sealed) == KEY_LENGTH:
-            return AESGCM(sealed), NONCE_LENGTH
-        if len(sealed) == len(mark) + KEY_LENGTH and sealed.startswith(mark):
-            return Xaes256Gcm(sealed[len(mark) :]), XAES_NONCE_LENGTH
+        for suite, mark in _MARKS.items():
+            if len(inputs[0]) == len(mark) + KEY_LENGTH and inputs[0].startswith(mark):
+                return suite, inputs[0][len(mark) :]
     raise InvalidParameter("inputs: one sealed key, as new_key makes it")
 
 
@@ -117,4 +144,12 @@ def _items(argument: Any, nonce_length: int) -> list[tuple[bytes, bytes, bytes]]
     return items
 
 
-FUNCTIONS: Final = MappingProxyType[str, Function]({"new_key": _new_key, "encrypt": _encrypt, "decrypt": _decrypt})
+FUNCTIONS: Final = MappingProxyType[str, Function](
+    {
+        "new_key": _new_key,
+        "encrypt": _encrypt,
+        "decrypt": _decrypt,
+        "seal_chunks": _seal_chunks,
+        "open_chunks": _open_chunks,
+    }
+)

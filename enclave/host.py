@@ -36,7 +36,9 @@ from typing import Any, Final, NoReturn
 
 import msgpack
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from . import counters as counter_files
 from . import fuse as fuses
@@ -200,6 +202,8 @@ def warm_up() -> None:
     for cipher, nonce in ((AESGCM(os.urandom(32)), bytes(12)), (Xaes256Gcm(os.urandom(32)), bytes(24))):
         with contextlib.suppress(InvalidTag):
             cipher.decrypt(nonce, bytes(32), b"")
+    HKDF(hashes.SHA256(), 64, salt=bytes(32), info=b"").derive(bytes(32))
+    constant_time.bytes_eq(b"", b"")
     own_quotes.warm_up()
     for codec in ("ascii", "utf-8"):
         codec.encode(codec)

@@ -28,6 +28,7 @@ from kms.rpc.admission import FairAdmission
 from kms.rpc.approvals import ApprovalServicer
 from kms.rpc.audit import AuditServicer
 from kms.rpc.authorization import GrantAuthorizer
+from kms.rpc.blobs import BlobServicer
 from kms.rpc.calls import Calls
 from kms.rpc.census import CensusServicer
 from kms.rpc.certificates import Revocations, make_revocations
@@ -118,6 +119,7 @@ def _servicers(
         AuditServicer(services.audit_reader, exports, services.audit_verification),
         ReportServicer(services.reports),
         AuditRetentionServicer(services.legal_holds, services.retention),
+        BlobServicer(services.blobs, services.blob_sealing, services.blob_reading, services.blob_upkeep),
     )
     return dict(zip((service.full_name for service in SERVICES), servicers, strict=True))
 
@@ -234,6 +236,8 @@ def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coro
         services.membership.run(),
         services.uses.run(),
         services.token_uses.run(),
+        services.blob_uses.run(),
+        services.blob_upkeep.run(),
         services.scrub.run(),
         services.audit_verification.run(),
         metrics.watch_event_loop(),

@@ -16,6 +16,7 @@ import structlog
 
 from kms.acting import acting, note_changes
 from kms.anchoring import Anchors, make_anchoring, make_anchors, node_name
+from kms.body_stores import make_body_stores
 from kms.core.checkpoints import AcceptedGap, gap_in
 from kms.core.enclave_ports import Enclave
 from kms.core.refused import Refused
@@ -26,6 +27,7 @@ from kms.hosts import HostState, HostStatus
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.anchoring import Anchoring
 from kms.services.audit_changes import Changes
+from kms.services.body_stores import NO_STORES, BodyStores
 from kms.services.counting import UsageCounters
 from kms.services.wrapping import DekWrapping
 from kms.setting_values import Secret
@@ -62,6 +64,7 @@ class Parts:
     keys: DerivedKeys
     accepted: AcceptedGap | None = None  # by a quorum, since the last start
     enclave: Enclave | None = None  # of this node
+    bodies: BodyStores = NO_STORES  # of blobs
 
     @property
     def changes(self) -> Changes:
@@ -106,11 +109,14 @@ async def opened_parts(
             context=await vault.derive("audit-context", installation),
             reports=await vault.derive("reports", installation),
         )
+        bodies = make_body_stores(settings.blobs, storage)
         usage = UsageCounters(storage, time.monotonic)
         wrapping = DekWrapping(storage, vault, usage, enclave)
         found = None if seen is None else seen.found
         accepted = None if found is None else gap_in(found.checkpoint.note)
-        yield Parts(storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys, accepted, enclave)
+        yield Parts(
+            storage, vault, usage, wrapping, installation, node, anchors, anchoring, keys, accepted, enclave, bodies
+        )
 
 
 async def open_storage(settings: Settings, macs: RecordMacs, refused: Refused) -> Database:

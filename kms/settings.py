@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from kms.blob_settings import BlobStores
 from kms.core.events import KINDS, Answer, EventType
 from kms.core.outbox import Topic
 from kms.core.retention import DEFAULT_HOT, DEFAULT_KEEP, SHORTEST_HOT
@@ -343,6 +344,7 @@ class Settings(Part):
     access: Access = Access()
     events: Events = Events()
     audit: Audit = Audit()
+    blobs: BlobStores | None = None
     sinks: Annotated[Sinks, AfterValidator(_checked_sinks)] = ()
     log: Log = Log()
     metrics: Metrics = Metrics()

@@ -31,6 +31,12 @@ from kms.services.archived import Archived
 from kms.services.audit import Acts
 from kms.services.audit_reader import AuditReader
 from kms.services.audit_verification import AuditVerification, Sealer
+from kms.services.blob_keys import BlobKeys
+from kms.services.blob_reading import BlobReading
+from kms.services.blob_sealing import BlobSealing
+from kms.services.blob_upkeep import BlobUpkeep
+from kms.services.blob_uses import BlobUseRecorder
+from kms.services.blobs import Blobs
 from kms.services.census import Census
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
@@ -119,6 +125,11 @@ class Services:
     scrub: Scrub
     audit_verification: AuditVerification
     enclave: Enclave | None  # of this node
+    blobs: Blobs
+    blob_sealing: BlobSealing
+    blob_reading: BlobReading
+    blob_upkeep: BlobUpkeep
+    blob_uses: BlobUseRecorder
 
 
 async def make_services(
@@ -246,6 +257,8 @@ async def make_services(
         now,
         interval=settings.audit.verify_interval,
     )
+    blobs = Blobs(storage, parts.bodies, BlobKeys(parts.enclave, parts.wrapping), receipts, now)
+    blob_uses = BlobUseRecorder(storage, now)
     fields = Fields(keyrings, settings.limits.batch_values, settings.rotation.identity)
     return Services(
         rings=rings,
@@ -292,6 +305,11 @@ async def make_services(
         scrub=scrub,
         audit_verification=audit_verification,
         enclave=parts.enclave,
+        blobs=blobs,
+        blob_sealing=BlobSealing(storage, blobs),
+        blob_reading=BlobReading(storage, blobs, accesses.of, blob_uses),
+        blob_upkeep=BlobUpkeep(storage, blobs),
+        blob_uses=blob_uses,
     )
 
 

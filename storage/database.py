@@ -38,6 +38,8 @@ from .audit_feed import AuditFeed
 from .audit_log import AuditLog
 from .audit_months import AuditMonths
 from .audit_reads import AuditReads
+from .blobs import Blobs
+from .body_rows import BodyRows
 from .events import SecurityEvents
 from .grants import Grants
 from .keks import Keks
@@ -91,8 +93,10 @@ class Work:
         self.audit_months = AuditMonths(session)
         self.audit_archives = AuditArchives(session)
         self.legal_holds = LegalHolds(session)
+        self.blobs = Blobs(session)
         self.epochs = epochs.Epochs(session)
         self.audit_reads = AuditReads(session)
+        self.bodies = BodyRows(session)
 
 
 async def taken(lock: asyncio.Lock | asyncio.Semaphore, wait: float, held: AsyncExitStack, what: str) -> None:

@@ -66,12 +66,14 @@ IDENTITIES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "legal_holds": ((), ("hold_id",)),
     "audit_archives": ((), ("month",)),
     "compliance_reports": (("id",), ()),
+    "blobs": ((), ("blob_id",)),
 }
 # Progress and notices: a MAC, and no place in a tree (docs/threat-model.md).
 MAC_ONLY: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "operations": (("id",), ()),
     "security_events": (("id",), ()),
     "outbox_items": (("id",), ()),
+    "blob_uploads": (("id",), ()),
 }
 _ALL: Final = {**IDENTITIES, **MAC_ONLY}
 # Columns too large to be read with every list; what is in them is verified by its own means wherever it is used.

@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from . import audit_tables, checkpoint_tables, integrity_tables, node_tables, token_tables  # noqa: F401  all are declared once this is loaded
+from . import audit_tables, blob_tables, body_tables, checkpoint_tables, integrity_tables, node_tables, token_tables  # noqa: F401  all are declared once this is loaded
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
@@ -315,6 +315,8 @@ RECORDS: Final = (
     compliance_reports,
     legal_holds,
     audit_archives,
+    blob_tables.blobs,
+    blob_tables.blob_uploads,
 )
 
 

@@ -18,4 +18,6 @@ pytest_plugins = [
     "tests.tenant_in_queries",
     "tests.attacks.scene",
     "tests.tampering.filled",
+    "tests.s3_server",
+    "tests.bodies",
 ]

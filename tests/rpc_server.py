@@ -61,12 +61,27 @@ class Answers:
 
     def __init__(self) -> None:
         self.by_name: dict[str, Answer] = {}
+        self.streams: dict[str, Any] = {}  # of methods that stream, where one message each way is not enough
 
-    def __getattr__(self, name: str) -> Answer:
+    def __getattr__(self, name: str) -> Any:
+        method = next(method for method in METHODS if method.name == name)
+
         async def answer(request: Any, caller: Principal) -> Any:
             return await self.by_name[name](request, caller)
 
-        return answer
+        async def upload(first: Any, rest: Any, caller: Principal) -> Any:
+            if name in self.streams:
+                return await self.streams[name](first, rest, caller)
+            return await answer(first, caller)
+
+        async def download(request: Any, caller: Principal) -> Any:
+            if name not in self.streams:
+                yield await answer(request, caller)
+                return
+            async for response in self.streams[name](request, caller):
+                yield response
+
+        return upload if method.uploads else download if method.downloads else answer
 
 
 class Claims:
@@ -151,6 +166,7 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
             *,
             limits: Limits = Limits(),  # noqa: B008  frozen
             deadline: float = 20.0,
+            idle: float = 60.0,
             clock: Callable[[], int] = boottime_ns,
             authenticator: Authenticator | None = None,
             quorum: QuorumGate | None = None,
@@ -167,7 +183,7 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
                 watch or NoWatch(),
                 trail or NoTrail(),
             )
-            calls = Calls(gates, observer, deadline=deadline)
+            calls = Calls(gates, observer, deadline=deadline, idle=idle)
             handlers = calls.handlers(METHODS, {service.full_name: answers for service in SERVICES})
             path = socket_directory / "kmsd.sock"
             server = RpcServer(handlers, Listen(unix=listener(path)), limits)
@@ -177,6 +193,23 @@ async def serve(socket_directory: Path) -> AsyncIterator[Serve]:
             return Edge(server, path, answers, observer, channel, admission)
 
         yield start
+
+
+def aio_single(channel: grpc.aio.Channel, method: Method) -> Callable[..., Awaitable[Any]]:
+    """Return what makes a call of one request, whatever kind of method it is; of a stream of answers the last is returned."""
+    form = channel.stream_unary if method.uploads else channel.unary_stream if method.downloads else channel.unary_unary
+    stub: Any = form(
+        method.full_name,
+        request_serializer=lambda message: message if isinstance(message, bytes) else message.SerializeToString(),
+        response_deserializer=method.response._concrete_class.FromString,
+    )
+
+    async def made(request: Any, **options: Any) -> Any:
+        if method.downloads:
+            return [method.response._concrete_class(), *[one async for one in stub(request, **options)]][-1]
+        return await stub(iter([request]) if method.uploads else request, **options)
+
+    return made
 
 
 async def refused(call: Awaitable[Any]) -> tuple[grpc.aio.AioRpcError, status_pb2.Status]:

@@ -52,6 +52,8 @@ def sweeper_privileges() -> dict[str, set[str]]:
     trees = {name: {"SELECT"} for name in runpy.run_path(str(MIGRATIONS / "0010_integrity.py"))["TREES"]}
     later = runpy.run_path(str(MIGRATIONS / "0011_checkpoints.py"))["SWEEPER"]
     found["sink_positions"].add("DELETE")  # by 0012
+    bodies = runpy.run_path(str(MIGRATIONS / "0016_bodies.py"))["SWEEPER"]
+    later = {**later, **bodies}
     return found | trees | {"audit_log": {"SELECT"}} | {name: set(privileges) for name, privileges in later.items()}
 
 

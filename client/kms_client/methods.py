@@ -12,6 +12,7 @@ from .v1 import (
     access_pb2_grpc,
     approvals_pb2_grpc,
     audit_pb2_grpc,
+    blobs_pb2_grpc,
     census_pb2_grpc,
     crypto_pb2_grpc,
     enclaves_pb2_grpc,
@@ -41,6 +42,7 @@ EVENTS: Final = "kms.v1.SecurityEventService"
 REPORTS: Final = "kms.v1.ReportService"
 AUDIT: Final = "kms.v1.AuditService"
 RETENTION: Final = "kms.v1.AuditRetentionService"
+BLOBS: Final = "kms.v1.BlobService"
 HEALTH: Final = "grpc.health.v1.Health"
 
 # These change nothing, so that doing one twice is as good as doing it once.
@@ -77,6 +79,7 @@ SAFE: Final = MappingProxyType(
         RETENTION: ("ListLegalHolds", "ListAuditArchives"),
         EVENTS: ("ListSecurityEvents", "GetSecurityEvent", "SummarizeSecurityEvents"),
         REPORTS: ("GetReport", "ListReports"),
+        BLOBS: ("GetBlob", "ListBlobs", "GetUpload"),
         AUDIT: (
             "ListAuditEvents",
             "GetAuditEvent",
@@ -134,6 +137,8 @@ NEVER_RETRIED: Final = MappingProxyType(
             "ApproveReport",
             "ArchiveReport",
         ),
+        # UnsealBlob counts an access, and gives out bytes before it is known how it ends.
+        BLOBS: ("SealBlob", "UnsealBlob", "UpdateBlob", "ResealBlob", "MoveBlob", "DeleteBlob"),
         HEALTH: ("Check",),
     }
 )
@@ -166,6 +171,7 @@ def bind(channel: Any) -> dict[str, Any]:
         CENSUS: census_pb2_grpc.CensusServiceStub(channel),  # type: ignore[no-untyped-call]
         OPERATIONS: operations_pb2_grpc.OperationServiceStub(channel),  # type: ignore[no-untyped-call]
         ACCESS: access_pb2_grpc.AccessServiceStub(channel),  # type: ignore[no-untyped-call]
+        BLOBS: blobs_pb2_grpc.BlobServiceStub(channel),  # type: ignore[no-untyped-call]
         NODES: nodes_pb2_grpc.NodeServiceStub(channel),  # type: ignore[no-untyped-call]
         ENCLAVES: enclaves_pb2_grpc.EnclaveServiceStub(channel),  # type: ignore[no-untyped-call]
         TOKENS: tokens_pb2_grpc.TokenServiceStub(channel),  # type: ignore[no-untyped-call]

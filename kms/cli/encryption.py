@@ -41,9 +41,9 @@ def encrypt(
     pairs = parse_pairs(context or [], "--context")
     with (
         Session(profile, tenant) as session,
-        _complaints(),
-        _reading(source) as reader,
-        _writing(target, force) as writer,
+        complaints(),
+        reading(source) as reader,
+        writing(target, force) as writer,
     ):
         files.encrypt_stream(session.client, session.key(key), reader, writer, context=pairs)
 
@@ -65,9 +65,9 @@ def decrypt(
     pairs = parse_pairs(context or [], "--context")
     with (
         Session(profile, tenant) as session,
-        _complaints(),
-        _reading(source) as reader,
-        _writing(target, force) as writer,
+        complaints(),
+        reading(source) as reader,
+        writing(target, force) as writer,
     ):
         files.decrypt_stream(session.client, session.key(key), reader, writer, context=pairs)
 
@@ -82,7 +82,7 @@ def _without_suffix(source: str) -> str:
 
 
 @contextlib.contextmanager
-def _complaints() -> Iterator[None]:
+def complaints() -> Iterator[None]:
     """Let what is wrong with a file be one line."""
     try:
         yield
@@ -93,11 +93,13 @@ def _complaints() -> Iterator[None]:
 
 # Standard input and output without a buffer: what cannot be written any more is an error here, not one at the
 # interpreter's end.
-def _reading(source: str) -> contextlib.AbstractContextManager[files.Reader]:
+def reading(source: str) -> contextlib.AbstractContextManager[files.Reader]:
+    """Open a file, or standard input for `-`."""
     return open(0, "rb", buffering=0, closefd=False) if source == PIPE else Path(source).open("rb")
 
 
-def _writing(target: str, force: bool) -> contextlib.AbstractContextManager[files.Writer]:
+def writing(target: str, force: bool) -> contextlib.AbstractContextManager[files.Writer]:
+    """Open standard output for `-`, else a file that is there when all of it has been written."""
     if target == PIPE:
         return open(1, "wb", buffering=0, closefd=False)
     return files.whole_file(target, overwrite=force)

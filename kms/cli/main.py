@@ -16,6 +16,7 @@ from . import (
     audit,
     audit_retention,
     audit_verify,
+    blobs,
     certificates,
     classes,
     columns,
@@ -79,6 +80,7 @@ audit.app.add_typer(audit_retention.holds, name="holds")
 audit.app.add_typer(audit_retention.archives, name="archives")
 app.add_typer(audit.app, name="audit")
 audit.app.command("verify")(audit_verify.verify)
+app.add_typer(blobs.app, name="blobs")
 app.add_typer(integrity.app, name="integrity")
 app.add_typer(enclave.app, name="enclave")
 columns.app.add_typer(columns_apply.app)

@@ -89,6 +89,10 @@ class Session:
         """Return a report's resource name for a whole or a short one."""
         return name if "/" in name else f"{self.tenant}/reports/{name}"
 
+    def blob(self, name: str) -> str:
+        """Return a blob's resource name for a whole or a short one."""
+        return name if "/" in name else f"{self.tenant}/blobs/{name}"
+
     def events_parent(self, *, installation: bool) -> str:
         """Return whose security events are meant."""
         return "installation" if installation else self.tenant

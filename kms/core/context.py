@@ -19,6 +19,8 @@ from .names import TenantUid
 MAX_PAIRS: Final = 64
 MAX_LENGTH: Final = 8192  # bytes of canonical form
 TENANT_KEY: Final = "kms.tenant"
+# What the daemon adds: to every context, and to that of a segment of a blob.
+_OWN_KEYS: Final = frozenset({TENANT_KEY, "kms.blob", "kms.generation", "kms.segment"})
 DETERMINISTIC_KEYS: Final = frozenset({"table", "column"})
 
 KEY_RULE: Final = "must match [a-z][a-z0-9_.-]{0,63} and not begin with kms."
@@ -73,7 +75,7 @@ def _tenant_pair(tenant: TenantUid) -> Pair:
 @lru_cache(maxsize=4096)  # only good keys, 64 bytes at most
 def _head(key: str) -> bytes:
     """Return `len(key) u32 | key`."""
-    if key != TENANT_KEY:
+    if key not in _OWN_KEYS:
         check_key(key, "key")
     raw = key.encode()
     return _U32(len(raw)) + raw
@@ -134,7 +136,11 @@ class Context:
 
     def keys(self) -> frozenset[str]:
         """The keys, without the daemon's own."""
-        return frozenset(key for key, _ in self.pairs if key != TENANT_KEY)
+        return frozenset(key for key, _ in self.pairs if key not in _OWN_KEYS)
+
+    def with_own(self, *pairs: Pair) -> Context:
+        """Return it with more pairs of the daemon's own."""
+        return Context(tuple(sorted((*self.pairs, *pairs))))
 
     def length(self) -> int:
         """The length in bytes of the canonical form."""

@@ -24,9 +24,11 @@ KmsError
 |   |-- HsmUnavailable
 |   |-- EnclaveUnavailable
 |   |-- StorageUnavailable
+|   |-- BodyStoreUnavailable
 |   |-- AuditUnavailable
 |   `-- RevocationUnknown
 `-- CorruptRecord           stored state that makes no sense; somebody has to look
+    |-- BodyMissing         what was sealed is gone, or cut short
     `-- RolledBack          an older or another state than the one that was anchored
 
 A message is written for the caller: names and rules, never secrets. `reason` and `metadata` go over the wire as those
@@ -235,6 +237,12 @@ class StorageUnavailable(Unavailable):
     reason = "STORAGE_UNAVAILABLE"
 
 
+class BodyStoreUnavailable(Unavailable):
+    """The store of blobs' bodies does not answer in time, refuses, or has no room left."""
+
+    reason = "BODY_STORE_UNAVAILABLE"
+
+
 class AuditUnavailable(Unavailable):
     """What was done, or was to be done, cannot be written to the audit trail; a change may have been made all the same."""
 
@@ -252,6 +260,12 @@ class CorruptRecord(KmsError):
 
     reason = "CORRUPT_RECORD"
     rolled_back: bool = False  # an older state than was stored before; set by who raises, and never sent
+
+
+class BodyMissing(CorruptRecord):
+    """The body of a blob is not in its store, or shorter than it was recorded to be."""
+
+    reason = "BODY_MISSING"
 
 
 class RolledBack(CorruptRecord):

@@ -18,6 +18,7 @@ from .access_repositories import (
 from .audit import AuditEvent, StreamUid
 from .audit_checks import AuditCheckRepository
 from .audit_repositories import AuditRepository
+from .blob_repositories import BlobRepository
 from .events import DaySum, EventType, EventUid, SecurityEvent, Severity
 from .key_repositories import (
     KekRepository,
@@ -241,6 +242,9 @@ class UnitOfWork(Protocol):
 
     @property
     def legal_holds(self) -> LegalHoldRepository: ...  # noqa: D102
+
+    @property
+    def blobs(self) -> BlobRepository: ...  # noqa: D102
 
     @property
     def audit_reads(self) -> AuditReadRepository: ...  # noqa: D102

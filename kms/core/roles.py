@@ -40,6 +40,8 @@ USE: Final = frozenset(
         "keys.decryptFormat",
         "dataKeys.generate",
         "dataKeys.decrypt",
+        "blobs.seal",
+        "blobs.unseal",
         LEASE,
     }
 )
@@ -89,12 +91,13 @@ _HOLDS: Final = frozenset({"legalHolds.create", "legalHolds.release", "legalHold
 _ARCHIVES: Final = frozenset({"auditArchives.list", "auditArchives.archive", "auditArchives.remove"})
 _AUDIT: Final = frozenset({"audit.read", "audit.query", "audit.report"})
 _KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
+_BLOB_METADATA: Final = frozenset({"blobs.get", "blobs.list"})
 _REPORTS: Final = frozenset({"reports.get", "reports.list", "reports.download", "reports.review"})
 _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations.cancel", "operations.resume"})
 
 PERMISSIONS: Final = MappingProxyType(
     {
-        Role.APPLICATION: _EVERYBODY | (USE - {LEASE}) | _KEY_METADATA | {"random.generate"},
+        Role.APPLICATION: _EVERYBODY | (USE - {LEASE}) | _KEY_METADATA | _BLOB_METADATA | {"random.generate"},
         Role.MASKED_READER: _EVERYBODY | {"keys.decryptMasked"},
         Role.LEASEHOLDER: _EVERYBODY | {LEASE},
         Role.SECURITY_OFFICER: _EVERYBODY
@@ -103,7 +106,12 @@ PERMISSIONS: Final = MappingProxyType(
         | _EVENTS
         | _REPORTS
         | _HOLDS
+        | _BLOB_METADATA
         | {
+            "blobs.update",
+            "blobs.reseal",
+            "blobs.move",
+            "blobs.delete",
             "reports.approve",
             "reports.archive",
             "keys.create",
@@ -143,6 +151,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _AUDIT
         | _REPORTS
         | {"legalHolds.list"}
+        | _BLOB_METADATA
         | {
             "reports.generate",
             "reports.submit",

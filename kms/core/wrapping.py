@@ -51,18 +51,20 @@ class DekPlace:
 
 def binding(place: DekPlace, kek: KekUid, kek_version: int, mechanism: WrapMechanism, dek_length: int) -> bytes:
     """Return B, the associated data of a wrap: 16 + 62 bytes."""
-    return WRAP_LABEL + _BINDING.pack(
-        place.tenant.bytes,
-        place.key.bytes,
-        place.version,
-        place.purpose,
-        place.suite,
-        place.level,
-        kek.bytes,
-        kek_version,
-        mechanism,
-        dek_length,
-    )
+    kind = (place.purpose, place.suite, place.level)
+    return bound_bytes(place.tenant, place.key, place.version, kind, (kek, kek_version, mechanism), dek_length)
+
+
+def bound_bytes(
+    tenant: TenantUid,
+    key: UUID,
+    version: int,
+    kind: tuple[int, int, int],
+    kek: tuple[KekUid, int, WrapMechanism],
+    length: int,
+) -> bytes:
+    """Return B by its numbers: *kind* is purpose, suite and level; *kek* is uid, version and mechanism; *length* in bytes."""
+    return WRAP_LABEL + _BINDING.pack(tenant.bytes, key.bytes, version, *kind, kek[0].bytes, *kek[1:], length)
 
 
 def seal_binding(place: DekPlace) -> bytes:

@@ -59,6 +59,14 @@ environment = {{ SOFTHSM2_CONF = "{{directory}}/token/softhsm2.conf" }}
 kind = "sqlite"
 path = "data/kms.db"
 
+# Where the encrypted bodies of sealed blobs are kept; docs/storage.md has the other kinds.
+[blobs]
+default = "local"
+
+[blobs.stores.local]
+kind = "directory"
+path = "data/blobs"
+
 # Every principal of a tenant holds every role without a grant, for a start; production refuses this.
 [access]
 open_tenants = true

@@ -21,6 +21,8 @@ from kms.settings import Limits
 # What a call costs beside the bytes of its request: a unary call takes some 250 us of CPU time, a batch some 1.6 us for
 # each value, which is 100 to 150 bytes; and a call whose answer nobody reads keeps about 100 KB of memory.
 CALL_COST: Final = 16 << 10  # bytes
+# A stream has a few messages of 1 MiB in memory at any time, on their way from one part to the next.
+STREAM_COST: Final = 4 << 20  # bytes
 # Calls that use no key work with the database, which has eight connections unless it is told otherwise; one after
 # another for each tenant where they must wait.
 RECORDS_AT_WORK: Final = 8
@@ -139,9 +141,10 @@ class FairAdmission:
     def admit(self, method: Method, caller: Caller, size: int, context: Any) -> Turn | None:
         """Count a call as in flight until its answer has left; returns the turn that it must wait for, if any."""
         self._check_size(method, size)
-        self._check_in_flight(caller, size + CALL_COST)
+        cost = size + (STREAM_COST if method.streams else CALL_COST)
+        self._check_in_flight(caller, cost)
         self._check_rates(caller)
-        self._count(caller, size + CALL_COST, context)
+        self._count(caller, cost, context)
         if method.waits:
             return None
         tenant = caller.principal.tenant

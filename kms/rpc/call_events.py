@@ -47,6 +47,7 @@ _TYPES: Final = {
     "reports": "report",
     "legalHolds": "legal_hold",
     "auditArchives": "audit_archive",
+    "blobs": "blob",
 }
 
 

@@ -16,6 +16,7 @@ from kms.core.callers import Scope
 from kms.core.names import (
     ApprovalName,
     AuditEventName,
+    BlobName,
     GrantName,
     KeyName,
     KeyVersionName,
@@ -29,6 +30,7 @@ from kms.core.names import (
     SecurityEventsParent,
     TenantName,
     TokenName,
+    parse_blob_id,
 )
 from kms.rpc.fields import parse_owner, parse_quorum_rule
 from kms.rpc.resources import Named, NewTenant, ResourceField
@@ -36,6 +38,7 @@ from kms.v1 import (
     access_pb2,
     approvals_pb2,
     audit_pb2,
+    blobs_pb2,
     census_pb2,
     crypto_pb2,
     enclaves_pb2,
@@ -102,6 +105,23 @@ class Method:
         return self.quorum is Quorum.ALWAYS or (self.quorum is Quorum.FORCED and request.force)
 
     @property
+    def uploads(self) -> bool:
+        """Whether its request is a stream."""
+        found: bool = self.service.methods_by_name[self.name].client_streaming
+        return found
+
+    @property
+    def downloads(self) -> bool:
+        """Whether its answer is a stream."""
+        found: bool = self.service.methods_by_name[self.name].server_streaming
+        return found
+
+    @property
+    def streams(self) -> bool:
+        """Whether it is either."""
+        return self.uploads or self.downloads
+
+    @property
     def full_name(self) -> str:
         """`/package.Service/Method`, as on the wire."""
         return f"/{self.service.full_name}/{self.name}"
@@ -132,6 +152,7 @@ _EVENTS = events_pb2.DESCRIPTOR.services_by_name["SecurityEventService"]
 _AUDIT = audit_pb2.DESCRIPTOR.services_by_name["AuditService"]
 _REPORTS = reports_pb2.DESCRIPTOR.services_by_name["ReportService"]
 _RETENTION = retention_pb2.DESCRIPTOR.services_by_name["AuditRetentionService"]
+_BLOBS = blobs_pb2.DESCRIPTOR.services_by_name["BlobService"]
 
 SERVICES: Final = (
     _TENANTS,
@@ -149,6 +170,7 @@ SERVICES: Final = (
     _AUDIT,
     _REPORTS,
     _RETENTION,
+    _BLOBS,
 )
 
 _PARENT: Final = Named(TenantName.parse, "parent")
@@ -165,6 +187,8 @@ _HOLDER: Final = Named(Principal.parse, "principal")
 _EVENT: Final = Named(SecurityEventName.parse, "name")
 _EVENTS_PARENT: Final = Named(SecurityEventsParent.parse, "parent")
 _REPORT: Final = Named(ReportName.parse, "name")
+_BLOB: Final = Named(BlobName.parse, "name")
+_NEW_BLOB: Final = Named(TenantName.parse, "parent", "blobs", "blob_id", parse_id=parse_blob_id)
 
 METHODS: Final = (
     Method(_TENANTS, "CreateTenant", "tenants.create", Callers.OPERATOR, AuditKind.ADMIN, (NewTenant("tenant_id"),)),
@@ -496,6 +520,18 @@ METHODS: Final = (
     Method(_RETENTION, "ListAuditArchives", "auditArchives.list", Callers.OPERATOR, AuditKind.READ),
     Method(_RETENTION, "ArchiveAudit", "auditArchives.archive", Callers.OPERATOR, AuditKind.ADMIN),
     Method(_RETENTION, "RemoveArchive", "auditArchives.remove", Callers.OPERATOR, AuditKind.ADMIN, anchored=True),
+    # Streams wait for their peers most of the time, so that they hold no turn.
+    Method(_BLOBS, "SealBlob", "blobs.seal", Callers.TENANT, AuditKind.DATA, (_NEW_BLOB,), waits=True),
+    Method(_BLOBS, "UnsealBlob", "blobs.unseal", Callers.TENANT, AuditKind.DATA, (_BLOB,), waits=True),
+    Method(_BLOBS, "GetBlob", "blobs.get", Callers.TENANT, AuditKind.READ, (_BLOB,)),
+    Method(_BLOBS, "ListBlobs", "blobs.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(
+        _BLOBS, "UpdateBlob", "blobs.update", Callers.TENANT, AuditKind.ADMIN, (Named(BlobName.parse, "blob.name"),)
+    ),
+    Method(_BLOBS, "ResealBlob", "blobs.reseal", Callers.TENANT, AuditKind.ADMIN, (_BLOB,)),
+    Method(_BLOBS, "MoveBlob", "blobs.move", Callers.TENANT, AuditKind.ADMIN, (_BLOB,)),
+    Method(_BLOBS, "DeleteBlob", "blobs.delete", Callers.TENANT, AuditKind.ADMIN, (_BLOB,), anchored=True),
+    Method(_BLOBS, "GetUpload", "blobs.seal", Callers.TENANT, AuditKind.READ, (_BLOB,)),
 )
 
 

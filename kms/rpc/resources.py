@@ -46,6 +46,7 @@ class Named:
     id_field: str = ""
     optional: bool = False
     given: Callable[[Any], str] = str
+    parse_id: Callable[[str, str], str] = parse_slug
 
     def read(self, request: Any) -> Resource | None:
         """Return the resource; None for an optional one that is not given.
@@ -59,7 +60,7 @@ class Named:
         name = self.parse(text, self.field)
         whole = str(name)
         if self.collection:
-            whole = f"{whole}/{self.collection}/{parse_slug(getattr(request, self.id_field), self.id_field)}"
+            whole = f"{whole}/{self.collection}/{self.parse_id(getattr(request, self.id_field), self.id_field)}"
         return Resource(whole, name.tenant, self.given(name))
 
 

@@ -137,3 +137,6 @@ async def _check_unused(work: UnitOfWork, tenant: Tenant, kek: Kek) -> None:
     wrapped = (await work.key_versions.count_by_kek(tenant.uid)).get(kek.version, 0)
     if wrapped:
         raise FailedPrecondition(f"{tenant.name.kek(kek.version)} wraps {wrapped} key versions")
+    blobs = (await work.blobs.count_by_kek(tenant.uid)).get(kek.version, 0)
+    if blobs:
+        raise FailedPrecondition(f"{tenant.name.kek(kek.version)} wraps the keys of {blobs} blobs")

@@ -7,7 +7,9 @@ KEK shreds it as any other.
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
+from kms.core.blobs import binding_of
 from kms.core.classification import WITH_ENCLAVE, WITHOUT_ENCLAVE
 from kms.core.enclave_ports import Enclave, SealedInput
 from kms.core.errors import Conflict, CorruptRecord, EnclaveUnavailable, HsmUnavailable, VersionExhausted
@@ -38,6 +40,13 @@ async def hold_kek(work: UnitOfWork, tenant: Tenant, version: int) -> None:
     kek = await work.keks.hold(tenant.uid, version)
     if kek is None or kek.state is not KekState.ACTIVE:
         raise Conflict(f"{tenant.name.kek(version)} has been replaced and retired meanwhile; try again")
+
+
+def blob_binding(tenant: Tenant, blob: UUID, generation: int, kek: Kek) -> bytes:
+    """Return B for the key of a generation of a blob under this KEK version."""
+    if kek.mechanism is None:
+        raise CorruptRecord(f"{tenant.name.kek(kek.version)} has no mechanism")
+    return binding_of(tenant.uid, blob, generation, (kek.uid, kek.version, kek.mechanism))
 
 
 class DekWrapping:
@@ -91,6 +100,35 @@ class DekWrapping:
         if self._enclave is None:
             raise EnclaveUnavailable("this node has no enclave, which keys of level ENCLAVE need")
         return self._enclave
+
+    async def wrap_sealed(self, tenant: Tenant, blob: UUID, generation: int, sealed: bytes) -> tuple[bytes, int]:
+        """Wrap the key of a blob, which is sealed to an enclave; returns it wrapped, and the version of the KEK.
+
+        Raises:
+            As generate().
+        """
+        kek = await self._kek(tenant, tenant.primary_kek)
+        if kek.state is not KekState.ACTIVE:
+            raise Conflict(f"{tenant.name.kek(kek.version)} has been replaced and retired meanwhile; try again")
+        bound = blob_binding(tenant, blob, generation, kek)
+        await self.count(tenant, kek, 1)
+        return await self._vault.wrap(kek, sealed, bound), kek.version
+
+    async def unwrap_sealed(self, tenant: Tenant, blob: UUID, generation: int, wrapped: tuple[bytes, int]) -> bytes:
+        """Undo wrap_sealed(); *wrapped* is what it returned.
+
+        Raises:
+            As unwrap().
+        """
+        blob_key, version = wrapped
+        parsed = WrappedDek.parse(blob_key)
+        if parsed.kek != tenant.kek or parsed.kek_version != version:
+            raise CorruptRecord("the key of a blob is wrapped by another KEK than it says")
+        kek = await self._kek(tenant, version)
+        if kek.state not in _UNWRAPS:
+            raise CorruptRecord(f"{tenant.name.kek(kek.version)} is {kek.state}: what it wraps cannot be had any more")
+        bound = blob_binding(tenant, blob, generation, kek)
+        return await self._vault.unwrap(kek, blob_key, bound)
 
     async def count(self, tenant: Tenant, kek: Kek, wraps: int) -> None:
         """Count wraps under a KEK version before they are made.

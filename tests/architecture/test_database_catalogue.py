@@ -23,7 +23,7 @@ from storage.migrate import upgrade
 
 SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY type, name"
 
-REFERENCES = 28
+REFERENCES = 30
 # Not part of the declaration: for nodes of the release before, and what keeps the audit log as it is.
 SQLITE_TRIGGERS = [
     ("adopt_key_version", "key_versions"),
@@ -244,6 +244,9 @@ def test_records_are_written_in_one_place():
         ("session.py", "insert"),
         ("records.py", "insertion"),
         ("records.py", "update"),
+        ("body_rows.py", "insert"),
+        ("body_rows.py", "update"),
+        ("body_rows.py", "delete"),
         ("audit_feed.py", "insertion"),
         ("audit_feed.py", "update"),
         ("audit_feed.py", "delete"),

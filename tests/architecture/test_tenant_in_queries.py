@@ -26,6 +26,7 @@ from kms.core.access import Grant, PrincipalRecord
 from kms.core.approvals import ApprovalRequest, QuorumRule, Vote
 from kms.core.audit_archives import AuditArchive
 from kms.core.audit_filters import AuditFilter, Span
+from kms.core.body_ports import BodyName
 from kms.core.census import Place, PlaceCount
 from kms.core.errors import KmsError
 from kms.core.events import SecurityEvent
@@ -73,6 +74,7 @@ OVER_TENANTS = {
     ("audit_reads", "unsettled"),
     ("audit_reads", "ended"),
     ("audit", "stored"),
+    ("bodies", "list_left"),
 }
 # The engine's own statements, about whole months of the audit log.
 IN_WORDS = {("audit_months", "drop"), ("audit_months", "partitions"), ("audit_months", "remove")}
@@ -107,6 +109,7 @@ SAMPLES: dict[Any, Any] = {
     KeyState: KeyState.ACTIVE,
     OperationState: OperationState.RUNNING,
     Principal: Principal(TENANT.slug, "app"),
+    BodyName: BodyName(TENANT.uid, uuid.UUID(int=8), 1, 0),
     PrincipalRecord: PRINCIPAL,
     Grant: keyrings.new_grant(PRINCIPAL),
     ApiToken: new_token(TENANT),

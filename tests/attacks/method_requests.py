@@ -36,6 +36,7 @@ FORMS = (
     f"/auditEvents/{UID}-1",
     f"/reports/{UID}",
     "/legalHolds/matter-7",
+    "/blobs/ledger.tar",
 )
 # What belongs to the installation.
 INSTALLATION_FORMS = (
@@ -134,16 +135,29 @@ def put(message: Any, path: str, value: Any) -> None:
 
 def call(channel: grpc.Channel, method: Method, request: Any, metadata: tuple[tuple[str, str], ...] = ()) -> Outcome:
     """Make a call."""
-    stub = channel.unary_unary(
-        method.full_name,
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=method.response._concrete_class.FromString,
-    )
+    stub = single(channel, method)
     try:
         response = stub(request, timeout=20, metadata=metadata)
     except grpc.RpcError as error:
         return _refusal(error)
     return Outcome(grpc.StatusCode.OK, response=response)
+
+
+def single(channel: grpc.Channel, method: Method) -> Callable[..., Any]:
+    """Return what makes a call of one request, whatever kind of method it is; of a stream of answers the last is returned."""
+    form = channel.stream_unary if method.uploads else channel.unary_stream if method.downloads else channel.unary_unary
+    stub = form(
+        method.full_name,
+        request_serializer=lambda message: message if isinstance(message, bytes) else message.SerializeToString(),
+        response_deserializer=method.response._concrete_class.FromString,
+    )
+
+    def made(request: Any, **options: Any) -> Any:
+        if method.downloads:
+            return [method.response._concrete_class(), *stub(request, **options)][-1]
+        return stub(iter([request]) if method.uploads else request, **options)
+
+    return made
 
 
 def _refusal(error: Any) -> Outcome:

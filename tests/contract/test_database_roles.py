@@ -31,8 +31,8 @@ pytestmark = pytest.mark.postgresql
 PAGE = Path(__file__).parents[2] / "docs/storage.md"
 OWN, OTHER = uuid.UUID(int=0xA), uuid.UUID(int=0xB)
 ROLES = ("kms_app", "kms_sweeper", "kms_readonly", "kms_audit", "kms_auditor", "kms_analyst")
-TABLES = 37  # with those that have no tenant, and the one of the revision
-OF_TENANTS = 30
+TABLES = 39  # with those that have no tenant, and the one of the revision
+OF_TENANTS = 32
 _positions = itertools.count(1)
 READ, ADD, CHANGE, REMOVE = "SELECT", "INSERT", "UPDATE", "DELETE"
 
@@ -68,6 +68,8 @@ APP = {
     "audit_log": {READ},
     "legal_holds": {READ, ADD, CHANGE},
     "audit_archives": {READ, ADD, CHANGE},
+    "blob_bodies": {READ, ADD, CHANGE, REMOVE},
+    "blob_chunks": {READ, ADD, REMOVE},
 }
 # What kms_sweeper may do to some row at least. Where it may only lock rows, CHANGE is not there.
 SWEEPER = {
@@ -93,6 +95,7 @@ SWEEPER = {
     "checkpoints": {READ, ADD},
     "checkpoint_roots": {READ, ADD, CHANGE, REMOVE},
     "checkpoint_head": {READ, ADD, CHANGE},
+    "blob_bodies": {READ},
 }
 AUDITOR = {"audit_log", "checkpoints", "checkpoint_roots", "checkpoint_head"}
 
@@ -122,6 +125,8 @@ class Table:
         }
         row = {name: values.get(kind) for name, kind in self.columns.items()}
         given = {"tenant_id": tenant, "effect": "allow", "position": next(_positions)}
+        if self.name == "blob_bodies":
+            given["status"] = "writing"
         return row | {name: value for name, value in given.items() if name in row}
 
     def change(self, role: str) -> str:

@@ -79,6 +79,10 @@ PERMITTED: Final = (
     ),
     *_removed("security_events", "notices; what they are about is in the audit trail"),
     *_removed("outbox_items", "what is still to be told to sinks, with a copy of what is told"),
+    _everything(
+        "blob_bodies", "opaque bodies of blobs; the blob's manifest and the tags of its chunks tell every change"
+    ),
+    _everything("blob_chunks", "as blob_bodies"),
     _everything("claims", "who works on what is due; lost or false ones delay work until they end"),
     _everything("nodes", "who serves; false ones delay the end of a revocation, and say wrong things to operators"),
     _everything("epochs", "a signal to look sooner; nodes look again within cache.key_lifetime without it"),

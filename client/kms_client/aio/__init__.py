@@ -5,6 +5,7 @@ from __future__ import annotations
 from .access import AccessCalls
 from .approvals import ApprovalCalls
 from .audit import AuditCalls
+from .blobs import BlobCalls
 from .crypto import CryptoCalls
 from .enclaves import EnclaveCalls
 from .events import EventCalls
@@ -36,6 +37,7 @@ class AsyncClient(
     ReportCalls,
     RetentionCalls,
     AuditCalls,
+    BlobCalls,
     CryptoCalls,
 ):
     """A connection to the daemon, for use on one event loop; keep one for the life of the process.

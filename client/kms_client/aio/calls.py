@@ -10,11 +10,12 @@ from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from ..approval import metadata
 from ..batches import Batch
-from ..connection import DEADLINE, RENEWAL, Connection
-from ..formats.errors import Unavailable
+from ..connection import DEADLINE, RENEWAL, Connection, checked_deadline
+from ..formats.errors import KmsError, Unavailable
 from ..formats.names import Principal
 from ..methods import bind
 from ..profile import Profile
@@ -115,21 +116,52 @@ class Calls:
 
     async def _run(self, request: Request[T], deadline: float | None) -> T:
         timeout = self._connection.timeout(deadline, request.waits)
+        call = await self._started(request.method, request.message, timeout)
+        try:
+            return request.read(await call)
+        except grpc.RpcError as failure:
+            raise self._failed(failure) from failure
+
+    async def _send(self, request: Request[T], messages: AsyncIterator[Message], deadline: float | None) -> T:
+        """Send messages, the request's first; without *deadline* that takes as long as it takes."""
+
+        async def all_of() -> AsyncIterator[Message]:
+            yield request.message
+            async for message in messages:
+                yield message
+
+        timeout = None if deadline is None else checked_deadline(deadline)
+        call = await self._started(request.method, all_of(), timeout)
+        try:
+            return request.read(await call)
+        except grpc.RpcError as failure:
+            raise self._failed(failure) from failure
+
+    async def _receive(self, request: Request[T], deadline: float | None) -> AsyncIterator[T]:
+        """Yield what comes; without *deadline* that takes as long as it takes."""
+        timeout = None if deadline is None else checked_deadline(deadline)
+        answers = await self._started(request.method, request.message, timeout)
+        try:
+            async for answer in answers:
+                yield request.read(answer)
+        except grpc.RpcError as failure:
+            raise self._failed(failure) from failure
+        finally:
+            answers.cancel()  # of a reader who has seen enough; nothing for a call that is over
+
+    async def _started(self, method: str, message: Message | AsyncIterator[Message], seconds: float | None) -> Any:
         await self._renew()
         if self._closed:
             raise RuntimeError("the client is closed")
         if self._channel is None:
             self._open()
-        try:
-            response = await self._methods[request.method](
-                request.message, timeout=timeout, metadata=(*self._connection.metadata, *metadata())
-            )
-        except grpc.RpcError as failure:
-            error = self._connection.error(failure, datetime.now(UTC))
-            if type(error) is Unavailable:
-                self._next_look = 0.0  # the next call looks whether the files are why
-            raise error from failure
-        return request.read(response)
+        return self._methods[method](message, timeout=seconds, metadata=(*self._connection.metadata, *metadata()))
+
+    def _failed(self, failure: Any) -> KmsError:
+        error = self._connection.error(failure, datetime.now(UTC))
+        if type(error) is Unavailable:
+            self._next_look = 0.0  # the next call looks whether the files are why
+        return error
 
     async def _run_all(self, batch: Batch[T], deadline: float | None) -> T:
         return batch.result([await self._run(request, deadline) for request in batch.requests()])

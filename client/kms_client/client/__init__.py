@@ -5,6 +5,7 @@ from __future__ import annotations
 from .access import AccessCalls
 from .approvals import ApprovalCalls
 from .audit import AuditCalls
+from .blobs import BlobCalls
 from .crypto import CryptoCalls
 from .enclaves import EnclaveCalls
 from .events import EventCalls
@@ -36,6 +37,7 @@ class Client(
     ReportCalls,
     RetentionCalls,
     AuditCalls,
+    BlobCalls,
     CryptoCalls,
 ):
     """A connection to the daemon, for use by any number of threads; keep one for the life of the process.

@@ -6,15 +6,17 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from ..approval import metadata
 from ..batches import Batch
-from ..connection import DEADLINE, RENEWAL, Connection
-from ..formats.errors import Unavailable
+from ..connection import DEADLINE, RENEWAL, Connection, checked_deadline
+from ..formats.errors import KmsError, Unavailable
 from ..formats.names import Principal
 from ..methods import bind
 from ..profile import Profile
@@ -114,19 +116,39 @@ class Calls:
 
     def _run(self, request: Request[T], deadline: float | None) -> T:
         timeout = self._connection.timeout(deadline, request.waits)
+        return request.read(self._started(request.method, request.message, timeout))
+
+    def _send(self, request: Request[T], messages: Iterator[Message], deadline: float | None) -> T:
+        """Send messages, the request's first; without *deadline* that takes as long as it takes."""
+        timeout = None if deadline is None else checked_deadline(deadline)
+        return request.read(self._started(request.method, chain((request.message,), messages), timeout))
+
+    def _receive(self, request: Request[T], deadline: float | None) -> Iterator[T]:
+        """Yield what comes; without *deadline* that takes as long as it takes."""
+        timeout = None if deadline is None else checked_deadline(deadline)
+        answers = self._started(request.method, request.message, timeout)
+        try:
+            for answer in answers:
+                yield request.read(answer)
+        except grpc.RpcError as failure:
+            raise self._failed(failure) from failure
+        finally:
+            answers.cancel()  # of a reader who has seen enough; nothing for a call that is over
+
+    def _started(self, method: str, message: Message | Iterator[Message], timeout: float | None) -> Any:
         self._renew()
         if self._channel is None:
             raise RuntimeError("the client is closed")
         try:
-            response = self._methods[request.method](
-                request.message, timeout=timeout, metadata=(*self._connection.metadata, *metadata())
-            )
+            return self._methods[method](message, timeout=timeout, metadata=(*self._connection.metadata, *metadata()))
         except grpc.RpcError as failure:
-            error = self._connection.error(failure, datetime.now(UTC))
-            if type(error) is Unavailable:
-                self._next_look = 0.0  # the next call looks whether the files are why
-            raise error from failure
-        return request.read(response)
+            raise self._failed(failure) from failure
+
+    def _failed(self, failure: Any) -> KmsError:
+        error = self._connection.error(failure, datetime.now(UTC))
+        if type(error) is Unavailable:
+            self._next_look = 0.0  # the next call looks whether the files are why
+        return error
 
     def _run_all(self, batch: Batch[T], deadline: float | None) -> T:
         return batch.result([self._run(request, deadline) for request in batch.requests()])

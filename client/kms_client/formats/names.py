@@ -21,6 +21,8 @@ INSTALLATION_UID = TenantUid(UUID(int=0))
 
 SLUG_RULE = "must match [a-z][a-z0-9-]{0,61}[a-z0-9]"
 _SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
+_BLOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+BLOB_RULE = "must match [A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,18}")
@@ -321,6 +323,49 @@ class QuorumRuleName:
 
     def __str__(self) -> str:
         return f"tenants/{self.tenant}/quorumRules/{self.permission}"
+
+
+def parse_blob_id(text: str, field: str) -> str:
+    """Check the last segment of a blob's name; 1 to 128 characters.
+
+    Raises:
+        InvalidRequest: *field* is none.
+    """
+    if _BLOB.fullmatch(text) is None:
+        raise invalid(field, BLOB_RULE)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class BlobName:
+    """`tenants/{tenant}/blobs/{blob}`."""
+
+    tenant: str
+    blob: str
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read the resource name of a sealed blob.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/blobs/{blob}"
+        head, _, blob = text.rpartition("/blobs/")
+        if _BLOB.fullmatch(blob) is None:
+            raise invalid(field, f"must have the form {pattern}; {{blob}} {BLOB_RULE}")
+        try:
+            return cls(TenantName.parse(head, field).tenant, blob)
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; {{tenant}} {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant that owns it."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/blobs/{self.blob}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,12 +36,16 @@ _LABEL: Final = b"kms/v1/suite-10\0"
 
 @dataclass(frozen=True, slots=True)
 class StreamHeader:
-    """Under which key version a stream was made, its salt (32 bytes), and log2 of the length of its chunks in bytes."""
+    """Under which key version a stream was made, its salt (32 bytes), and log2 of the length of its chunks in bytes.
+
+    *compressed*: what the chunks hold is frames of zstd (RFC 8878).
+    """
 
     key: KeyUid
     version: int
     salt: bytes
     chunk_bits: int = CHUNK_BITS
+    compressed: bool = False
 
     @property
     def chunk_length(self) -> int:
@@ -50,15 +54,18 @@ class StreamHeader:
 
     def encode(self) -> bytes:
         """Return the first 58 bytes; the commitment follows."""
-        return _COMMON.pack(FORMAT, SUITE, self.key.bytes, self.version, self.salt, self.chunk_bits, 0, 0)
+        flags = _COMPRESSED if self.compressed else 0
+        return _COMMON.pack(FORMAT, SUITE, self.key.bytes, self.version, self.salt, self.chunk_bits, flags, 0)
 
     def info(self, context: Context) -> bytes:
         """Return what HKDF takes as `info`: label, the first 58 bytes, and the SHA-256 of the context."""
         return _LABEL + self.encode() + context.digest()
 
     @classmethod
-    def parse(cls, data: bytes, field: str = "stream") -> tuple[Self, bytes]:
+    def parse(cls, data: bytes, field: str = "stream", *, compressed: bool = False) -> tuple[Self, bytes]:
         """Read 90 bytes; returns the header and the commitment (32 bytes), which proves nothing before it is compared.
+
+        *compressed*: the caller can undo that.
 
         Raises:
             InvalidRequest: another length, format or suite, no UUIDv4, version 0, an impossible length of chunks, or bits
@@ -78,11 +85,11 @@ class StreamHeader:
         if version == 0:
             raise invalid(field, "bytes 18 to 21 (key version) must be 1 or more")
         check_chunk_bits(chunk_bits, f"{field}: byte 54 (log2 of the chunk's length)")
-        if flags == _COMPRESSED:
+        if flags == _COMPRESSED and not compressed:
             raise NotSupported(f"{field}: compressed streams (zstd) are not in this release")
-        if flags or reserved:
+        if flags & ~_COMPRESSED or reserved:
             raise invalid(field, "bytes 55 to 57 (flags and reserved) must be 0")
-        return cls(KeyUid(uid), version, salt, chunk_bits), data[_COMMON.size :]
+        return cls(KeyUid(uid), version, salt, chunk_bits, flags == _COMPRESSED), data[_COMMON.size :]
 
 
 def check_chunk_bits(bits: int, field: str) -> int:

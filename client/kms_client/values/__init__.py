@@ -28,6 +28,7 @@ from .audit import (
     DataAccess,
     DataAccessReport,
 )
+from .blobs import Blob, BlobAccess, BlobUpload, Compression, SealingPolicy
 from .crypto import (
     BatchResult,
     DataKey,
@@ -80,9 +81,13 @@ __all__ = [
     "AuditVerification",
     "AuditVerificationResult",
     "BatchResult",
+    "Blob",
+    "BlobAccess",
+    "BlobUpload",
     "Caller",
     "ClassRules",
     "Classification",
+    "Compression",
     "Conditions",
     "DataAccess",
     "DataAccessReport",
@@ -135,6 +140,7 @@ __all__ = [
     "ReportRecipient",
     "ReportStep",
     "Role",
+    "SealingPolicy",
     "SecurityEvent",
     "SecurityEventSum",
     "Severity",

@@ -27,6 +27,8 @@ keys.encrypt a         keys.decrypt a         keys.reEncrypt a       dataKeys.ge
 keys.decryptMasked am
 keyVersions.lease l
 keys.computeIndex a    keys.reIndex a         keys.pseudonymize a    keys.encryptFormat a   keys.decryptFormat a
+blobs.seal a           blobs.unseal a         blobs.get asr          blobs.list asr         blobs.update s
+blobs.reseal s         blobs.move s           blobs.delete s
 random.generate ao     keys.get asr           keys.list asr          keyVersions.list asr   places.list asr
 keys.create s          keys.update s          keys.rotate s          keys.activate s        keys.suspend s
 keys.resume s          keys.archive s         keys.revoke s          keys.destroy s         keys.restore s
@@ -77,6 +79,8 @@ MANAGEMENT = (
                 "values",
                 "download",
                 "export",
+                "seal",
+                "unseal",
             ),
         }
     }

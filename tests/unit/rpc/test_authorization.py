@@ -101,6 +101,7 @@ def example_name(field: Named, tenant: str) -> str:
         f"tenants/{{0}}/auditEvents/{UUID_TEXT}-7",
         f"tenants/{{0}}/reports/{UUID_TEXT}",
         "tenants/{0}/legalHolds/matter-7",
+        "tenants/{0}/blobs/ledger.tar",
     )
     for candidate in candidates:
         try:

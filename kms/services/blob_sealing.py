@@ -1,0 +1,283 @@
+"""Sealing a blob, step by step.
+
+1. the enclave makes its key, which the KEK wraps;
+2. segment by segment, its body becomes durable; of an upload that can be resumed, so does each segment's place in it;
+3. the record, which has key, manifest and hashes, is stored in one transaction. Before that nobody sees anything.
+
+What a failure leaves in the store is removed at once where that is sure to be right, and else swept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+import structlog
+
+from kms.core.blobs import (
+    MAX_SEGMENTS,
+    SEGMENT,
+    Blob,
+    BlobAccess,
+    BlobUid,
+    BlobUpload,
+    Compression,
+    Manifest,
+    Sealing,
+    Segment,
+)
+from kms.core.context import Context
+from kms.core.enclave_ports import SealedInput
+from kms.core.errors import AlreadyExists, Conflict, FailedPrecondition, LimitExceeded, NotFound
+from kms.core.keyring import Tenant
+from kms.core.names import BlobName, Principal
+from kms.core.ports import Storage
+from kms.failpoints import reach
+from kms.services.blob_segments import Sealer, Source, framed
+from kms.services.blobs import Blobs, ShownBlob
+from kms.services.wrapping import hold_kek
+
+_log = structlog.get_logger(__name__)
+
+MOST_UPLOADS: Final = 100  # of one tenant, under way
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlob:
+    """What the first message says."""
+
+    name: BlobName
+    content_type: str
+    description: str
+    labels: Mapping[str, str]
+    sealing: Sealing
+    context: tuple[tuple[str, bytes], ...]
+    access: BlobAccess
+    expires_at: datetime | None
+    compression: Compression
+    store: str
+    upload: UUID | None
+    expected_sha256: bytes  # empty: not compared
+
+    def digest(self, caller: Principal, context: Context) -> bytes:
+        """Return the SHA-256 of all that has to be the same where an upload is resumed."""
+        said = (
+            self.name,
+            self.content_type,
+            self.description,
+            sorted(self.labels.items()),
+            self.sealing,
+            context.digest(),
+            self.access.encode(),
+            self.expires_at,
+            self.compression,
+            self.store,
+            self.expected_sha256,
+            str(caller),
+        )
+        return hashlib.sha256(repr(said).encode()).digest()
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A blob that is being sealed, and what of it is durable."""
+
+    tenant: Tenant
+    sealer: Sealer
+    upload: BlobUpload
+    first_number: int  # of the segments that this call makes
+    plain: hashlib._Hash
+    sealed: hashlib._Hash
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.upload.manifest
+
+
+class BlobSealing:
+    """Makes blobs."""
+
+    def __init__(self, storage: Storage, blobs: Blobs, segment: int = SEGMENT) -> None:
+        """*segment*: bytes of a blob in each segment but the last."""
+        self._storage = storage
+        self._blobs = blobs
+        self._segment = segment
+
+    async def seal(self, caller: Principal, wanted: NewBlob, pieces: AsyncIterator[bytes]) -> ShownBlob:
+        """Seal what *pieces* brings, to its end.
+
+        Raises:
+            NotFound: no such tenant, or not the caller's.
+            AlreadyExists: there is a blob of this name.
+            InvalidRequest: no such store, or a context that breaks its rule.
+            FailedPrecondition: no enclave or no store; another hash than was expected; an upload of something else.
+            LimitExceeded: it is too large, or too many uploads are under way.
+            Conflict: another call carries on the same upload, or the KEK was replaced meanwhile.
+            EnclaveUnavailable, HsmUnavailable, StorageUnavailable, BodyStoreUnavailable: nothing has been made.
+        """
+        tenant = await self._blobs.tenant(caller, wanted.name)
+        context = Context.of(tenant.uid, wanted.context)
+        store = self._blobs.stores.choose(wanted.store)
+        async with self._storage.transaction(tenant.uid) as work:
+            if await work.blobs.get(tenant.uid, wanted.name.blob) is not None:
+                raise AlreadyExists(f"{wanted.name} exists already")
+        begun = await self._begin(caller, tenant, wanted, store, context)
+        kept = wanted.upload is not None
+        try:
+            source = Source(pieces)
+            while await source.more() or not begun.manifest:
+                await self._segment_of(begun, wanted.compression, source, kept)
+            reach("seal_blob.body_written")
+        except BaseException:
+            if not kept:
+                await self._give_up(begun)
+            raise
+        if wanted.expected_sha256 not in (b"", begun.plain.digest()):
+            await self._give_up(begun)
+            raise FailedPrecondition("the bytes that came are not those of expected_sha256")
+        return ShownBlob(tenant, await self._commit(caller, wanted, begun))
+
+    async def progress(self, caller: Principal, name: BlobName, upload: UUID) -> BlobUpload:
+        """Return an upload under way.
+
+        Raises:
+            NotFound: there is none for this blob, or not the caller's.
+        """
+        tenant = await self._blobs.tenant(caller, name)
+        async with self._storage.transaction(tenant.uid) as work:
+            found = await work.blobs.upload(tenant.uid, upload)
+        if found is None or found.blob_id != name.blob or found.created_by != str(caller):
+            raise NotFound(f"an upload {upload} of {name} does not exist")
+        return found
+
+    async def _begin(self, caller: Principal, tenant: Tenant, wanted: NewBlob, store: str, context: Context) -> _Begun:
+        digest = wanted.digest(caller, context)
+        if wanted.upload is not None:
+            async with self._storage.transaction(tenant.uid) as work:
+                before = await work.blobs.upload(tenant.uid, wanted.upload)
+                if before is None and await work.blobs.count_uploads(tenant.uid) >= MOST_UPLOADS:
+                    raise LimitExceeded(f"{tenant.name} has {MOST_UPLOADS} uploads under way")
+            if before is not None:
+                if before.request != digest:
+                    raise FailedPrecondition("upload_id: the upload of this id is of something else")
+                key = await self._blobs.keys.open(tenant, before.blob, 1, before.key)
+                return await self._resume(tenant, before, self._sealer(tenant, before, key, context, wanted))
+        uid = BlobUid(uuid4())
+        stored, key = await self._blobs.keys.new(tenant, uid, 1, wanted.sealing)
+        upload = BlobUpload(
+            uid=wanted.upload or uuid4(),
+            tenant=tenant.uid,
+            blob_id=wanted.name.blob,
+            blob=uid,
+            key=stored,
+            store=store,
+            request=digest,
+            manifest=(),
+            created_at=self._blobs.now(),
+            created_by=str(caller),
+        )
+        if wanted.upload is not None:
+            upload = await self._put(upload)
+        sealer = self._sealer(tenant, upload, key, context, wanted)
+        return _Begun(tenant, sealer, upload, upload.revision * MAX_SEGMENTS, hashlib.sha256(), hashlib.sha256())
+
+    def _sealer(
+        self, tenant: Tenant, upload: BlobUpload, key: SealedInput, context: Context, wanted: NewBlob
+    ) -> Sealer:
+        enclave = self._blobs.keys.enclave
+        return Sealer(enclave, key, tenant.uid, upload.blob, 1, context, wanted.compression)
+
+    async def _resume(self, tenant: Tenant, before: BlobUpload, sealer: Sealer) -> _Begun:
+        """Take over an upload and hash again what is durable of it."""
+        # The revision is this call's: another one that goes on with the same upload finds it changed, and the numbers of
+        # the segments that it has made are never used again.
+        upload = await self._put(before)
+        begun = _Begun(tenant, sealer, upload, upload.revision * MAX_SEGMENTS, hashlib.sha256(), hashlib.sha256())
+        store = self._blobs.stores.of(upload.store)
+        for segment in upload.manifest:
+            async for body in store.read(sealer.body(segment.number), 0, segment.sealed):
+                begun.sealed.update(body)
+            async for piece in sealer.read(store, segment):
+                begun.plain.update(piece)
+        return begun
+
+    async def _segment_of(self, begun: _Begun, compression: Compression, source: Source, kept: bool) -> None:
+        """Make the next segment durable."""
+        if len(begun.manifest) == MAX_SEGMENTS:
+            raise LimitExceeded(f"a blob has at most {MAX_SEGMENTS * self._segment} bytes")
+        number = begun.first_number + len(begun.manifest)
+        lengths = {"size": 0, "data": 0}
+
+        async def taken() -> AsyncIterator[bytes]:
+            async for piece in source.part(self._segment):
+                begun.plain.update(piece)
+                lengths["size"] += len(piece)
+                yield piece
+
+        async def data() -> AsyncIterator[bytes]:
+            part: AsyncIterable[bytes] = taken() if compression is Compression.NONE else framed(taken())
+            async for piece in part:
+                lengths["data"] += len(piece)
+                yield piece
+
+        async def body() -> AsyncIterator[bytes]:
+            async for piece in begun.sealer.seal(number, data()):
+                begun.sealed.update(piece)
+                yield piece
+
+        await self._blobs.stores.of(begun.upload.store).write(begun.sealer.body(number), body())
+        begun.upload = begun.upload.with_segment(Segment(number, **lengths))
+        if kept:
+            reach("seal_blob.segment_written")
+            begun.upload = await self._put(begun.upload)
+
+    async def _put(self, upload: BlobUpload) -> BlobUpload:
+        async with self._storage.transaction(upload.tenant, write=True) as work:
+            return await work.blobs.put_upload(upload)
+
+    async def _commit(self, caller: Principal, wanted: NewBlob, begun: _Begun) -> Blob:
+        upload = begun.upload
+        blob = Blob(
+            uid=upload.blob,
+            tenant=upload.tenant,
+            blob_id=upload.blob_id,
+            generation=1,
+            key=upload.key,
+            store=upload.store,
+            compression=wanted.compression,
+            manifest=upload.manifest,
+            sha256=begun.plain.digest(),
+            sealed_sha256=begun.sealed.digest(),
+            created_at=self._blobs.now(),
+            created_by=str(caller),
+            content_type=wanted.content_type,
+            description=wanted.description,
+            labels=wanted.labels,
+            access=wanted.access,
+            expires_at=wanted.expires_at,
+        )
+        try:
+            async with self._storage.transaction(upload.tenant, write=True) as work:
+                blob = await work.blobs.add(blob)
+                if upload.revision:
+                    await work.blobs.remove_upload(upload)
+                await hold_kek(work, begun.tenant, upload.key.kek_version)
+                reach("seal_blob.before_commit")
+        except (AlreadyExists, Conflict):
+            await self._give_up(begun)
+            raise
+        reach("seal_blob.committed")
+        _log.info("blob.sealed", blob=str(wanted.name), uid=str(blob.uid), size=blob.size, store=blob.store)
+        return blob
+
+    async def _give_up(self, begun: _Begun) -> None:
+        """Remove what has been made; whatever stays is swept."""
+        upload = begun.upload
+        if upload.revision:
+            async with self._storage.transaction(upload.tenant, write=True) as work:
+                await work.blobs.remove_upload(upload)
+        await self._blobs.drop(upload.store, [begun.sealer.body(one.number) for one in upload.manifest])

@@ -1,0 +1,1 @@
+"""Stores of blobs' bodies: in a directory, in the database, in object storage."""
