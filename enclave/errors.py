@@ -10,7 +10,8 @@
     |-- InvalidSignature    the enclave may not start: its signature, or what is signed, is not right
     |-- UnknownFunction     nothing of this name is registered
     |-- UnknownCounter      no counter of this name
-    |-- CounterFault        the counters' file cannot be trusted or written
+    |-- CounterFault        the counters cannot be trusted or written
+    |-- PlatformFault       the hardware below does not answer, or is not the one that it was
     `-- Unsupported         a backend that has no such ability
 
 The codes are those of SGX where SGX has one. Source: Intel SDM vol. 3D, EGETKEY; intel/linux-sgx, sgx_tseal.h.
@@ -86,6 +87,12 @@ class CounterFault(EnclaveError):
     """The counters' file is damaged, another enclave's, or cannot be written."""
 
     code = "COUNTER_FAULT"
+
+
+class PlatformFault(EnclaveError):
+    """What the enclave stands upon does not answer, or is not the one that it was."""
+
+    code = "PLATFORM_FAULT"
 
 
 class Unsupported(EnclaveError):
