@@ -45,7 +45,10 @@ _MAKERS: Final = frozenset({b"AMD\0", b"ATML", b"IFX\0", b"INTC", b"NTC\0", b"QC
 
 _SHA256: Final = TPM2_ALG.SHA256
 _SYMMETRIC: Final = "aes128cfb"
-_STORAGE_ROOT: Final = ("ecc256:aes128cfb", "restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda")
+_STORAGE_ROOT: Final = (
+    "ecc256:aes128cfb",
+    "restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda",
+)
 # No USERWITHAUTH: by its policy alone; and no failed attempt locks it.
 _SEALED: Final = TPMA_OBJECT.FIXEDTPM | TPMA_OBJECT.FIXEDPARENT | TPMA_OBJECT.NODA
 _COUNTER: Final = TPMA_NV.AUTHREAD | TPMA_NV.POLICYWRITE | TPMA_NV.NO_DA | TPM2_NT.COUNTER << TPMA_NV.TPM2_NT_SHIFT
@@ -95,15 +98,14 @@ class Tpm:
             PlatformFault: it does not answer, or is another TPM than the one that was pinned.
         """
         self._lock: Final = Lock()
+        self._root: Any = ESYS_TR.NONE
         with self._talking():
             self._esapi = ESAPI(tcti)
         try:
             with self._talking():
                 self._flush_leftovers()
                 self._esapi.tr_set_auth(ESYS_TR.OWNER, owner_auth)
-                self._root, self.storage_root = self._derive_root()
-                if storage_root is not None and self.storage_root != storage_root:
-                    raise PlatformFault("TPM: its storage root key is not the one that was pinned")
+                self._root, self.storage_root = self._derive_root(storage_root)
                 with self._attestation() as (_, self.attestation_key):
                     pass
                 self.simulated = self._maker() not in _MAKERS
@@ -158,7 +160,9 @@ class Tpm:
             TpmRefused: the object is not this TPM's, was changed, or its policy is not met.
         """
         with self._talking(), self._satisfied(steps, TPMA_SESSION.ENCRYPT) as session:
-            loaded = self._esapi.load(self._root, _parsed(tpm.TPM2B_PRIVATE, private), _parsed(tpm.TPM2B_PUBLIC, public))
+            loaded = self._esapi.load(
+                self._root, _parsed(tpm.TPM2B_PRIVATE, private), _parsed(tpm.TPM2B_PUBLIC, public)
+            )
             try:
                 return bytes(self._esapi.unseal(loaded, session1=session))
             finally:
@@ -173,24 +177,31 @@ class Tpm:
             return bytes(attest), numbers[0], numbers[1]
 
     def find_counters(self) -> dict[bytes, int]:
-        """Return the handles of the counters that have been counted at least once, by the digest (32 bytes) of their policy."""
+        """Return the handles of the counters that have a value, by the digest (32 bytes) of their policy."""
         with self._talking():
-            found = {}
-            for handle in self._handles(FIRST_COUNTER, MAX_COUNTERS):
-                if FIRST_COUNTER <= handle < FIRST_COUNTER + MAX_COUNTERS:
-                    policy = self._counter_policy(handle)
-                    if policy is not None:
-                        found[policy] = handle
-            return found
+            return {policy: handle for handle, policy, counted in self._indexes() if counted}
 
-    def define_counter(self, handle: int, policy: bytes) -> None:
-        """Make a counter that only the policy with this digest increments; it can be read after its first increment."""
-        with self._talking(), self._session(TPM2_SE.HMAC, TPMA_SESSION.DECRYPT) as session:
+    def define_counter(self, policy: bytes) -> int | None:
+        """Make a counter that only the policy with this digest increments; it has no value before its first increment.
+
+        Returns its handle, or nothing where there is no room; the one that a crash left without a value is taken up again.
+        """
+        with self._talking():
+            indexes = self._indexes()
+            for handle, found, counted in indexes:
+                if found == policy and not counted:
+                    return handle
+            taken = {handle for handle, _, _ in indexes}
+            free = next((one for one in range(FIRST_COUNTER, FIRST_COUNTER + MAX_COUNTERS) if one not in taken), None)
+            if free is None:
+                return None
             area = tpm.TPMS_NV_PUBLIC(
-                nvIndex=handle, nameAlg=_SHA256, attributes=_COUNTER, authPolicy=policy, dataSize=_COUNTER_SIZE
+                nvIndex=free, nameAlg=_SHA256, attributes=_COUNTER, authPolicy=policy, dataSize=_COUNTER_SIZE
             )
-            index = self._esapi.nv_define_space(None, tpm.TPM2B_NV_PUBLIC(area), session1=session)
+            with self._session(TPM2_SE.HMAC, TPMA_SESSION.DECRYPT) as session:
+                index = self._esapi.nv_define_space(None, tpm.TPM2B_NV_PUBLIC(area), session1=session)
             self._esapi.tr_close(index)
+            return free
 
     def increment(self, handle: int, steps: Sequence[Step]) -> None:
         """Add one to a counter, by the steps that its policy takes; it is durable when this returns."""
@@ -215,8 +226,7 @@ class Tpm:
 
     @contextmanager
     def _session(self, kind: Any, attributes: Any = 0) -> Iterator[Any]:
-        salt = getattr(self, "_root", ESYS_TR.NONE)  # the root key itself is derived before there is one
-        session = self._esapi.start_auth_session(salt, ESYS_TR.NONE, kind, _SYMMETRIC, _SHA256)
+        session = self._esapi.start_auth_session(self._root, ESYS_TR.NONE, kind, _SYMMETRIC, _SHA256)
         try:
             self._esapi.trsess_set_attributes(session, attributes | TPMA_SESSION.CONTINUESESSION)
             yield session
@@ -257,25 +267,37 @@ class Tpm:
         finally:
             self._esapi.flush_context(key)
 
-    def _derive_root(self) -> tuple[Any, bytes]:
-        """Derive the storage root key, the same each time; returns its handle and its Name."""
+    def _derive_root(self, pinned: bytes | None) -> tuple[Any, bytes]:
+        """Derive the storage root key, the same each time; returns its handle and its Name, which is the pinned one."""
         algorithm, attributes = _STORAGE_ROOT
         template = tpm.TPM2B_PUBLIC.parse(algorithm, objectAttributes=attributes)
         with self._session(TPM2_SE.HMAC) as session:
             root, public, *_ = self._esapi.create_primary(
                 tpm.TPM2B_SENSITIVE_CREATE(), template, ESYS_TR.OWNER, session1=session
             )
-            return root, name_of(bytes(public.publicArea.marshal()))
+        name = name_of(bytes(public.publicArea.marshal()))
+        if pinned not in {None, name}:
+            self._esapi.flush_context(root)
+            raise PlatformFault("TPM: its storage root key is not the one that was pinned")
+        return root, name
 
-    def _counter_policy(self, handle: int) -> bytes | None:
-        """Return the policy's digest of an index that is a counter as define_counter() makes them, and was counted."""
-        with self._index(handle) as index:
-            public, _ = self._esapi.nv_read_public(index)
+    def _indexes(self) -> list[tuple[int, bytes, bool]]:
+        """Return handle, policy and whether it has a value of each index in the range; other people's have no policy here."""
+        found = []
+        for handle in self._handles(FIRST_COUNTER, MAX_COUNTERS):
+            if handle >= FIRST_COUNTER + MAX_COUNTERS:
+                break
+            with self._index(handle) as index:
+                public, _ = self._esapi.nv_read_public(index)
             area = public.nvPublic
-            expected = (int(_SHA256), int(_COUNTER | TPMA_NV.WRITTEN), _COUNTER_SIZE)
-            if (int(area.nameAlg), int(area.attributes), int(area.dataSize)) != expected:
-                return None
-            return bytes(area.authPolicy)
+            attributes = int(area.attributes)
+            ours = (int(area.nameAlg), attributes & ~int(TPMA_NV.WRITTEN), int(area.dataSize)) == (
+                int(_SHA256),
+                int(_COUNTER),
+                _COUNTER_SIZE,
+            )
+            found.append((handle, bytes(area.authPolicy) if ours else b"", bool(attributes & TPMA_NV.WRITTEN)))
+        return found
 
     @contextmanager
     def _index(self, handle: int) -> Iterator[Any]:

@@ -48,6 +48,7 @@ class Release:
     """A verified release: who the enclave is, and what unseals for it."""
 
     identity: Identity
+    signer: bytes  # 64: x || y of the signer's key
     event: bytes  # 32: what the start extends the PCR with
     pcr: PcrIs
     approvals: tuple[ApprovedBy, ...]  # by security version, from 0
@@ -118,7 +119,7 @@ def parse_release(data: bytes, mrenclave: bytes) -> Release:
         xfrm=0,
     )
     event = event_of(mrenclave, product)
-    return Release(identity, event, PcrIs(pcr, pcr_after(event)), approvals)
+    return Release(identity, raw, event, PcrIs(pcr, pcr_after(event)), approvals)
 
 
 def read_approval(
