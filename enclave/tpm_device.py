@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
@@ -114,12 +114,10 @@ class Tpm:
             raise
 
     def close(self) -> None:
-        """Flush what is loaded and close the connection."""
-        try:
-            with self._talking():
-                self._esapi.flush_context(self._root)
-        finally:
-            self._esapi.close()
+        """Flush what is loaded, where the TPM still answers, and close the connection."""
+        with suppress(PlatformFault), self._talking():
+            self._esapi.flush_context(self._root)
+        self._esapi.close()
 
     def read_pcr(self, pcr: int) -> bytes:
         """Return a PCR of the bank of SHA-256, 32 bytes; nothing proves it, unlike a policy or a quote."""

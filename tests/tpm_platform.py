@@ -36,19 +36,19 @@ class TpmPlatform:
 
     def start(self, code: str = "E1", signer: str = "S1", product: int = 1, svn: int = 5) -> TpmEnclave:
         """Reset the TPM, since its PCR names the code of before, and start."""
-        self._disconnect()
+        self.disconnect()
         self.swtpm.restart()
         return self.resume(code, signer, product, svn)
 
     def resume(self, code: str = "E1", signer: str = "S1", product: int = 1, svn: int = 5) -> TpmEnclave:
         """Start without a reset, as after a crash of the enclave's process."""
-        self._disconnect()
+        self.disconnect()
         structure = sign_release(measurement(code), product, svn, approver(signer))
         self.tpm = Tpm(self.swtpm.tcti, self.pins.storage_root)
         return TpmEnclave(self.tpm, parse_release(structure, measurement(code)))
 
     def crash(self) -> None:
-        self._disconnect()
+        self.disconnect()
         self.swtpm.restart(signal.SIGKILL)
 
     def verify(self, quote: bytes, challenge: Challenge, code: str = "E1") -> Attested:
@@ -60,10 +60,10 @@ class TpmPlatform:
         return verify_tpm_quote(quote, policy, challenge, NOW + timedelta(seconds=1))
 
     def close(self) -> None:
-        self._disconnect()
+        self.disconnect()
         self.swtpm.remove()
 
-    def _disconnect(self) -> None:
+    def disconnect(self) -> None:
         if self.tpm is not None:
             self.tpm.close()
             self.tpm = None
