@@ -5,8 +5,8 @@ r"""The structure that says whose an enclave on a TPM is: for this backend what 
 
 Big endian. An approval signs the policy of the PCR's value and a reference (tpm_policy.py), so that the TPM itself
 verifies it before it unseals: an older release has no approval for a newer security version. MRSIGNER is the digest in the
-Name of the signer's key, by which the TPM knows it. A key on P-256 and not the RSA of sigstruct.py, because TPMs take
-RSA with the exponent 65,537 only.
+Name of the signer's key, by which the TPM knows it. A key on P-256 and not the RSA of sigstruct.py, because a TPM
+need not take RSA with another exponent than 65,537.
 """
 
 from __future__ import annotations
