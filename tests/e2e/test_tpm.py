@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -140,6 +141,23 @@ def test_the_tpm_itself_refuses_an_approval_that_the_signer_has_not_given(platfo
         with pytest.raises(TpmRefused):
             platform.tpm.unseal(*sealed, steps)
     assert platform.tpm.unseal(*sealed, (said.pcr, said.approvals[5])) == b"key"
+
+
+def test_the_tpm_itself_tells_products_apart(platform):
+    platform.start(product=1)
+    sealed = platform.tpm.seal(b"key", digest_of((release().pcr,)))
+    platform.start(product=2)
+    with pytest.raises(TpmRefused):
+        platform.tpm.unseal(*sealed, (release().pcr,))
+
+
+def test_one_tpm_serves_threads_one_after_the_other(platform):
+    enclave = platform.start()
+    enclave.create_counter("anchor")
+    blob = enclave.seal(b"data", Policy.HYBRID, AAD)
+    with ThreadPoolExecutor(4) as threads:
+        opened = list(threads.map(lambda _: enclave.unseal(blob, AAD), range(24)))
+    assert opened == [b"data"] * 24
 
 
 # Counters.
