@@ -8,10 +8,10 @@
     |-- InvalidIsvSvn       sealed by a newer version of the enclave, or of its configuration
     |-- MacMismatch         everything else that keeps a blob closed: another identity, another machine, another byte
     |-- InvalidSignature    the enclave may not start: its signature, or what is signed, is not right
+    |-- PlatformFault       the TPM does not answer, or is not in the state, or not the one, that it has to be
     |-- UnknownFunction     nothing of this name is registered
     |-- UnknownCounter      no counter of this name
-    |-- CounterFault        the counters cannot be trusted or written
-    |-- PlatformFault       the hardware below does not answer, or is not the one that it was
+    |-- CounterFault        the counters' file cannot be trusted or written
     `-- Unsupported         a backend that has no such ability
 
 The codes are those of SGX where SGX has one. Source: Intel SDM vol. 3D, EGETKEY; intel/linux-sgx, sgx_tseal.h.
@@ -71,6 +71,12 @@ class InvalidSignature(EnclaveError):
     code = "INVALID_SIGNATURE"
 
 
+class PlatformFault(EnclaveError):
+    """What the enclave stands upon does not answer, or is not the one that it was."""
+
+    code = "PLATFORM_FAULT"
+
+
 class UnknownFunction(EnclaveError):
     """No function of this name is registered."""
 
@@ -87,12 +93,6 @@ class CounterFault(EnclaveError):
     """The counters' file is damaged, another enclave's, or cannot be written."""
 
     code = "COUNTER_FAULT"
-
-
-class PlatformFault(EnclaveError):
-    """What the enclave stands upon does not answer, or is not the one that it was."""
-
-    code = "PLATFORM_FAULT"
 
 
 class Unsupported(EnclaveError):
