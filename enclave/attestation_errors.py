@@ -24,6 +24,9 @@ AttestationError
 |   |-- UnboundKey              the quoting enclave's report does not name the attestation key
 |   |-- WrongQuotingEnclave     the quoting enclave is not the policy's
 |   |-- BadSignature            the attestation key has not signed the quote
+|   |-- WrongAttestationKey     the TPM's attestation key is not the pinned one
+|   |-- WrongPcr                the TPM was not extended with this measurement, or with more
+|   |-- BadApproval             the signer has not approved this measurement for this security version
 |   |-- NotInitialised          INIT is not set
 |   |-- DebugEnclave            DEBUG is set: its host reads its memory
 |   |-- UnexpectedFeatures      MISCSELECT or configuration are not the policy's
@@ -133,6 +136,18 @@ class WrongQuotingEnclave(QuoteRefused):
 
 class BadSignature(QuoteRefused):
     """The quote is not signed by its attestation key."""
+
+
+class WrongAttestationKey(QuoteRefused):
+    """A TPM's quote is by another attestation key than the pinned one."""
+
+
+class WrongPcr(QuoteRefused):
+    """A TPM's PCR has another value than the quoted measurement alone gives it."""
+
+
+class BadApproval(QuoteRefused):
+    """The signer that a TPM's quote names has not approved this measurement, product and security version."""
 
 
 class NotInitialised(QuoteRefused):

@@ -28,9 +28,9 @@ class SignerRule:
     isv_ext_prod_id: bytes = bytes(16)
 
     def __post_init__(self) -> None:
-        _lengths("mrsigner", (self.mrsigner,), 32)
-        _lengths("isv_family_id", (self.isv_family_id,), 16)
-        _lengths("isv_ext_prod_id", (self.isv_ext_prod_id,), 16)
+        check_lengths("mrsigner", (self.mrsigner,), 32)
+        check_lengths("isv_family_id", (self.isv_family_id,), 16)
+        check_lengths("isv_ext_prod_id", (self.isv_ext_prod_id,), 16)
         _number("isv_prod_id", self.isv_prod_id, 16)
         _number("least_isv_svn", self.least_isv_svn, 16)
 
@@ -83,22 +83,27 @@ class AttestationPolicy:
             raise BadPolicy(f"signers: must have at most {MAX_RULES} entries")
         if not self.backends <= _BACKENDS:
             raise BadPolicy(f"backends: must be of {', '.join(sorted(_BACKENDS))}")
-        _lengths("measurements", self.measurements, 32)
-        _lengths("revoked_measurements", self.revoked_measurements, 32)
-        _lengths("revoked_platforms", self.revoked_platforms, PLATFORM_ID_LENGTH)
-        _lengths("config_ids", self.config_ids, 64)
-        _lengths("least_cpu_svn", (self.least_cpu_svn,), 16)
+        check_lengths("measurements", self.measurements, 32)
+        check_lengths("revoked_measurements", self.revoked_measurements, 32)
+        check_lengths("revoked_platforms", self.revoked_platforms, PLATFORM_ID_LENGTH)
+        check_lengths("config_ids", self.config_ids, 64)
+        check_lengths("least_cpu_svn", (self.least_cpu_svn,), 16)
         _number("least_config_svn", self.least_config_svn, 16)
         _number("misc_select", self.misc_select, 32)
         _number("least_root_list", self.least_root_list, 159)  # RFC 5280, section 5.2.3: at most 20 octets
         _number("least_platform_list", self.least_platform_list, 159)
-        _time("max_age", self.max_age, MAX_AGE)
-        _time("validity", self.validity, MAX_VALIDITY)
+        check_time("max_age", self.max_age, MAX_AGE)
+        check_time("validity", self.validity, MAX_VALIDITY)
         if self.validity < self.max_age:  # an answer would be over before it came
             raise BadPolicy("validity: must not be below max_age")
 
 
-def _lengths(name: str, values: frozenset[bytes] | tuple[bytes, ...], length: int) -> None:
+def check_lengths(name: str, values: frozenset[bytes] | tuple[bytes, ...], length: int) -> None:
+    """Refuse a list with a value of another length (bytes), or with too many of them.
+
+    Raises:
+        BadPolicy: names field and rule.
+    """
     if len(values) > MAX_RULES:
         raise BadPolicy(f"{name}: must have at most {MAX_RULES} entries")
     if any(len(value) != length for value in values):
@@ -110,6 +115,11 @@ def _number(name: str, value: int, bits: int) -> None:
         raise BadPolicy(f"{name}: must be an unsigned number of {bits} bits")
 
 
-def _time(name: str, value: timedelta, most: timedelta) -> None:
+def check_time(name: str, value: timedelta, most: timedelta) -> None:
+    """Refuse a time that is not above 0, or is above *most*.
+
+    Raises:
+        BadPolicy: names field and rule.
+    """
     if not timedelta(0) < value <= most:
         raise BadPolicy(f"{name}: must be above 0 and at most {most}")

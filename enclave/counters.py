@@ -32,7 +32,7 @@ _HEADER: Final = struct.Struct(">16sQI")
 _ENTRY: Final = struct.Struct(">B63sQ")
 _MAC_LENGTH: Final = 32
 _MAC_AT: Final = SLOT_LENGTH - _MAC_LENGTH
-_NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
+NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 # Another key than every seal has: those have random key ids.
 _KEY_ID: Final = b"kms/v1/counters".ljust(32, b"\0")
 
@@ -99,7 +99,7 @@ class Counters:
             InvalidParameter: the name is malformed or taken, or there are 128 counters.
             CounterFault: it could not be made durable.
         """
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise InvalidParameter("counter: 1 to 63 characters of a-z, 0-9, _ . -, a letter first")
         if name in self._values:
             raise InvalidParameter("counter: there is one of this name")

@@ -8,6 +8,7 @@
     |-- InvalidIsvSvn       sealed by a newer version of the enclave, or of its configuration
     |-- MacMismatch         everything else that keeps a blob closed: another identity, another machine, another byte
     |-- InvalidSignature    the enclave may not start: its signature, or what is signed, is not right
+    |-- PlatformFault       the TPM does not answer, or is not in the state, or not the one, that it has to be
     |-- UnknownFunction     nothing of this name is registered
     |-- UnknownCounter      no counter of this name
     |-- CounterFault        the counters' file cannot be trusted or written
@@ -70,6 +71,12 @@ class InvalidSignature(EnclaveError):
     """The signature structure does not let this enclave start."""
 
     code = "INVALID_SIGNATURE"
+
+
+class PlatformFault(EnclaveError):
+    """What the enclave stands upon does not answer, or is not the one that it was."""
+
+    code = "PLATFORM_FAULT"
 
 
 class UnknownFunction(EnclaveError):

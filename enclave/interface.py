@@ -88,7 +88,9 @@ class Enclave(Protocol):
         """
 
     def create_counter(self, name: str) -> int:
-        """Make a counter and return its first value, 0.
+        """Make a counter and return its first value.
+
+        It is 0, or what the platform begins with: a TPM never gives a value again that a counter of it has had.
 
         Raises:
             InvalidParameter: the name is taken or malformed, or there are as many as there may be.

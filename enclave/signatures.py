@@ -27,7 +27,12 @@ def sign_raw(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
     Source: FIPS 186-5, section 6.4; IEEE P1363.
     """
     r, s = decode_dss_signature(key.sign(message, ec.ECDSA(SHA256())))
-    return r.to_bytes(32, "big") + min(s, _ORDER - s).to_bytes(32, "big")
+    return r.to_bytes(32, "big") + low_s(s).to_bytes(32, "big")
+
+
+def low_s(s: int) -> int:
+    """Return the lower of s and n - s, which both verify."""
+    return min(s, _ORDER - s)
 
 
 def verify_raw(key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes) -> bool:

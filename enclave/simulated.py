@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from . import functions, sealing
+from . import execution, sealing
 from .counters import Counters
 from .errors import InvalidParameter, Unsupported
 from .identity import Identity
-from .interface import MAX_ARGUMENT, MAX_INPUTS, REPORT_DATA_LENGTH, Description, Freshness, Policy, SealedInput
+from .interface import REPORT_DATA_LENGTH, Description, Freshness, Policy, SealedInput
 from .own_quotes import OwnQuotes
 from .sgx_keys import Platform
 
@@ -62,9 +62,4 @@ class SimulatedEnclave:
 
     def execute(self, function: str, inputs: Sequence[SealedInput], argument: bytes) -> bytes:
         """Run a registered function on what the inputs seal; Enclave has the words."""
-        if len(inputs) > MAX_INPUTS:
-            raise InvalidParameter(f"inputs: at most {MAX_INPUTS}")
-        if len(argument) > MAX_ARGUMENT:
-            raise InvalidParameter(f"argument: at most {MAX_ARGUMENT} bytes")
-        unsealed = [self.unseal(item.blob, item.associated_data) for item in inputs]
-        return functions.run(function, self.seal, unsealed, argument)
+        return execution.execute(self, function, inputs, argument)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from .attestation_errors import (
@@ -78,7 +78,7 @@ def verify(
     _judge_enclave(parsed.body.identity, policy)  # 11 to 14
     if parsed.platform_id in policy.revoked_platforms:  # 15
         raise PlatformRevoked("platform: is revoked by the policy")
-    _judge_challenge(parsed.body.report_data, challenge, policy, now)  # 16, 17
+    judge_challenge(parsed.body.report_data, challenge, policy.max_age, now)  # 16, 17
     return Attested(
         identity=parsed.body.identity,
         platform_id=parsed.platform_id,
@@ -120,12 +120,17 @@ def _judge_enclave(identity: Identity, policy: AttestationPolicy) -> None:
     if identity.mrenclave in policy.revoked_measurements:
         raise EnclaveRevoked("MRENCLAVE: is revoked by the policy")
     if identity.mrenclave not in policy.measurements:
-        _judge_signer(identity, policy.signers)
+        judge_signer(identity, policy.signers)
     if not _reaches(identity.cpu_svn, policy.least_cpu_svn):
         raise PlatformTooOld("CPUSVN: each component must reach the policy's")
 
 
-def _judge_signer(identity: Identity, rules: tuple[SignerRule, ...]) -> None:
+def judge_signer(identity: Identity, rules: tuple[SignerRule, ...]) -> None:
+    """Refuse an enclave whose product, or whose security version, no rule allows.
+
+    Raises:
+        QuoteRefused: EnclaveNotAllowed or SecurityVersionTooLow.
+    """
     of_product = [rule for rule in rules if rule.same_product(identity)]
     if not of_product:
         raise EnclaveNotAllowed("MRENCLAVE, MRSIGNER, ISVPRODID: must be the policy's")
@@ -138,10 +143,16 @@ def _reaches(cpu_svn: bytes, least: bytes) -> bool:
     return all(one >= other for one, other in zip(cpu_svn, least, strict=True))
 
 
-def _judge_challenge(report_data: bytes, challenge: Challenge, policy: AttestationPolicy, now: datetime) -> None:
+def judge_challenge(report_data: bytes, challenge: Challenge, max_age: timedelta, now: datetime) -> None:
+    """Refuse report data (64 bytes) that do not answer the challenge, or an answer that came too late.
+
+    Raises:
+        WrongReportData: another nonce, channel or claims.
+        ChallengeRefused: ClockWentBack or NonceExpired.
+    """
     if report_data != challenge_binding(challenge.nonce, challenge.channel_key, challenge.claims):
         raise WrongReportData("REPORTDATA: must answer this nonce, channel and claims")
     if now < challenge.issued:
         raise ClockWentBack("nonce: was issued later than now")
-    if now - challenge.issued > policy.max_age:
-        raise NonceExpired(f"nonce: must be answered within {policy.max_age}")
+    if now - challenge.issued > max_age:
+        raise NonceExpired(f"nonce: must be answered within {max_age}")

@@ -259,7 +259,6 @@ class TestLostConnections:
         assert (blob.size, blob.sha256) == (LONG, hashlib.sha256(data).hexdigest())
         assert b"".join(through.unseal_blob(blob.name)) == data
         back = [after for before, after in itertools.pairwise(source.reads) if after < before]
-        print(source.reads, back)
 
     def test_what_cannot_be_read_again_fails_with_the_connection(self, through: Client, proxy: TcpProxy):
         blob_id, cut = new_id(), self.cut(proxy)
