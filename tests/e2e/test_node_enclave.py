@@ -292,6 +292,9 @@ def test_a_real_daemon_serves_with_its_enclave_and_knows_neither_fuse_nor_pin(
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: len(daemon.events("enclave.attested")) == 2, "the enclave to be attested again", PATIENCE)
     assert daemon.process.poll() is None
+    with enclave_installation.operator() as operator:
+        events = [one for one in operator.list_audit_events("installation") if one.action.startswith("enclave.")]
+    assert [one.action for one in reversed(events)] == ["enclave.started", "enclave.attested"] * 2
     assert daemon.stop() == 0
 
 
