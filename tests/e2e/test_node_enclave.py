@@ -213,6 +213,15 @@ async def test_what_was_shown_is_shown_again_before_it_expires(place: Path) -> N
         assert enclave.overview().restarts == 0
 
 
+async def test_what_has_expired_all_the_same_is_shown_again_before_the_next_use(place: Path) -> None:
+    writer = MemoryWriter()
+    async with running(place, writer) as enclave:
+        await until(lambda: enclave.facts)
+        enclave._now = enclave._attester._now = lambda: now() + timedelta(hours=2)  # as after a sleep of the machine
+        await enclave.execute("new_key", [], ["mrsigner", b"a"])
+        assert len(writer.of("enclave.attested")) == 2
+
+
 async def test_an_enclave_that_is_not_in_the_audit_trail_is_not_used(place: Path) -> None:
     writer = MemoryWriter(refusing=True)
     async with running(place, writer) as enclave:
