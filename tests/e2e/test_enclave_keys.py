@@ -311,6 +311,30 @@ async def test_another_enclave_or_place_does_not_open_the_dek(lone_node, open_va
             await host.stop()
 
 
+async def test_a_record_that_says_another_level_or_holds_another_seal_is_refused(lone_node, hostile):
+    node = lone_node
+    acme = await node.tenant("acme")
+    name, other = name_of(await make(node, acme, "mfa")), name_of(await make(node, acme, "other"))
+    one = await node.fields.encrypt(acme, name, b"value", PLACE)
+    await node.fields.encrypt(acme, other, b"value", PLACE)
+    keys = {row["key_id"]: row for row in hostile.rows("encryption_keys")}
+    seals = {row["key_uid"]: row for row in hostile.rows("key_versions")}
+    mine, yours = (seals[keys[each.key]["id"]] for each in (name, other))
+    forgeries = [
+        ("encryption_keys", keys["mfa"], {"protection_level": 1}),
+        ("encryption_keys", keys["mfa"], {"algorithm": "AES-256-GCM"}),
+        ("key_versions", mine, {"wrapped": yours["wrapped"]}),
+    ]
+    for table, row, forged in forgeries:
+        assert all(row[column] != value for column, value in forged.items())
+        hostile.put(table, [{**row, **forged}])
+        with pytest.raises(CorruptRecord):
+            await Node(node.storage, node.vault, enclave=node.enclave).fields.decrypt(acme, name, one.ciphertext, PLACE)
+        hostile.put(table, [row])
+    again = Node(node.storage, node.vault, enclave=node.enclave)
+    assert (await again.fields.decrypt(acme, name, one.ciphertext, PLACE)).plaintext == b"value"
+
+
 async def test_a_newer_release_of_the_enclave_opens_what_an_older_one_made_and_not_the_reverse(
     database, open_vault, process, tmp_path
 ):
