@@ -122,13 +122,13 @@ class NodeEnclave:
             await self._record(trail, facts)
             self._recorded = pid
         shown = self._shown
-        if shown is None or self._now() >= shown.time + (shown.expires - shown.time) / 2:
+        if shown is None or self._now() >= _renewal(shown):
             shown = await self._attest(trail, facts)
         if self._host.status.pid == pid:  # the process that was recorded and attested, and no other
             self._shown = shown
             self._failed = False
             self._usable.set()
-        return (shown.expires - shown.time).total_seconds() / 2
+        return max(0.0, (_renewal(shown) - self._now()).total_seconds())
 
     async def _start(self) -> None:
         if self._host.refused == _PIN_REFUSED:
@@ -217,6 +217,7 @@ class NodeEnclave:
         """
         if self._shown is not None and self._now() >= self._shown.expires:  # and was not shown again in time
             self._usable.clear()
+            self._changes.set()
         if self._usable.is_set():
             return
         try:
@@ -228,6 +229,11 @@ class NodeEnclave:
         except TimeoutError:
             pass
         raise EnclaveUnavailable(f"the enclave of this node is not in use: {self._reason()}")
+
+
+def _renewal(shown: EnclaveShown) -> datetime:
+    """When it has to be shown again: in time for another try."""
+    return shown.time + (shown.expires - shown.time) / 2
 
 
 def _event(

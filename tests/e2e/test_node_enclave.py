@@ -213,6 +213,15 @@ async def test_what_was_shown_is_shown_again_before_it_expires(place: Path) -> N
         assert enclave.overview().restarts == 0
 
 
+async def test_what_has_expired_all_the_same_is_shown_again_before_the_next_use(place: Path) -> None:
+    writer = MemoryWriter()
+    async with running(place, writer) as enclave:
+        await until(lambda: enclave.facts)
+        enclave._now = enclave._attester._now = lambda: now() + timedelta(hours=2)  # as after a sleep of the machine
+        await enclave.execute("new_key", [], ["mrsigner", b"a"])
+        assert len(writer.of("enclave.attested")) == 2
+
+
 async def test_an_enclave_that_is_not_in_the_audit_trail_is_not_used(place: Path) -> None:
     writer = MemoryWriter(refusing=True)
     async with running(place, writer) as enclave:
@@ -292,6 +301,9 @@ def test_a_real_daemon_serves_with_its_enclave_and_knows_neither_fuse_nor_pin(
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: len(daemon.events("enclave.attested")) == 2, "the enclave to be attested again", PATIENCE)
     assert daemon.process.poll() is None
+    with enclave_installation.operator() as operator:
+        events = [one for one in operator.list_audit_events("installation") if one.action.startswith("enclave.")]
+    assert [one.action for one in reversed(events)] == ["enclave.started", "enclave.attested"] * 2
     assert daemon.stop() == 0
 
 
