@@ -38,6 +38,7 @@ from kms.enclave_host import EnclaveHost
 from kms.services.contexts import Varying
 from kms.services.keys import NewKey
 from kms.services.masked import decrypt_masked
+from kms.services.rotate_keys import RotateKeys
 from kms.services.statuses import KeyStatus
 from storage.database import Database
 from tests.enclaves import EnclaveProcess, copy_of_the_package
@@ -273,7 +274,14 @@ async def test_an_enclave_that_dies_is_one_clear_error_and_nothing_is_lost(lone_
         with pytest.raises(EnclaveUnavailable):
             await call
     assert (await node.ring(acme, name)).key.primary_version == 1
-    assert len(await node.keys.list_by_slug(acme, TenantName("acme"), "", 10)) == 1
+    soft = name_of(await make(node, acme, "soft", policy=""))
+    runner = RotateKeys(node.storage, node.rotator, node.keyrings.forget)
+    operation = await node.operations.start(
+        await node.tenants.get(OPERATOR, TenantName("acme")), OperationKind.ROTATE_KEYS, "tenants/acme", "app", 2
+    )
+    assert (await runner.batch(operation)).error.startswith("not rotated: 1 keys")  # the other one is
+    assert [(await node.ring(acme, each)).key.primary_version for each in (name, soft)] == [1, 2]
+    assert len(await node.keys.list_by_slug(acme, TenantName("acme"), "", 10)) == 2
 
 
 async def test_another_enclave_or_place_does_not_open_the_dek(lone_node, open_vault, tmp_path):
