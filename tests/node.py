@@ -312,7 +312,7 @@ class Hostile:
         connection.row_factory = sqlite3.Row
         asked = " AND ".join(f"{name} = :{name}" for name in where)
         try:
-            return [dict(row) for row in connection.execute(f"SELECT * FROM {table} WHERE {asked}", where)]  # noqa: S608
+            return [dict(row) for row in connection.execute(f"SELECT * FROM {table} WHERE {asked or True}", where)]  # noqa: S608
         finally:
             connection.close()
 

@@ -98,7 +98,7 @@ class DueKeys:
         """Do all that is due with a key, as last read, and plan it; False where others kept changing it meanwhile.
 
         Raises:
-            HsmUnavailable, StorageUnavailable, VersionExhausted: try again later; what was done is durable.
+            HsmUnavailable, EnclaveUnavailable, StorageUnavailable, VersionExhausted: try again later; what was done is durable.
             CorruptRecord: somebody has to look.
         """
         now = self._now()
@@ -137,7 +137,7 @@ class DueKeys:
 
         Raises:
             Conflict: somebody else changes the key at this moment.
-            HsmUnavailable, StorageUnavailable, VersionExhausted: try again later.
+            HsmUnavailable, EnclaveUnavailable, StorageUnavailable, VersionExhausted: try again later.
         """
         async with self._storage.transaction(tenant.uid) as work:
             key = await work.keys.by_uid(tenant.uid, counter.subject)  # type: ignore[arg-type]  # no KEK's: it was looked at

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from kms.acting import note_items
-from kms.core.ciphertext import HEADER_LENGTH, Header
+from kms.core.ciphertext import Header
 from kms.core.context import Pair
 from kms.core.errors import CannotDecrypt, ClassViolation, InvalidRequest, KmsError, invalid
 from kms.core.lifecycle import Use
 from kms.core.names import KeyName, Principal
 from kms.core.suites import MAX_PLAINTEXT
+from kms.services.batch_items import by_header, newest, pick, put
 from kms.services.contexts import Places, Varying, context_of, require_context
 from kms.services.keyrings import CIPHER_PURPOSES, FIELD_PURPOSES, Grant, Keyrings, version_in
 from kms.services.ready_versions import ReadyVersion
@@ -199,7 +200,7 @@ class Fields:
         places = Places(ring, pairs, varying)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures), ring.key.primary_version)
         note_items(ciphertexts, batch.failures)
-        for head, indexes in _by_header(ciphertexts, remaining(batch)).items():
+        for head, indexes in by_header(ciphertexts, remaining(batch)).items():
             await self._decrypt_into(batch, places, ring, Use.DECRYPT, head, ciphertexts, indexes)
         await self.confirm(batch)
         return batch
@@ -222,7 +223,7 @@ class Fields:
         primary = await self._keyrings.primary(target)
         batch = Batch([b""] * len(ciphertexts), dict(places.failures), primary.version)
         note_items(ciphertexts, batch.failures)
-        for head, indexes in _by_header(ciphertexts, remaining(batch)).items():
+        for head, indexes in by_header(ciphertexts, remaining(batch)).items():
             at_home = head[2:18] == target.key.uid.bytes
             ring = target if at_home else source
             await self._decrypt_into(batch, places, ring, use, head, ciphertexts, indexes)
@@ -263,7 +264,7 @@ class Fields:
         goal = destination or name
         purposes = frozenset({source.key.purpose})
         target = await self._keyrings.find(caller, goal, purposes, Use.ENCRYPT)
-        if (seen := _newest(ciphertexts, target)) > target.key.primary_version:
+        if (seen := newest(ciphertexts, target)) > target.key.primary_version:
             target = await self._keyrings.find(caller, goal, purposes, Use.ENCRYPT, seen=seen)
         if target.classification < source.classification:
             raise ClassViolation(
@@ -287,16 +288,16 @@ class Fields:
         version.marks.used = True
         batch.grants.append(Grant(ring, Use.ENCRYPT, [version.version]))
         if (inside := version.in_enclave) is not None:
-            picked = _pick(plaintexts, indexes)
-            _put(batch.values, indexes, await inside.encrypt_each(version.header, places.contexts(indexes), picked))
+            picked = pick(plaintexts, indexes)
+            put(batch.values, indexes, await inside.encrypt_each(version.header, places.contexts(indexes), picked))
             return
         for turn in turns(indexes):
-            values = _pick(plaintexts, turn)
+            values = pick(plaintexts, turn)
             if places.frame is None:
                 made = version.cipher.encrypt_many(version.header, places.shared, values)
             else:
-                made = version.cipher.encrypt_varying(version.header, places.frame, _pick(places.values, turn), values)
-            _put(batch.values, turn, made)
+                made = version.cipher.encrypt_varying(version.header, places.frame, pick(places.values, turn), values)
+            put(batch.values, turn, made)
             await asyncio.sleep(0)
 
     async def _decrypt_into(
@@ -323,15 +324,15 @@ class Fields:
             return
         batch.grants.append(Grant(ring, use, [version.version]))
         if (inside := version.in_enclave) is not None:
-            made = await inside.decrypt_each(places.contexts(indexes), _pick(ciphertexts, indexes))
+            made = await inside.decrypt_each(places.contexts(indexes), pick(ciphertexts, indexes))
             _put_decrypted(batch, version, header, ciphertexts, indexes, made)
             return
         for turn in turns(indexes):
-            values = _pick(ciphertexts, turn)
+            values = pick(ciphertexts, turn)
             if places.frame is None:
                 made = version.cipher.decrypt_many(places.shared, values)
             else:
-                made = version.cipher.decrypt_varying(places.frame, _pick(places.values, turn), values)
+                made = version.cipher.decrypt_varying(places.frame, pick(places.values, turn), values)
             _put_decrypted(batch, version, header, ciphertexts, turn, made)
             await asyncio.sleep(0)
 
@@ -360,7 +361,7 @@ def _put_decrypted(
             if value is None:
                 batch.failures[index] = _why(header, ciphertexts[index], index)
     version.marks.decrypted |= any(value is not None for value in made)
-    _put(batch.values, turn, [value or b"" for value in made] if None in made else made)
+    put(batch.values, turn, [value or b"" for value in made] if None in made else made)
 
 
 def _why(header: Header, ciphertext: bytes, index: int) -> KmsError:
@@ -386,38 +387,6 @@ def remaining(batch: Batch) -> Sequence[int]:
     return [index for index in range(count) if index not in batch.failures] if batch.failures else range(count)
 
 
-def _by_header(ciphertexts: Sequence[bytes], indexes: Sequence[int]) -> dict[bytes, Sequence[int]]:
-    """Group items by their first 22 bytes: by version, since a batch is of one key."""
-    heads = [ciphertexts[index][:HEADER_LENGTH] for index in indexes]
-    distinct = set(heads)
-    if len(distinct) == 1:
-        return {heads[0]: indexes}
-    groups: dict[bytes, list[int]] = {head: [] for head in distinct}
-    for index, head in zip(indexes, heads, strict=True):
-        groups[head].append(index)
-    return dict(groups)
-
-
-def _newest(ciphertexts: Sequence[bytes], ring: Ring) -> int:
-    """Return the highest version that a header of this key names, 0 for none."""
-    uid = ring.key.uid.bytes
-    return max((version_in(ciphertext) for ciphertext in ciphertexts if ciphertext[2:18] == uid), default=0)
-
-
 def turns(indexes: Sequence[int]) -> Iterable[Sequence[int]]:
     """Cut items into runs between which other calls get their turn."""
     return (indexes[start : start + TURN] for start in range(0, len(indexes), TURN))
-
-
-def _pick(values: Sequence[bytes], turn: Sequence[int]) -> Sequence[bytes]:
-    if isinstance(turn, range):
-        return values[turn.start : turn.stop]
-    return [values[index] for index in turn]
-
-
-def _put(values: list[bytes], turn: Sequence[int], made: Sequence[bytes | None]) -> None:
-    if isinstance(turn, range):
-        values[turn.start : turn.stop] = made  # type: ignore[assignment]
-    else:
-        for index, value in zip(turn, made, strict=True):
-            values[index] = value or b""

@@ -134,7 +134,7 @@ class Lifecycle:
 
         Raises:
             WrongKeyState: as above; or it is the primary version of a key that may encrypt again but not rotate now.
-            HsmUnavailable: the token, which makes the new primary version, does not answer: nothing has changed.
+            HsmUnavailable, EnclaveUnavailable: what makes the new primary version does not answer: nothing has changed.
         """
         tenant = await self._keys.owner(caller, name.key)
         revoked = await self._changing(

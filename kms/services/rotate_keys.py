@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from kms.core.errors import Conflict, CorruptRecord, KmsError, Unavailable, WrongKeyState
+from kms.core.errors import Conflict, CorruptRecord, EnclaveUnavailable, KmsError, Unavailable, WrongKeyState
 from kms.core.keyring import Key, Tenant
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyName
@@ -84,6 +84,8 @@ class RotateKeys:
                     return _told(tenant, key, error)
                 async with self._storage.transaction(tenant.uid) as work:
                     key = await work.keys.by_uid(tenant.uid, key.uid)
+            except EnclaveUnavailable as error:  # keys of other levels need none
+                return _told(tenant, key, error)
             except Unavailable:
                 raise
             except KmsError as error:

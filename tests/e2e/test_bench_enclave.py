@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.softhsm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.softhsm, pytest.mark.soak, pytest.mark.timeout(120)]
 
 
 def test_both_levels_are_measured_side_by_side_in_every_kind_of_call() -> None:

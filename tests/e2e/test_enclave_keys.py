@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -38,6 +38,7 @@ from kms.enclave_host import EnclaveHost
 from kms.services.contexts import Varying
 from kms.services.keys import NewKey
 from kms.services.masked import decrypt_masked
+from kms.services.rotate_keys import RotateKeys
 from kms.services.statuses import KeyStatus
 from storage.database import Database
 from tests.enclaves import EnclaveProcess, copy_of_the_package
@@ -92,20 +93,18 @@ async def version_of(node: Node, status: KeyStatus, number: int = 1) -> KeyVersi
     return found
 
 
-async def dek_of(node: Node, status: KeyStatus, process: EnclaveProcess, number: int = 1) -> bytes:
-    """The DEK itself, 32 bytes, from a second enclave process of the same platform."""
-    cipher = await node.wrapping.enclave_cipher(status.tenant, status.key, await version_of(node, status, number))
-    assert cipher.sealed.associated_data == seal_binding(status.key.place(number))
+async def deks_of(node: Node, statuses: Sequence[KeyStatus], process: EnclaveProcess) -> list[bytes]:
+    """The DEKs themselves, 32 bytes each, from a second enclave process of the same platform."""
+    found = []
     async with replace(process, counters="second") as second:
-        unsealed: bytes = await second.call("unseal", cipher.sealed.blob, cipher.sealed.associated_data)
-    return unsealed[-32:]
-
-
-def kill(enclave: EnclaveHost) -> int:
-    """Kill the process that answers."""
-    pid: int = enclave._host.greeted["pid"]  # type: ignore[index, call-overload]
-    os.kill(pid, signal.SIGKILL)
-    return pid
+        for status in statuses:
+            sealed = (
+                await node.wrapping.enclave_cipher(status.tenant, status.key, await version_of(node, status))
+            ).sealed
+            assert sealed.associated_data == seal_binding(status.key.place(1))
+            data: bytes = await second.call("unseal", sealed.blob, sealed.associated_data)
+            found.append(data[-32:])
+    return found
 
 
 def test_the_bounds_of_a_call_are_those_of_the_enclave():
@@ -119,8 +118,9 @@ async def test_values_under_a_secret_key_have_the_format_of_any_and_open_under_t
     assert (status.key.suite, status.key.level) == (Suite.XAES_256_GCM, ProtectionLevel.ENCLAVE)
     internal = await make(node, acme, "notes", policy="", level=ProtectionLevel.ENCLAVE)
     assert internal.key.suite is Suite.AES_256_GCM
-    for made in (status, internal):
-        name, raw = name_of(made), await dek_of(node, made, process)
+    deks = await deks_of(node, (status, internal), process)
+    for made, raw in zip((status, internal), deks, strict=True):
+        name = name_of(made)
         one = await fields.encrypt(acme, name, b"value", PLACE)
         assert (await fields.decrypt(acme, name, one.ciphertext, PLACE)).plaintext == b"value"
         header = Header(made.key.suite, made.key.uid, 1).encode()
@@ -144,8 +144,8 @@ async def test_values_under_a_secret_key_have_the_format_of_any_and_open_under_t
             await fields.decrypt(acme, name, one.ciphertext[:-1] + bytes([one.ciphertext[-1] ^ 1]), PLACE)
 
 
-async def test_batches_masks_and_reencryption_run_in_the_enclave_and_items_fail_alone(secret_node):
-    node, fields = secret_node, secret_node.fields
+async def test_batches_masks_and_reencryption_run_in_the_enclave_and_items_fail_alone(lone_node):
+    node, fields = lone_node, lone_node.fields
     acme = await node.tenant("acme")
     name = name_of(await make(node, acme, "mfa"))
     values = [f"value {number:05}".encode() for number in range(2_300)]
@@ -274,7 +274,14 @@ async def test_an_enclave_that_dies_is_one_clear_error_and_nothing_is_lost(lone_
         with pytest.raises(EnclaveUnavailable):
             await call
     assert (await node.ring(acme, name)).key.primary_version == 1
-    assert len(await node.keys.list_by_slug(acme, TenantName("acme"), "", 10)) == 1
+    soft = name_of(await make(node, acme, "soft", policy=""))
+    runner = RotateKeys(node.storage, node.rotator, node.keyrings.forget)
+    operation = await node.operations.start(
+        await node.tenants.get(OPERATOR, TenantName("acme")), OperationKind.ROTATE_KEYS, "tenants/acme", "app", 2
+    )
+    assert (await runner.batch(operation)).error.startswith("not rotated: 1 keys")  # the other one is
+    assert [(await node.ring(acme, each)).key.primary_version for each in (name, soft)] == [1, 2]
+    assert len(await node.keys.list_by_slug(acme, TenantName("acme"), "", 10)) == 2
 
 
 async def test_another_enclave_or_place_does_not_open_the_dek(lone_node, open_vault, tmp_path):
@@ -292,23 +299,43 @@ async def test_another_enclave_or_place_does_not_open_the_dek(lone_node, open_va
     with pytest.raises(CorruptRecord):
         await swapped.check()
     (tmp_path / "other").mkdir()
-    for stranger in (
-        EnclaveProcess(tmp_path / "other"),  # another platform
-        replace(EnclaveProcess(tmp_path / "other"), signer=2),
-    ):
-        host = stranger.adapter()
-        await host.start()
-        try:
-            far = Node(node.storage, open_vault, enclave=host)
-            with pytest.raises(CorruptRecord):
-                await far.fields.decrypt(acme, name_of(status), one.ciphertext, PLACE)
-            with structlog.testing.capture_logs() as logs:  # met when it is loaded, so that it fails as any other does
-                batch = await far.fields.decrypt_batch(acme, name_of(status), [one.ciphertext], PLACE, None)
-            assert isinstance(batch.failures[0], CorruptRecord)
-            assert [line["event"] for line in logs] == ["key_version.corrupt"]
-            assert len(far.versions) == 0
-        finally:
-            await host.stop()
+    stranger = EnclaveProcess(tmp_path / "other").adapter()  # another platform
+    await stranger.start()
+    try:
+        far = Node(node.storage, open_vault, enclave=stranger)
+        with pytest.raises(CorruptRecord):
+            await far.fields.decrypt(acme, name_of(status), one.ciphertext, PLACE)
+        with structlog.testing.capture_logs() as logs:  # met when it is loaded, so that it fails as any other does
+            batch = await far.fields.decrypt_batch(acme, name_of(status), [one.ciphertext], PLACE, None)
+        assert isinstance(batch.failures[0], CorruptRecord)
+        assert [line["event"] for line in logs] == ["key_version.corrupt"]
+        assert len(far.versions) == 0
+    finally:
+        await stranger.stop()
+
+
+async def test_a_record_that_says_another_level_or_holds_another_seal_is_refused(lone_node, hostile):
+    node = lone_node
+    acme = await node.tenant("acme")
+    name, other = name_of(await make(node, acme, "mfa")), name_of(await make(node, acme, "other"))
+    one = await node.fields.encrypt(acme, name, b"value", PLACE)
+    await node.fields.encrypt(acme, other, b"value", PLACE)
+    keys = {row["key_id"]: row for row in hostile.rows("encryption_keys")}
+    seals = {row["key_uid"]: row for row in hostile.rows("key_versions")}
+    mine, yours = (seals[keys[each.key]["id"]] for each in (name, other))
+    forgeries = [
+        ("encryption_keys", keys["mfa"], {"protection_level": 1}),
+        ("encryption_keys", keys["mfa"], {"algorithm": "AES-256-GCM"}),
+        ("key_versions", mine, {"wrapped": yours["wrapped"]}),
+    ]
+    for table, row, forged in forgeries:
+        assert all(row[column] != value for column, value in forged.items())
+        hostile.put(table, [{**row, **forged}])
+        with pytest.raises(CorruptRecord):
+            await Node(node.storage, node.vault, enclave=node.enclave).fields.decrypt(acme, name, one.ciphertext, PLACE)
+        hostile.put(table, [row])
+    again = Node(node.storage, node.vault, enclave=node.enclave)
+    assert (await again.fields.decrypt(acme, name, one.ciphertext, PLACE)).plaintext == b"value"
 
 
 async def test_a_newer_release_of_the_enclave_opens_what_an_older_one_made_and_not_the_reverse(
