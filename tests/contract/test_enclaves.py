@@ -122,8 +122,8 @@ def test_other_associated_data_do_not_open_it(platform, policy):
 def test_no_byte_of_a_blob_can_be_changed(platform, policy):
     enclave = platform.start()
     blob = enclave.seal(b"thirty-two bytes that are a secret", policy, AAD)
-    # All of the first and the last bytes, and every fifth between.
-    for at in sorted({*range(64), *range(64, len(blob), 5), *range(len(blob) - 40, len(blob))}):
+    # All of the first and the last bytes, and some between.
+    for at in sorted({*range(40), *range(40, len(blob), 11), *range(len(blob) - 17, len(blob))}):
         changed = bytearray(blob)
         changed[at] ^= 1 << at % 8
         # A newer version, or a newer platform, is said where the header names one.
