@@ -285,11 +285,11 @@ def test_other_code_is_not_attested(platform):
     assert platform.verify(quote, asked, "E2").identity.mrenclave == measurement("E2")
 
 
-def test_no_bit_of_a_quote_can_be_changed(platform):
+def test_no_byte_of_a_quote_can_be_changed(platform):
     asked = challenge()
     quote = platform.start().attest(binding(asked))
     platform.verify(quote, asked)
-    for at in range(len(quote)):
+    for at in range(0, len(quote), 1 + len(quote) // 500):  # some 500 of them
         changed = bytearray(quote)
         changed[at] ^= 1 << at % 8
         with pytest.raises(AttestationError):
