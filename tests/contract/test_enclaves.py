@@ -30,11 +30,11 @@ from enclave.nonces import Challenge
 from enclave.quotes import challenge_binding
 from tests.attestation import DAY, NOW
 from tests.enclave_platforms import EnclavePlatform, SimulatedPlatform, measurement
-from tests.swtpm import MISSING
+from tests.swtpm import MISSING, WHY_NOT
 
 BACKENDS = [
     "sgx-simulated",
-    pytest.param("tpm2", marks=pytest.mark.skipif(bool(MISSING), reason=f"NO TPM IS TESTED: {MISSING} missing")),
+    pytest.param("tpm2", marks=pytest.mark.skipif(bool(MISSING), reason=WHY_NOT)),
 ]
 AAD = b"tenant and name"
 

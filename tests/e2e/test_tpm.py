@@ -19,10 +19,10 @@ from enclave.launch import LIBRARIES
 from enclave.tpm_policy import OneOf, PcrIs, digest_of, steps_for
 from enclave.tpm_release import parse_release, sign_release
 from tests.enclave_platforms import measurement
-from tests.swtpm import MISSING, Swtpm
+from tests.swtpm import MISSING, WHY_NOT, Swtpm
 from tests.tpm_listener import Listener
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"NO TPM IS TESTED: {MISSING} missing")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=WHY_NOT)
 
 if not MISSING:
     from tpm2_pytss import types as tpm

@@ -11,10 +11,10 @@ from enclave.errors import EnclaveError, InvalidParameter, UnknownCounter
 from enclave.interface import Policy
 from enclave.tpm_release import parse_release, sign_release
 from tests.enclave_platforms import measurement
-from tests.swtpm import MISSING
+from tests.swtpm import MISSING, WHY_NOT
 from tests.tpm_listener import Listener
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"NO TPM IS TESTED: {MISSING} missing")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=WHY_NOT)
 
 if not MISSING:
     from tpm2_pytss.ESAPI import ESAPI
