@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.postgresql_server",
     "tests.daemon",
     "tests.softhsm_token",
+    "tests.swtpm",
     "tests.vector_data",
     "tests.node",
     "tests.lifespan",

@@ -11,10 +11,11 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 # Refusals are what the tests are after; the library would log each of them.
 os.environ.setdefault("TSS2_LOG", "all+NONE")
 
-# Why the tests of the TPM are skipped, or nothing.
 MISSING = ", ".join(
     name
     for name, there in {
@@ -23,6 +24,14 @@ MISSING = ", ".join(
     }.items()
     if not there
 )
+WHY_NOT = f"NO TPM IS TESTED: there is no {MISSING}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly what was not tested."""
+    missing = sum(WHY_NOT in str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if missing:
+        terminalreporter.write_line(f"NOT TESTED: {missing} tests; {WHY_NOT}", red=True, bold=True)
 
 
 def _answers(tcti: str) -> bool:

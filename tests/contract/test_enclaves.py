@@ -30,11 +30,11 @@ from enclave.nonces import Challenge
 from enclave.quotes import challenge_binding
 from tests.attestation import DAY, NOW
 from tests.enclave_platforms import EnclavePlatform, SimulatedPlatform, measurement
-from tests.swtpm import MISSING
+from tests.swtpm import MISSING, WHY_NOT
 
 BACKENDS = [
     "sgx-simulated",
-    pytest.param("tpm2", marks=pytest.mark.skipif(bool(MISSING), reason=f"NO TPM IS TESTED: {MISSING} missing")),
+    pytest.param("tpm2", marks=pytest.mark.skipif(bool(MISSING), reason=WHY_NOT)),
 ]
 AAD = b"tenant and name"
 
@@ -122,8 +122,8 @@ def test_other_associated_data_do_not_open_it(platform, policy):
 def test_no_byte_of_a_blob_can_be_changed(platform, policy):
     enclave = platform.start()
     blob = enclave.seal(b"thirty-two bytes that are a secret", policy, AAD)
-    # All of the first and the last bytes, and every fifth between.
-    for at in sorted({*range(64), *range(64, len(blob), 5), *range(len(blob) - 40, len(blob))}):
+    # All of the first and the last bytes, and some between.
+    for at in sorted({*range(40), *range(40, len(blob), 11), *range(len(blob) - 17, len(blob))}):
         changed = bytearray(blob)
         changed[at] ^= 1 << at % 8
         # A newer version, or a newer platform, is said where the header names one.
@@ -285,11 +285,11 @@ def test_other_code_is_not_attested(platform):
     assert platform.verify(quote, asked, "E2").identity.mrenclave == measurement("E2")
 
 
-def test_no_bit_of_a_quote_can_be_changed(platform):
+def test_no_byte_of_a_quote_can_be_changed(platform):
     asked = challenge()
     quote = platform.start().attest(binding(asked))
     platform.verify(quote, asked)
-    for at in range(len(quote)):
+    for at in range(0, len(quote), 1 + len(quote) // 500):  # some 500 of them
         changed = bytearray(quote)
         changed[at] ^= 1 << at % 8
         with pytest.raises(AttestationError):

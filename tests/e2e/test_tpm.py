@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Self
+from contextlib import contextmanager
 
 import pytest
 
@@ -24,9 +19,10 @@ from enclave.launch import LIBRARIES
 from enclave.tpm_policy import OneOf, PcrIs, digest_of, steps_for
 from enclave.tpm_release import parse_release, sign_release
 from tests.enclave_platforms import measurement
-from tests.swtpm import MISSING, Swtpm
+from tests.swtpm import MISSING, WHY_NOT, Swtpm
+from tests.tpm_listener import Listener
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"NO TPM IS TESTED: {MISSING} missing")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=WHY_NOT)
 
 if not MISSING:
     from tpm2_pytss import types as tpm
@@ -320,53 +316,6 @@ def test_nothing_stays_in_the_tpm_after_any_call(platform):
             _, capability = esapi.get_capability(TPM2_CAP.HANDLES, first, 16)
             handles = capability.data.handles
             assert [int(one) for one in handles] == []
-
-
-class Listener:
-    """Sits on the way to a TPM, passes everything on, and keeps a copy."""
-
-    def __init__(self, target: Path, directory: Path) -> None:
-        self.heard = bytearray()
-        self.socket = directory / "l"
-        self._servers = [socket.socket(socket.AF_UNIX) for _ in range(2)]
-        self._threads: list[threading.Thread] = []
-        for server, suffix in zip(self._servers, ("", ".ctrl"), strict=True):
-            server.bind(f"{self.socket}{suffix}")
-            server.listen()
-            self._start(self._serve, server, f"{target}{suffix}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for server in self._servers:
-            server.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(60)
-        for server in self._servers:
-            server.close()
-
-    def _start(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _serve(self, server: socket.socket, target: str) -> None:
-        with suppress(OSError):  # until it is shut down
-            while True:
-                near, _ = server.accept()
-                self._start(self._connect, near, target)
-
-    def _connect(self, near: socket.socket, target: str) -> None:
-        with near, socket.socket(socket.AF_UNIX) as far, suppress(OSError):
-            far.connect(target)
-            while ends := select.select([near, far], [], [])[0]:
-                for end in ends:
-                    data = end.recv(65536)
-                    if not data:
-                        return
-                    self.heard += data
-                    (far if end is near else near).sendall(data)
 
 
 def test_whoever_listens_on_the_way_does_not_hear_a_sealed_key(platform):
