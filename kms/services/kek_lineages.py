@@ -25,7 +25,7 @@ async def kek_lineage_of(work: UnitOfWork, tenant_uid: TenantUid) -> KekLineage:
     tenant = await work.tenants.by_uid(tenant_uid)
     if tenant is None:
         raise CorruptRecord(f"tenant {tenant_uid} is not there")
-    return KekLineage(tenant, await keks_in(work, tenant, IN_TOKEN), await work.key_versions.count_by_kek(tenant.uid))
+    return KekLineage(tenant, await keks_in(work, tenant, IN_TOKEN), await wrapped_in(work, tenant))
 
 
 async def keks_in(work: UnitOfWork, tenant: Tenant, states: frozenset[KekState]) -> list[Kek]:
@@ -36,3 +36,11 @@ async def keks_in(work: UnitOfWork, tenant: Tenant, states: frozenset[KekState])
         found += [kek for kek in page if kek.state in states]
         after = page[-1].version
     return found
+
+
+async def wrapped_in(work: UnitOfWork, tenant: Tenant) -> dict[int, int]:
+    """Return how many DEKs of key versions and of blobs each KEK version of the tenant wraps; without those that wrap none."""
+    wrapped = dict(await work.key_versions.count_by_kek(tenant.uid))
+    for version, blobs in (await work.blobs.count_by_kek(tenant.uid)).items():
+        wrapped[version] = wrapped.get(version, 0) + blobs
+    return wrapped

@@ -19,6 +19,7 @@ from kms.core.ports import KekDestroyer, Storage
 from kms.core.receipts import JsonValue, Receipt, moment
 from kms.core.repositories import UnitOfWork
 from kms.failpoints import reach
+from kms.services.kek_lineages import wrapped_in
 from kms.services.uninterrupted import Uninterrupted
 
 _log = structlog.get_logger(__name__)
@@ -134,9 +135,6 @@ class KekRetirement:
 
 
 async def _check_unused(work: UnitOfWork, tenant: Tenant, kek: Kek) -> None:
-    wrapped = (await work.key_versions.count_by_kek(tenant.uid)).get(kek.version, 0)
+    wrapped = (await wrapped_in(work, tenant)).get(kek.version, 0)
     if wrapped:
-        raise FailedPrecondition(f"{tenant.name.kek(kek.version)} wraps {wrapped} key versions")
-    blobs = (await work.blobs.count_by_kek(tenant.uid)).get(kek.version, 0)
-    if blobs:
-        raise FailedPrecondition(f"{tenant.name.kek(kek.version)} wraps the keys of {blobs} blobs")
+        raise FailedPrecondition(f"{tenant.name.kek(kek.version)} wraps {wrapped} key versions or blobs")

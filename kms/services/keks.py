@@ -37,7 +37,7 @@ from kms.core.suites import WRAP_ROTATE
 from kms.failpoints import reach
 from kms.services.audit import UNRECORDED, Act, Acts
 from kms.services.counting import UsageCounters
-from kms.services.kek_lineages import kek_lineage_of
+from kms.services.kek_lineages import kek_lineage_of, wrapped_in
 from kms.services.kek_retirement import KekRetirement, ReceiptMaker
 from kms.services.operations import Operations
 from kms.services.uninterrupted import Uninterrupted
@@ -338,7 +338,7 @@ class Keks:
         tenant = await visible_tenant(self._storage, caller, name)
         async with self._storage.transaction(tenant.uid) as work:
             listed = await work.keks.list_by_version(tenant.uid, after, limit)
-            wrapped = await work.key_versions.count_by_kek(tenant.uid)
+            wrapped = await wrapped_in(work, tenant)
         keks = [kek for kek in listed if kek.state is not KekState.PENDING]
         reserved = await self._usage.reserved([Counter(tenant.uid, kek.uid, kek.version) for kek in keks])
         return tenant, [

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import structlog
 
+from kms.core.blobs import Blob
 from kms.core.errors import CorruptRecord
 from kms.core.keyring import Kek, Key, KeyVersion, Tenant
 from kms.core.names import KeyUid
@@ -24,7 +25,8 @@ from kms.core.ports import KekRewrapper, RewrapItem, Storage
 from kms.core.suites import RULES
 from kms.core.wrapping import binding
 from kms.failpoints import reach
-from kms.services.kek_lineages import ACTIVE, keks_in
+from kms.services.blob_rewrap import BLOBS_AT_ONCE, rewrap_blobs
+from kms.services.kek_lineages import ACTIVE, keks_in, wrapped_in
 from kms.services.operations import Batch
 from kms.services.wrapping import DekWrapping, hold_kek
 
@@ -39,16 +41,20 @@ REMEMBERED: Final = 8  # batches
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a pass is: what this KEK version wraps up to this key version, and how many did not unwrap so far."""
+    """How far a pass is: what this KEK version wraps up to this key version, and how many did not unwrap so far.
+
+    With *blob* it is past all key versions, and up to this blob.
+    """
 
     kek: int = 0
     after: tuple[KeyUid, int] | None = None
     corrupt: int = 0
+    blob: str = ""
 
     def encode(self) -> str:
         """Return the text that an operation stores."""
         key, version = self.after or ("", 0)
-        return f"{self.kek}:{key}:{version}:{self.corrupt}"
+        return f"{self.kek}:{key}:{version}:{self.corrupt}:{self.blob}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -60,8 +66,9 @@ class Cursor:
         if not text:
             return cls()
         try:
-            kek, key, version, corrupt = text.split(":")
-            return cls(int(kek), (KeyUid(UUID(key)), int(version)) if key else None, int(corrupt))
+            kek, key, version, corrupt, *blob = text.split(":")  # none where the release before has begun it
+            after = (KeyUid(UUID(key)), int(version)) if key else None
+            return cls(int(kek), after, int(corrupt), "".join(blob))
         except ValueError as error:
             raise CorruptRecord("a re-wrap has a cursor that makes no sense") from error
 
@@ -75,6 +82,7 @@ class _Load:
     old: Kek | None
     entries: Sequence[tuple[Key, KeyVersion]]
     remaining: int = 0
+    blobs: Sequence[Blob] = ()  # where there are no more entries
 
 
 class Rewrap:
@@ -100,6 +108,11 @@ class Rewrap:
         load = await self._load(operation, cursor)
         if load.old is None:
             return _end_of_pass(operation, load, cursor)
+        if load.blobs:
+            done, corrupt = await rewrap_blobs(self._storage, self._vault, self._wrapping, load)
+            last_blob = load.blobs[-1].blob_id
+            after = Cursor(load.old.version, None, cursor.corrupt + corrupt, last_blob)
+            return Batch(after.encode(), done, finished=False)
         # 1. The token, outside any transaction.
         changed, corrupt = await self._rewrapped(load, load.old)
         reach("rewrap.in_token")
@@ -124,13 +137,18 @@ class Rewrap:
             for old in older:
                 if old.version < cursor.kek:
                     continue
-                after = cursor.after if old.version == cursor.kek else None
-                versions = await work.key_versions.list_wrapped_by(tenant.uid, old.version, after, self._size)
+                after, blob = (cursor.after, cursor.blob) if old.version == cursor.kek else (None, "")
+                versions = (
+                    [] if blob else await work.key_versions.list_wrapped_by(tenant.uid, old.version, after, self._size)
+                )
                 if versions:
                     keys = await work.keys.list_by_uid(tenant.uid, {version.key for version in versions})
                     by_uid = {key.uid: key for key in keys}
                     return _Load(tenant, new, old, [(by_uid[version.key], version) for version in versions])
-            wrapped = await work.key_versions.count_by_kek(tenant.uid)
+                blobs = await work.blobs.list_wrapped_by(tenant.uid, old.version, blob, BLOBS_AT_ONCE)
+                if blobs:
+                    return _Load(tenant, new, old, (), blobs=blobs)
+            wrapped = await wrapped_in(work, tenant)
         return _Load(tenant, new, None, (), sum(wrapped.get(kek.version, 0) for kek in older))
 
     async def _rewrapped(self, load: _Load, old: Kek) -> tuple[list[KeyVersion], int]:

@@ -23,10 +23,13 @@ from kms.core.errors import (
     InvalidRequest,
     NotFound,
 )
+from kms.core.keyring import KekState
 from kms.core.names import Principal, TenantName
+from kms.core.operations import OperationKind
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.blob_upkeep import STALE
 from kms.services.blobs import BlobChanges
+from kms.services.kek_retirement import KekRetirement
 from storage.database import Database
 from tests.blobs import CONTEXT, SEGMENT, World, flip, name_of, new_blob, pieces, running_enclave
 from tests.both_databases import Wall
@@ -357,3 +360,26 @@ class TestChanged:
         hostile.change("DELETE FROM blobs WHERE blob_id = 'file'")
         with pytest.raises(CorruptRecord):
             await world.blobs.get(app, name_of(app, "file"))
+
+
+async def test_the_keys_of_blobs_come_under_a_new_kek_and_keep_the_old_one_until_then(world: World, app: Principal):
+    node, acme = world.node, TenantName("acme")
+    data = os.urandom(1000)
+    for number in range(40):
+        await world.seal(app, f"blob-{number}", data)
+    await node.key(app, "payroll")
+    began = (await world.blobs.get(app, name_of(app, "blob-7"))).blob.key
+    tenant, status = await node.keks.rotate(app, acme, 0)
+    [old] = [one.kek for one in (await node.keks.list_statuses(app, acme, 0, 10))[1] if not one.primary]
+    retirement = KekRetirement(world.storage, world.vault, timedelta(days=7), world.wall)
+    with pytest.raises(FailedPrecondition, match="wraps 41"):
+        await retirement.retire(tenant, old)
+    await node.operations.start(tenant, OperationKind.REWRAP, str(acme), "test", 41)
+    while await node.operations.step():
+        pass
+    after = (await world.blobs.get(app, name_of(app, "blob-7"))).blob.key
+    assert (after.kek_version, began.kek_version) == (status.kek.version, old.version)
+    assert after.wrapped != began.wrapped
+    assert [await world.read(app, f"blob-{number}") for number in range(40)] == [data] * 40
+    tenant = await world.blobs.tenant(app, name_of(app, "x"))
+    assert (await retirement.retire(tenant, old)).state is KekState.DESTRUCTION_SCHEDULED

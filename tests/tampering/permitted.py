@@ -83,6 +83,8 @@ PERMITTED: Final = (
         "blob_bodies", "opaque bodies of blobs; the blob's manifest and the tags of its chunks tell every change"
     ),
     _everything("blob_chunks", "as blob_bodies"),
+    *_removed("blob_uploads", "progress of uploads, which begin anew where it is lost, each time under fresh salts"),
+    _everything("blob_uses", "what operators see of the last read; decides nothing"),
     _everything("claims", "who works on what is due; lost or false ones delay work until they end"),
     _everything("nodes", "who serves; false ones delay the end of a revocation, and say wrong things to operators"),
     _everything("epochs", "a signal to look sooner; nodes look again within cache.key_lifetime without it"),

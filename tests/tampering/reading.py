@@ -48,6 +48,7 @@ class Known:
     holds: list[str]
     archives: list[Month]
     reports: list[Any]
+    blobs: list[str]
 
 
 async def _tenant(work: Work, known: Known) -> AsyncIterator[Any]:
@@ -170,6 +171,12 @@ async def _reports(work: Work, known: Known) -> AsyncIterator[Any]:
             yield known.seal.open(report)
 
 
+async def _blobs(work: Work, known: Known) -> AsyncIterator[Any]:
+    yield await work.blobs.list_after(known.uid, "", MOST)
+    for blob in known.blobs:
+        yield await work.blobs.get(known.uid, blob)
+
+
 # By the table that is read.
 READS: Final[Mapping[str, Callable[[Work, Known], AsyncIterator[Any]]]] = MappingProxyType(
     {
@@ -194,6 +201,7 @@ READS: Final[Mapping[str, Callable[[Work, Known], AsyncIterator[Any]]]] = Mappin
         "legal_holds": _holds,
         "audit_archives": _archives,
         "compliance_reports": _reports,
+        "blobs": _blobs,
     }
 )
 
@@ -298,4 +306,5 @@ def _known(tenant: TenantUid, slug: str, rows: Snapshot, seal: ReportSeal) -> Kn
         holds=[row["hold_id"] for row in of("legal_holds")],
         archives=[Month.parse(row["month"]) for row in of("audit_archives")],
         reports=[uid_of(row["id"]) for row in of("compliance_reports")],
+        blobs=[row["blob_id"] for row in of("blobs")],
     )
