@@ -46,6 +46,7 @@ pytestmark = pytest.mark.softhsm
 
 ROOT = Path(__file__).parents[2]
 ACME = "tenants/acme"
+PATIENCE = 120.0  # seconds for 64 MiB, on a machine that has other things to do
 LONG = (3 << 20) + 12_345
 STORES = '\n[blobs.stores.small]\nkind = "database"\n'
 KMS = [sys.executable, "-c", "from kms.cli.main import main; main()"]
@@ -254,26 +255,31 @@ class TestLostConnections:
 
         return cut
 
-    def test_an_upload_goes_on_where_the_daemon_is(self, through: Client, proxy: TcpProxy):
-        data = content(SEGMENT + LONG)
-        source = Cut(data, SEGMENT + (2 << 20), self.cut(proxy))
-        blob = through.seal_blob(ACME, new_id(), source)
+    def test_an_upload_goes_on_where_the_daemon_is(self, served: Served, through: Client, proxy: TcpProxy):
+        data, blob_id, upload = content(SEGMENT + LONG), new_id(), str(uuid.uuid4())
+        cut = self.cut(proxy)
+
+        def cut_once_kept() -> None:
+            wait_until(lambda: self.kept(served.acme, blob_id, upload) == SEGMENT, "the segment to be kept", PATIENCE)
+            cut()
+
+        source = Cut(data, SEGMENT + (2 << 20), cut_once_kept)
+        blob = through.seal_blob(ACME, blob_id, source, upload_id=upload)
         assert (blob.size, blob.sha256) == (len(data), hashlib.sha256(data).hexdigest())
         assert b"".join(through.unseal_blob(blob.name, start=SEGMENT - 5)) == data[SEGMENT - 5 :]
         assert [after for before, after in itertools.pairwise(source.reads) if after < before] == [SEGMENT]
 
-    def test_another_process_goes_on_with_an_upload(self, served: Served, through: Client, proxy: TcpProxy):
+    @pytest.mark.soak
+    def test_another_process_goes_on_with_an_upload(self, served: Served):
         data, blob_id, upload = content(SEGMENT + LONG), new_id(), str(uuid.uuid4())
-        cut = self.cut(proxy)
 
         def once() -> Iterator[bytes]:
-            yield data[: SEGMENT + 5]
-            cut()
+            yield data[: SEGMENT + (1 << 20)]
+            wait_until(lambda: self.kept(served.acme, blob_id, upload) == SEGMENT, "the segment to be kept", PATIENCE)
             raise ZeroDivisionError("the process ends here")
 
         with pytest.raises(ZeroDivisionError):
-            through.seal_blob(ACME, blob_id, once(), upload_id=upload)
-        wait_until(lambda: self.kept(served.acme, blob_id, upload) == SEGMENT, "the segment to be kept")
+            served.acme.seal_blob(ACME, blob_id, once(), upload_id=upload)
         handed: list[int] = []
         blob = served.acme.seal_blob(ACME, blob_id, io.BytesIO(data), upload_id=upload, progress=handed.append)
         assert blob.sha256 == hashlib.sha256(data).hexdigest()
