@@ -24,7 +24,9 @@ from kms_client import (
     AuditStream,
     AuditVerification,
     AuditVerificationResult,
+    BlobAccess,
     Classification,
+    Compression,
     Conditions,
     Effect,
     Founder,
@@ -37,6 +39,7 @@ from kms_client import (
     ProtectionLevel,
     Purpose,
     ReportForm,
+    SealingPolicy,
     Severity,
     StopState,
     Suite,
@@ -48,6 +51,7 @@ from kms_client.v1 import (
     access_pb2,
     approvals_pb2,
     audit_pb2,
+    blobs_pb2,
     census_pb2,
     crypto_pb2,
     enclaves_pb2,
@@ -78,6 +82,7 @@ DIGEST = "ab" * 32
 HOLD = "tenants/acme/legalHolds/matter-7"
 ARCHIVE = "auditArchives/2024-07"
 REPORT = "tenants/acme/reports/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
+BLOB = "tenants/acme/blobs/report.pdf"
 EVENT = "tenants/acme/securityEvents/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 UUID_TEXT = "7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 AUDIT_EVENT = f"tenants/acme/auditEvents/{UUID_TEXT}-7"
@@ -1591,6 +1596,123 @@ METHODS = {
             lambda c: c.archive_report(REPORT, etag="3"),
             is_report,
             reports_pb2.ArchiveReportRequest(name=REPORT, etag="3"),
+        ),
+        "seal_blob": (
+            "SealBlob",
+            lambda r, _: blobs_pb2.Blob(name=f"{r.parent}/blobs/{r.blob_id}", size=3),
+            lambda c: c.seal_blob(
+                TENANT,
+                "report.pdf",
+                [b"a", b"bc"],
+                content_type="text/plain",
+                description="d",
+                labels={"a": "b"},
+                context={"owner": "42"},
+                sealing_policy=SealingPolicy.HYBRID,
+                access=BlobAccess(("p",), ("r",), ("u",)),
+                compression=Compression.ZSTD,
+                store="small",
+                expected_sha256=DIGEST,
+            ),
+            lambda v: (v.name, v.size) == (BLOB, 3),
+            blobs_pb2.SealBlobRequest(
+                parent=TENANT,
+                blob_id="report.pdf",
+                content_type="text/plain",
+                description="d",
+                labels={"a": "b"},
+                context=[crypto_pb2.ContextPair(key="owner", value=b"42")],
+                sealing_policy=3,
+                access_policy=blobs_pb2.AccessPolicy(principals=["p"], roles=["r"], purposes=["u"]),
+                compression=2,
+                store="small",
+                expected_sha256=DIGEST,
+            ),
+        ),
+        "unseal_blob": (
+            "UnsealBlob",
+            lambda *_: iter([blobs_pb2.UnsealBlobResponse(chunk=b"a"), blobs_pb2.UnsealBlobResponse(chunk=b"bc")]),
+            lambda c: c.unseal_blob(BLOB, start=5, length=3, context={"owner": b"42"}, purpose="payroll"),
+            lambda v: v == [b"a", b"bc"],
+            blobs_pb2.UnsealBlobRequest(
+                name=BLOB,
+                start=5,
+                length=3,
+                context=[crypto_pb2.ContextPair(key="owner", value=b"42")],
+                purpose="payroll",
+            ),
+        ),
+        "get_blob": (
+            "GetBlob",
+            lambda r, _: blobs_pb2.Blob(name=r.name, sealing_policy=1, compression=9),
+            lambda c: c.get_blob(BLOB),
+            lambda v: (v.name, v.sealing_policy, v.compression) == (BLOB, SealingPolicy.MRENCLAVE, 9),
+            blobs_pb2.GetBlobRequest(name=BLOB),
+        ),
+        "list_blobs": (
+            "ListBlobs",
+            lambda *_: blobs_pb2.ListBlobsResponse(blobs=[blobs_pb2.Blob(name=BLOB)]),
+            lambda c: c.list_blobs(TENANT, page_size=7),
+            lambda v: [one.name for one in v] == [BLOB],
+            blobs_pb2.ListBlobsRequest(parent=TENANT, page_size=7),
+        ),
+        "update_blob": (
+            "UpdateBlob",
+            lambda r, _: r.blob,
+            lambda c: c.update_blob(
+                BLOB,
+                description="d",
+                labels={"a": "b"},
+                access=BlobAccess(purposes=("payroll",), end_time=datetime(2027, 1, 1, tzinfo=UTC)),
+                expire_time=datetime(2028, 1, 1, tzinfo=UTC),
+                legal_hold=True,
+                etag="3",
+            ),
+            lambda v: (
+                v.access == BlobAccess(purposes=("payroll",), end_time=datetime(2027, 1, 1, tzinfo=UTC))
+                and v.expire_time == datetime(2028, 1, 1, tzinfo=UTC)
+            ),
+            blobs_pb2.UpdateBlobRequest(
+                blob=blobs_pb2.Blob(
+                    name=BLOB,
+                    description="d",
+                    labels={"a": "b"},
+                    access_policy=blobs_pb2.AccessPolicy(purposes=["payroll"], end_time=Timestamp(seconds=1798761600)),
+                    expire_time=Timestamp(seconds=1830297600),
+                    legal_hold=True,
+                    etag="3",
+                )
+            ),
+        ),
+        "reseal_blob": (
+            "ResealBlob",
+            lambda r, _: blobs_pb2.Blob(name=r.name, generation=2),
+            lambda c: c.reseal_blob(BLOB, context={"a": "b"}, sealing_policy=SealingPolicy.MRSIGNER, etag="3"),
+            lambda v: v.generation == 2,
+            blobs_pb2.ResealBlobRequest(
+                name=BLOB, context=[crypto_pb2.ContextPair(key="a", value=b"b")], sealing_policy=2, etag="3"
+            ),
+        ),
+        "move_blob": (
+            "MoveBlob",
+            lambda r, _: blobs_pb2.Blob(name=r.name, store=r.store),
+            lambda c: c.move_blob(BLOB, "small"),
+            lambda v: v.store == "small",
+            blobs_pb2.MoveBlobRequest(name=BLOB, store="small"),
+        ),
+        "delete_blob": (
+            "DeleteBlob",
+            lambda *_: blobs_pb2.DeleteBlobResponse(),
+            lambda c: c.delete_blob(BLOB, etag="3"),
+            lambda v: v is None,
+            blobs_pb2.DeleteBlobRequest(name=BLOB, etag="3"),
+        ),
+        "get_upload": (
+            "GetUpload",
+            lambda *_: blobs_pb2.Upload(committed_size=5),
+            lambda c: c.get_upload(BLOB, UID),
+            lambda v: v.committed_size == 5,
+            blobs_pb2.GetUploadRequest(name=BLOB, upload_id=UID),
         ),
         "who_am_i": (
             "WhoAmI",

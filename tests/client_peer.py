@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from kms_client.v1 import (
     access_pb2,
     approvals_pb2,
     audit_pb2,
+    blobs_pb2,
     census_pb2,
     crypto_pb2,
     enclaves_pb2,
@@ -52,6 +53,7 @@ SERVICES = {
         approvals_pb2,
         events_pb2,
         audit_pb2,
+        blobs_pb2,
         reports_pb2,
         retention_pb2,
         tokens_pb2,
@@ -181,14 +183,24 @@ class _Handlers(grpc.GenericRpcHandler):
             return None
         described = SERVICES[service].methods_by_name[method]
 
-        def handle(request: Message, context: grpc.ServicerContext) -> Message:
+        def handle(request: Message, context: grpc.ServicerContext) -> Any:
             metadata = dict(context.invocation_metadata())
             call = Call(method, request, time.monotonic(), context.peer(), context.time_remaining(), metadata)
             self.peer.calls.append(call)
             return self.peer.answers[method](request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            handle,
+        def handle_all(requests: Iterator[Message], context: grpc.ServicerContext) -> Any:
+            first, *_ = requests  # all are taken, and the first is what a test looks at
+            return handle(first, context)
+
+        kinds = {
+            (False, False): (grpc.unary_unary_rpc_method_handler, handle),
+            (True, False): (grpc.stream_unary_rpc_method_handler, handle_all),
+            (False, True): (grpc.unary_stream_rpc_method_handler, handle),
+        }
+        make, behaviour = kinds[described.client_streaming, described.server_streaming]
+        return make(
+            behaviour,
             request_deserializer=message_factory.GetMessageClass(described.input_type).FromString,
             response_serializer=message_factory.GetMessageClass(described.output_type).SerializeToString,
         )

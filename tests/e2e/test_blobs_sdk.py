@@ -38,12 +38,15 @@ from kms_client.profile import Profile
 
 from kms.cli.exit_codes import ExitCode
 from kms.cli.main import run
+from kms.core.blobs import SEGMENT
 from tests.daemon import Installation, wait_until
 from tests.tcp_proxy import TcpProxy, proxied
 
 pytestmark = pytest.mark.softhsm
 
+ROOT = Path(__file__).parents[2]
 ACME = "tenants/acme"
+PATIENCE = 120.0  # seconds for 64 MiB, on a machine that has other things to do
 LONG = (3 << 20) + 12_345
 STORES = '\n[blobs.stores.small]\nkind = "database"\n'
 KMS = [sys.executable, "-c", "from kms.cli.main import main; main()"]
@@ -252,13 +255,62 @@ class TestLostConnections:
 
         return cut
 
-    def test_an_upload_goes_on_where_the_daemon_is(self, through: Client, proxy: TcpProxy):
-        data = content(LONG)
-        source = Cut(data, 2 << 20, self.cut(proxy))
-        blob = through.seal_blob(ACME, new_id(), source)
-        assert (blob.size, blob.sha256) == (LONG, hashlib.sha256(data).hexdigest())
-        assert b"".join(through.unseal_blob(blob.name)) == data
-        back = [after for before, after in itertools.pairwise(source.reads) if after < before]
+    def test_an_upload_goes_on_where_the_daemon_is(self, served: Served, through: Client, proxy: TcpProxy):
+        data, blob_id, upload = content(SEGMENT + LONG), new_id(), str(uuid.uuid4())
+        cut = self.cut(proxy)
+
+        def cut_once_kept() -> None:
+            wait_until(lambda: self.kept(served.acme, blob_id, upload) == SEGMENT, "the segment to be kept", PATIENCE)
+            cut()
+
+        source = Cut(data, SEGMENT + (2 << 20), cut_once_kept)
+        blob = through.seal_blob(ACME, blob_id, source, upload_id=upload)
+        assert (blob.size, blob.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert b"".join(through.unseal_blob(blob.name, start=SEGMENT - 5)) == data[SEGMENT - 5 :]
+        assert [after for before, after in itertools.pairwise(source.reads) if after < before] == [SEGMENT]
+
+    @pytest.mark.soak
+    def test_another_process_goes_on_with_an_upload(self, served: Served):
+        data, blob_id, upload = content(SEGMENT + LONG), new_id(), str(uuid.uuid4())
+
+        def once() -> Iterator[bytes]:
+            yield data[: SEGMENT + (1 << 20)]
+            wait_until(lambda: self.kept(served.acme, blob_id, upload) == SEGMENT, "the segment to be kept", PATIENCE)
+            raise ZeroDivisionError("the process ends here")
+
+        with pytest.raises(ZeroDivisionError):
+            served.acme.seal_blob(ACME, blob_id, once(), upload_id=upload)
+        handed: list[int] = []
+        blob = served.acme.seal_blob(ACME, blob_id, io.BytesIO(data), upload_id=upload, progress=handed.append)
+        assert blob.sha256 == hashlib.sha256(data).hexdigest()
+        assert handed[0] == SEGMENT + (1 << 20)
+
+    def kept(self, client: Client, blob_id: str, upload: str) -> int:
+        try:
+            return client.get_upload(f"{ACME}/blobs/{blob_id}", upload).committed_size
+        except NotFound:
+            return 0
+
+    def test_an_answer_that_is_lost_is_no_failure(self, served: Served, through: Client, proxy: TcpProxy):
+        """The daemon has made the blob, and nobody has heard of it: the name is taken by the very bytes that are sent again."""
+        data, blob_id = content(LONG), new_id()
+
+        def sealed_by_then() -> None:
+            served.acme.seal_blob(ACME, blob_id, io.BytesIO(data))
+            proxy.cut()
+            proxy.heal()
+
+        blob = through.seal_blob(ACME, blob_id, Cut(data, LONG, sealed_by_then))
+        assert blob.sha256 == hashlib.sha256(data).hexdigest()
+
+        def other_by_then() -> None:
+            served.acme.seal_blob(ACME, other, io.BytesIO(b"something else"))
+            proxy.cut()
+            proxy.heal()
+
+        other = new_id()
+        with pytest.raises(AlreadyExists):
+            through.seal_blob(ACME, other, Cut(data, LONG, other_by_then))
 
     def test_what_cannot_be_read_again_fails_with_the_connection(self, through: Client, proxy: TcpProxy):
         blob_id, cut = new_id(), self.cut(proxy)
@@ -402,3 +454,20 @@ class TestCommands:
         assert run(["blobs", "rm", blob_id, "--yes"]) == ExitCode.OK
         with pytest.raises(NotFound):
             served.acme.get_blob(name)
+
+
+def test_the_example_runs(served: Served, tmp_path: Path):
+    file = tmp_path / f"{new_id()}.pdf"
+    file.write_bytes(b"%PDF" + content(100_000))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples/blobs.py"), str(file), str(tmp_path / "copy.pdf")],
+        env={**os.environ, "KMS_PROFILE": str(served.profile)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    name = f"{ACME}/blobs/{file.name}"
+    assert done.stdout.splitlines() == [f"{name}: 100004 bytes, SIMULATED enclave", "begins with b'%PDF'"]
+    assert (tmp_path / "copy.pdf").read_bytes() == file.read_bytes()
