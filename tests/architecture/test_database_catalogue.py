@@ -244,6 +244,8 @@ def test_records_are_written_in_one_place():
         ("session.py", "insert"),
         ("records.py", "insertion"),
         ("records.py", "update"),
+        ("blobs.py", "insertion"),
+        ("blobs.py", "delete"),
         ("body_rows.py", "insert"),
         ("body_rows.py", "update"),
         ("body_rows.py", "delete"),
