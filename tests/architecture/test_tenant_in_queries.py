@@ -10,7 +10,7 @@ import inspect
 import types
 import typing
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -145,6 +145,8 @@ def sample(hint: Any) -> Any:
     if hint in SAMPLES:
         return SAMPLES[hint]
     parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    if typing.get_origin(hint) is Mapping:
+        return {sample(parts[0]): sample(parts[1])}
     if typing.get_origin(hint) is tuple:
         return tuple(sample(part) for part in parts)
     if typing.get_origin(hint) in {types.UnionType, typing.Union}:
