@@ -149,6 +149,9 @@ class CallEvents:
         """Say which key was used, by which version, in which context, on how many items."""
         noted = call.noted
         details: dict[str, Any] = dict(call.error.metadata) if call.error is not None else {}
+        purpose = getattr(call.request, "purpose", "")
+        if purpose and isinstance(purpose, str):  # what a blob is read for
+            details["purpose"] = clean(purpose)
         if len(resources) > 1:
             details["resources"] = [resource.name for resource in resources[1:MOST_TOLD]]
         if noted.keys:
