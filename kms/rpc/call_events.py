@@ -148,9 +148,7 @@ class CallEvents:
     def _put_use(self, event: AuditEvent, call: Ended, resources: tuple[Resource, ...]) -> None:
         """Say which key was used, by which version, in which context, on how many items."""
         noted = call.noted
-        details: dict[str, Any] = dict(call.error.metadata) if call.error is not None else {}
-        if len(resources) > 1:
-            details["resources"] = [resource.name for resource in resources[1:MOST_TOLD]]
+        details = _details_of(call, resources)
         if noted.keys:
             key = noted.keys[0]
             event.key, event.classification = key.uid, key.classification
@@ -268,6 +266,17 @@ def _type_of(name: str) -> str:
     """Return the type of a resource by its name's last collection, such as `key` of `tenants/t/keys/k`."""
     segments = name.split("/")
     return _TYPES.get(segments[-2], "") if len(segments) > 1 else segments[0]
+
+
+def _details_of(call: Ended, resources: tuple[Resource, ...]) -> dict[str, Any]:
+    """Return what its error tells, what for a blob is read, and the resources beyond the first."""
+    details: dict[str, Any] = dict(call.error.metadata) if call.error is not None else {}
+    purpose = getattr(call.request, "purpose", "")
+    if purpose and isinstance(purpose, str):  # that of a key is a number
+        details["purpose"] = clean(purpose)
+    if len(resources) > 1:
+        details["resources"] = [resource.name for resource in resources[1:MOST_TOLD]]
+    return details
 
 
 def _put_versions(event: AuditEvent, key: UsedKey, versions: list[tuple[KeyUid, int]], details: dict[str, Any]) -> None:

@@ -71,6 +71,7 @@ def test_another_root_platform_or_mode_is_not_believed() -> None:
         (3, bytes(15), "has 16 bytes"),
         (3, "text", "has 16 bytes"),
     ],
+    ids=["root", "platform", "key", "key of another", "key of another kind", "short id", "id as text"],
 )
 def test_what_is_no_authority_is_refused(place: int, value: object, said: str) -> None:
     authority = [value if index == place else one for index, one in enumerate(AUTHORITY)]
