@@ -196,7 +196,7 @@ BAD_POLICIES = [
 ]
 
 
-@pytest.mark.parametrize("changes", BAD_POLICIES, ids=lambda changes: "-".join(changes))
+@pytest.mark.parametrize("changes", BAD_POLICIES, ids="-".join)
 def test_a_policy_out_of_its_range_is_refused(changes: dict[str, object]):
     with pytest.raises(e.BadPolicy):
         replace(POLICY, **changes)
