@@ -257,7 +257,7 @@ def of_receipt(receipt: DestructionReceipt) -> Record:
 def of_enclave(enclave: Enclave) -> Record:
     """Return all fields of an enclave; SIMULATED stands first where it is."""
     return {
-        "assurance": "SIMULATED" if enclave.simulated else "hardware",
+        "assurance": "SIMULATED" if enclave.simulated else "hardware" if enclave.in_use else None,
         "backend": enclave.backend,
         "in_use": enclave.in_use,
         "state": enclave.state,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from kms.core.enclave_ports import EnclaveStatus, NodeEnclave
-from kms.core.errors import NotFound, invalid
+from kms.core.errors import FailedPrecondition, invalid
 from kms.core.names import Principal
 from kms.v1 import enclaves_pb2 as pb
 
 NONCE_LENGTH: Final = 32  # bytes
+NONE: Final = "none"  # the state of an enclave that a daemon does not have
 MAX_SAID: Final = 1 << 16  # bytes of a channel's key, or of claims
 
 
@@ -22,7 +23,9 @@ class EnclaveServicer:
     async def GetEnclave(self, request: pb.GetEnclaveRequest, caller: Principal) -> pb.Enclave:
         """Return who the enclave is and how it is."""
         del request, caller
-        return enclave_message(self._found().overview())
+        if self._enclave is None:
+            return pb.Enclave(state=NONE, reason="the daemon that answers has no enclave")
+        return enclave_message(self._enclave.overview())
 
     async def AttestEnclave(self, request: pb.AttestEnclaveRequest, caller: Principal) -> pb.AttestEnclaveResponse:
         """Have the enclave answer a challenge."""
@@ -32,15 +35,12 @@ class EnclaveServicer:
         for name in ("channel_key", "claims"):
             if len(getattr(request, name)) > MAX_SAID:
                 raise invalid(name, f"must be at most {MAX_SAID} bytes")
-        answer = await self._found().answer(request.nonce, request.channel_key, request.claims)
+        if self._enclave is None:
+            raise FailedPrecondition("the daemon that answers has no enclave")
+        answer = await self._enclave.answer(request.nonce, request.channel_key, request.claims)
         return pb.AttestEnclaveResponse(
             quote=answer.quote, root_list=answer.root_list, platform_list=answer.platform_list
         )
-
-    def _found(self) -> NodeEnclave:
-        if self._enclave is None:
-            raise NotFound("the daemon that answers has no enclave")
-        return self._enclave
 
 
 def enclave_message(status: EnclaveStatus) -> pb.Enclave:

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EnclaveServiceStub:
-    """The enclave of the daemon that answers. NOT_FOUND where that daemon has none.
+    """The enclave of the daemon that answers.
     """
 
     def __init__(self, channel):
@@ -48,7 +48,7 @@ class EnclaveServiceStub:
 
 
 class EnclaveServiceServicer:
-    """The enclave of the daemon that answers. NOT_FOUND where that daemon has none.
+    """The enclave of the daemon that answers.
     """
 
     def GetEnclave(self, request, context):
@@ -60,6 +60,7 @@ class EnclaveServiceServicer:
 
     def AttestEnclave(self, request, context):
         """Has the enclave answer a challenge. The caller verifies the answer: docs/attestation.md.
+        FAILED_PRECONDITION where the daemon has none, UNAVAILABLE where it is not in use.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +88,7 @@ def add_EnclaveServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnclaveService:
-    """The enclave of the daemon that answers. NOT_FOUND where that daemon has none.
+    """The enclave of the daemon that answers.
     """
 
     @staticmethod

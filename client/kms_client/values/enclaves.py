@@ -22,7 +22,7 @@ class Enclave:
     backend: str
     simulated: bool  # SIMULATED: it protects nothing from the machine that it runs on
     in_use: bool
-    state: str  # of its process
+    state: str  # of its process; none where the daemon has no enclave
     reason: str  # why it is not in use, or why the process before ended
     restarts: int
     mrenclave: bytes  # 32 bytes

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kms.core.enclave_ports import EnclaveAnswer, EnclaveFacts, EnclaveShown, EnclaveStatus
-from kms.core.errors import InvalidRequest, NotFound
+from kms.core.errors import FailedPrecondition, InvalidRequest
 from kms.core.names import Principal
 from kms.rpc.enclaves import MAX_SAID, EnclaveServicer, enclave_message
 from kms.v1 import enclaves_pb2 as pb
@@ -41,9 +41,9 @@ class Recorded:
 
 async def test_a_daemon_without_an_enclave_says_so() -> None:
     servicer = EnclaveServicer(None)
-    with pytest.raises(NotFound, match="no enclave"):
-        await servicer.GetEnclave(pb.GetEnclaveRequest(), APP)
-    with pytest.raises(NotFound, match="no enclave"):
+    told = await servicer.GetEnclave(pb.GetEnclaveRequest(), APP)
+    assert (told.state, told.in_use, told.simulated, told.backend) == ("none", False, False, "")
+    with pytest.raises(FailedPrecondition, match="no enclave"):
         await servicer.AttestEnclave(pb.AttestEnclaveRequest(nonce=bytes(32)), APP)
 
 
