@@ -93,13 +93,17 @@ def _opened(cipher: Aead, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes 
 
 def _cipher(inputs: Sequence[bytes]) -> tuple[Aead, int]:
     """Return the cipher of the sealed key, and how long its nonces are."""
-    if len(inputs) == 1:
-        sealed, mark = inputs[0], _MARKS[XAES_256_GCM]
-        if len(sealed) == KEY_LENGTH:
-            return AESGCM(sealed), NONCE_LENGTH
-        if len(sealed) == len(mark) + KEY_LENGTH and sealed.startswith(mark):
-            return Xaes256Gcm(sealed[len(mark) :]), XAES_NONCE_LENGTH
-    raise InvalidParameter("inputs: one sealed key, as new_key makes it")
+    mark = _MARKS[XAES_256_GCM]
+    if len(inputs) == 1 and len(inputs[0]) == len(mark) + KEY_LENGTH and inputs[0].startswith(mark):
+        return Xaes256Gcm(inputs[0][len(mark) :]), XAES_NONCE_LENGTH
+    return AESGCM(_key(inputs)), NONCE_LENGTH
+
+
+def _key(inputs: Sequence[bytes]) -> bytes:
+    """Return the sealed key of suite 0x01."""
+    if len(inputs) != 1 or len(inputs[0]) != KEY_LENGTH:
+        raise InvalidParameter("inputs: one sealed key, as new_key makes it")
+    return inputs[0]
 
 
 def _items(argument: Any, nonce_length: int) -> list[tuple[bytes, bytes, bytes]]:
