@@ -8,7 +8,7 @@ import pytest
 from kms.core.errors import CorruptRecord
 from kms.core.names import KekUid, KeyUid, TenantUid
 from kms.core.suites import ProtectionLevel, Purpose, Suite
-from kms.core.wrapping import DekPlace, WrapMechanism, WrappedDek, binding, kw_bind_input
+from kms.core.wrapping import DekPlace, WrapMechanism, WrappedDek, binding, kw_bind_input, seal_binding
 
 TENANT = TenantUid(UUID("11111111-1111-4111-8111-111111111111"))
 KEY = KeyUid(UUID("22222222-2222-4222-8222-222222222222"))
@@ -42,12 +42,18 @@ def test_every_part_of_the_place_changes_the_binding():
         replace(PLACE, suite=Suite.AES_256_GCM),
         replace(PLACE, level=ProtectionLevel.HSM),
     ]
+    assert len({seal_binding(place) for place in places}) == len(places)
     bound = {binding(place, KEK, 7, WrapMechanism.AES_GCM, 64) for place in places}
     bound.add(binding(PLACE, KekUid(OTHER), 7, WrapMechanism.AES_GCM, 64))
     bound.add(binding(PLACE, KEK, 8, WrapMechanism.AES_GCM, 64))
     bound.add(binding(PLACE, KEK, 7, WrapMechanism.AES_KW, 64))
     bound.add(binding(PLACE, KEK, 7, WrapMechanism.AES_GCM, 32))
     assert len(bound) == len(places) + 4
+
+
+def test_a_seal_is_bound_to_these_bytes():
+    assert seal_binding(PLACE) == b"kms/v1/dek-seal\0" + BOUND[16:55]
+    assert len(seal_binding(PLACE)) == 16 + 39
 
 
 def test_the_bind_key_signs_these_bytes():
