@@ -148,7 +148,10 @@ class CallEvents:
     def _put_use(self, event: AuditEvent, call: Ended, resources: tuple[Resource, ...]) -> None:
         """Say which key was used, by which version, in which context, on how many items."""
         noted = call.noted
-        details = _details_of(call, resources)
+        details: dict[str, Any] = dict(call.error.metadata) if call.error is not None else {}
+        details |= _purpose(call.request)
+        if len(resources) > 1:
+            details["resources"] = [resource.name for resource in resources[1:MOST_TOLD]]
         if noted.keys:
             key = noted.keys[0]
             event.key, event.classification = key.uid, key.classification
@@ -268,15 +271,10 @@ def _type_of(name: str) -> str:
     return _TYPES.get(segments[-2], "") if len(segments) > 1 else segments[0]
 
 
-def _details_of(call: Ended, resources: tuple[Resource, ...]) -> dict[str, Any]:
-    """Return what its error tells, what for a blob is read, and the resources beyond the first."""
-    details: dict[str, Any] = dict(call.error.metadata) if call.error is not None else {}
-    purpose = getattr(call.request, "purpose", "")
-    if purpose and isinstance(purpose, str):  # that of a key is a number
-        details["purpose"] = clean(purpose)
-    if len(resources) > 1:
-        details["resources"] = [resource.name for resource in resources[1:MOST_TOLD]]
-    return details
+def _purpose(request: Any) -> dict[str, str]:
+    """Return what a blob is read for, where the request says so."""
+    purpose = getattr(request, "purpose", "")
+    return {"purpose": clean(purpose)} if purpose and isinstance(purpose, str) else {}
 
 
 def _put_versions(event: AuditEvent, key: UsedKey, versions: list[tuple[KeyUid, int]], details: dict[str, Any]) -> None:
