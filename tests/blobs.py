@@ -67,8 +67,9 @@ class World:
         return b"".join([piece async for piece in self.reading.unseal(caller, name_of(caller, blob_id), asked)])
 
     def bodies(self, store: str = "first") -> list[Path]:
-        """The files of all bodies in a store, whole or not."""
-        return sorted(path for path in (self.directory / store).rglob("*") if path.is_file())
+        """The files of all whole bodies in a store."""
+        files = (path for path in (self.directory / store).rglob("*") if path.is_file())
+        return sorted(path for path in files if "parts" not in path.parts)
 
 
 def name_of(caller: Principal, blob_id: str) -> BlobName:

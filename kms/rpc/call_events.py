@@ -149,6 +149,7 @@ class CallEvents:
         """Say which key was used, by which version, in which context, on how many items."""
         noted = call.noted
         details: dict[str, Any] = dict(call.error.metadata) if call.error is not None else {}
+        details |= _purpose(call.request)
         if len(resources) > 1:
             details["resources"] = [resource.name for resource in resources[1:MOST_TOLD]]
         if noted.keys:
@@ -268,6 +269,12 @@ def _type_of(name: str) -> str:
     """Return the type of a resource by its name's last collection, such as `key` of `tenants/t/keys/k`."""
     segments = name.split("/")
     return _TYPES.get(segments[-2], "") if len(segments) > 1 else segments[0]
+
+
+def _purpose(request: Any) -> dict[str, str]:
+    """Return what a blob is read for, where the request says so."""
+    purpose = getattr(request, "purpose", "")
+    return {"purpose": clean(purpose)} if purpose and isinstance(purpose, str) else {}
 
 
 def _put_versions(event: AuditEvent, key: UsedKey, versions: list[tuple[KeyUid, int]], details: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -156,7 +156,8 @@ class Calls:
     async def _uploaded(self, handler: Any, attempt: _Attempt, messages: AsyncIterator[Any]) -> Message | None:
         """Answer a stream of requests, of which the first says what is wanted."""
         rest = self._arriving(attempt, messages)
-        attempt.request = await anext(rest, None)
+        with suppress(InvalidRequest):  # told to those alone who have shown who they are
+            attempt.request = await anext(rest, None)
 
         async def handle(first: Any, caller: Principal) -> Message:
             answer: Message = await handler(first, rest, caller)

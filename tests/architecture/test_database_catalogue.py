@@ -23,7 +23,7 @@ from storage.migrate import upgrade
 
 SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY type, name"
 
-REFERENCES = 30
+REFERENCES = 33
 # Not part of the declaration: for nodes of the release before, and what keeps the audit log as it is.
 SQLITE_TRIGGERS = [
     ("adopt_key_version", "key_versions"),
@@ -244,6 +244,8 @@ def test_records_are_written_in_one_place():
         ("session.py", "insert"),
         ("records.py", "insertion"),
         ("records.py", "update"),
+        ("blobs.py", "insertion"),
+        ("blobs.py", "delete"),
         ("body_rows.py", "insert"),
         ("body_rows.py", "update"),
         ("body_rows.py", "delete"),

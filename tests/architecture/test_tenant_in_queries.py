@@ -10,7 +10,7 @@ import inspect
 import types
 import typing
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from kms.core.access import Grant, PrincipalRecord
 from kms.core.approvals import ApprovalRequest, QuorumRule, Vote
 from kms.core.audit_archives import AuditArchive
 from kms.core.audit_filters import AuditFilter, Span
+from kms.core.blobs import Blob, BlobUpload, BlobUse
 from kms.core.body_ports import BodyName
 from kms.core.census import Place, PlaceCount
 from kms.core.errors import KmsError
@@ -47,6 +48,7 @@ from storage.migrate import upgrade
 from storage.node_tables import claims, installation
 from storage.tables import encryption_keys, key_versions, operations, tenants
 from tests import keyrings, tenant_in_queries
+from tests.blob_records import blob_of, upload_of
 from tests.contract.storage_approvals import new_request, new_vote
 from tests.contract.storage_tokens import pin
 from tests.keyrings import NOW
@@ -117,6 +119,9 @@ SAMPLES: dict[Any, Any] = {
     ApprovalRequest: REQUEST,
     Vote: new_vote(REQUEST),
     QuorumRule: QuorumRule(TENANT.uid, "x", 1, NOW, "x"),
+    Blob: blob_of(TENANT),
+    BlobUpload: upload_of(TENANT),
+    BlobUse: BlobUse(1, NOW),
     Report: new_report(TENANT),
     SecurityEvent: keyrings.new_event(TENANT.uid),
     EventFilter: EventFilter(),
@@ -140,6 +145,8 @@ def sample(hint: Any) -> Any:
     if hint in SAMPLES:
         return SAMPLES[hint]
     parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    if typing.get_origin(hint) is Mapping:
+        return {sample(parts[0]): sample(parts[1])}
     if typing.get_origin(hint) is tuple:
         return tuple(sample(part) for part in parts)
     if typing.get_origin(hint) in {types.UnionType, typing.Union}:

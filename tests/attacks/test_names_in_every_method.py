@@ -67,7 +67,7 @@ FORGERIES: dict[str, Callable[[str], str]] = {
     "a template": lambda name: name + "{0}",
     "an underscore": lambda name: name + "_",
     "a hyphen at the end": lambda name: name + "-",
-    "64 letters more": lambda name: name + "a" * 64,
+    "128 letters more": lambda name: name + "a" * 128,
     "5,000 letters more": lambda name: name + "a" * 5_000,
     "5,000 segments more": lambda name: name + "/a" * 5_000,
     "another form": lambda _: f"tenants/acme/elsewhere/{KEY}",

@@ -70,6 +70,9 @@ APP = {
     "audit_archives": {READ, ADD, CHANGE},
     "blob_bodies": {READ, ADD, CHANGE, REMOVE},
     "blob_chunks": {READ, ADD, REMOVE},
+    "blobs": {READ, ADD, CHANGE, REMOVE},
+    "blob_uploads": {READ, ADD, CHANGE, REMOVE},
+    "blob_uses": {READ, ADD, CHANGE, REMOVE},
 }
 # What kms_sweeper may do to some row at least. Where it may only lock rows, CHANGE is not there.
 SWEEPER = {

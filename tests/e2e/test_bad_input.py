@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from kms.core.suites import Purpose
 from kms.rpc.methods import METHODS, AuditKind, Method
 from kms.v1 import crypto_pb2, keys_pb2, policies_pb2, tenants_pb2
+from tests.attacks.method_requests import single
 from tests.daemon import Service, channel
 
 KEY = "tenants/acme/keys/encrypt"
@@ -22,11 +23,8 @@ SACRIFICED = "tenants/acme/keys/sacrificed"
 PAIR = crypto_pb2.ContextPair
 
 
-def call(open_channel: grpc.Channel, method: Method, body: bytes) -> bytes:
-    raw: bytes = open_channel.unary_unary(
-        method.full_name, request_serializer=lambda data: data, response_deserializer=lambda data: data
-    )(body, timeout=20)
-    return raw
+def call(open_channel: grpc.Channel, method: Method, body: bytes) -> None:
+    single(open_channel, method)(body, timeout=20)
 
 
 def method_of(name: str) -> Method:

@@ -48,7 +48,7 @@ def test_a_blob_goes_in_and_comes_out(caller: Caller, enclave_installation: Inst
     sealed = caller.seal("ledger.tar", data, content_type="application/x-tar", labels={"year": "2026"})
     assert (sealed.size, sealed.sha256, sealed.simulated) == (len(data), hashlib.sha256(data).hexdigest(), True)
     assert len(sealed.mrenclave) == 64
-    assert caller.read("ledger.tar") == data
+    assert caller.read("ledger.tar", purpose="billing") == data
     assert caller.read("ledger.tar", start=PIECE + 5, length=70_000) == data[PIECE + 5 : PIECE + 70_005]
     assert caller.read("ledger.tar", start=len(data)) == b""
     files = _files(enclave_installation) - before
@@ -70,8 +70,10 @@ def test_a_blob_goes_in_and_comes_out(caller: Caller, enclave_installation: Inst
 
     # Each of these acts is in the trail before it is answered, by its name.
     with enclave_installation.operator() as operator:
-        events = [event.action.rpartition("/")[2] for event in operator.list_audit_events("tenants/acme")]
-    assert {"SealBlob", "UnsealBlob", "UpdateBlob", "ResealBlob", "DeleteBlob"} <= set(events)
+        events = list(operator.list_audit_events("tenants/acme"))
+    acts = {event.action.rpartition("/")[2] for event in events}
+    assert {"SealBlob", "UnsealBlob", "UpdateBlob", "ResealBlob", "DeleteBlob"} <= acts
+    assert any("billing" in str(event) for event in events if event.action.endswith("/UnsealBlob"))
 
 
 def _files(installation: Installation) -> set[Path]:

@@ -6,8 +6,10 @@ rotation, expiry) has come to pass. What the database held after the first is th
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,16 @@ from kms_client import (
     under,
 )
 
+from kms.core.blobs import BlobUse
+from kms.core.body_ports import BodyName
 from kms.core.names import INSTALLATION_UID
 from kms.core.retention import Month
 from kms.core.roles import GRANTABLE
 from kms.parts import opened_parts
 from kms.settings import load
+from storage.bodies.database import DatabaseBodies
+from storage.database import Database
+from tests.blob_records import KEY, blob_of, upload_of
 from tests.daemon import Daemon, Installation, wait_until
 from tests.keyrings import new_archive
 
@@ -66,6 +73,26 @@ path = "data/events.jsonl"
 """
 
 
+async def _add_blobs(storage: Database, slug: str) -> None:
+    """Enter records and bodies of blobs, which no daemon without an enclave makes; no KEK wraps their keys."""
+    async with storage.transaction() as work:
+        tenant = await work.tenants.get(slug)
+    assert tenant is not None
+    key = replace(KEY, kek_version=2**31)
+    blobs = [blob_of(tenant, f"file-{number}", key=key, description=f"number {number}") for number in (1, 2)]
+    async with storage.transaction(tenant.uid, write=True) as work:
+        for blob in blobs:
+            await work.blobs.add(blob)
+            await work.blobs.put_upload(upload_of(tenant, key=key))
+        await work.blobs.add_uses(tenant.uid, {blob.uid: BlobUse(1, blob.created_at) for blob in blobs})
+    for blob in blobs:
+        await DatabaseBodies(storage, lambda: datetime.now(UTC)).write(BodyName(tenant.uid, blob.uid, 1, 0), _bytes())
+
+
+async def _bytes() -> AsyncIterator[bytes]:
+    yield os.urandom(5)
+
+
 @dataclass
 class History:
     """An installation, and who acts in it."""
@@ -95,6 +122,12 @@ class History:
         ):
             for serial in (1, 2):
                 await work.audit_archives.add(new_archive(INSTALLATION_UID, serial, Month(2026, serial)))
+        async with opened_parts(load(self.installation.config)) as parts:
+            for slug in TENANTS:
+                await _add_blobs(parts.storage, slug)
+        async with opened_parts(load(self.installation.config)) as parts:
+            for slug in TENANTS:
+                await _add_blobs(parts.storage, slug)
 
     def second_part(self) -> None:
         """Let the second daemon serve: everything changes."""

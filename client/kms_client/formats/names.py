@@ -21,8 +21,8 @@ INSTALLATION_UID = TenantUid(UUID(int=0))
 
 SLUG_RULE = "must match [a-z][a-z0-9-]{0,61}[a-z0-9]"
 _SLUG = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
-_BLOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-BLOB_RULE = "must match [A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+_BLOB = re.compile(r"[a-z0-9][a-z0-9.-]{0,126}[a-z0-9]")
+BLOB_RULE = "must match [a-z0-9][a-z0-9.-]{0,126}[a-z0-9]"
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,18}")
@@ -326,7 +326,7 @@ class QuorumRuleName:
 
 
 def parse_blob_id(text: str, field: str) -> str:
-    """Check the last segment of a blob's name; 1 to 128 characters.
+    """Check the last segment of a blob's name; 2 to 128 characters.
 
     Raises:
         InvalidRequest: *field* is none.
