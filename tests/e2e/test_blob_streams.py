@@ -99,7 +99,7 @@ def test_what_breaks_the_rules_of_a_stream_is_refused_and_leaves_nothing(caller:
     assert "store" in refusal(send(first("file", store="nowhere")), invalid)
     assert "upload_id" in refusal(send(first("file", upload_id="1")), invalid)
     assert "kms." in refusal(
-        send(pb.SealBlobRequest(parent=PARENT, blob_id="a", context=[ContextPair(key="kms.a")])), invalid
+        send(pb.SealBlobRequest(parent=PARENT, blob_id="file", context=[ContextPair(key="kms.a")])), invalid
     )
     caller.seal("file", b"data")
     refusal(lambda: caller.seal("file", b"data"), grpc.StatusCode.ALREADY_EXISTS)

@@ -125,9 +125,6 @@ class History:
         async with opened_parts(load(self.installation.config)) as parts:
             for slug in TENANTS:
                 await _add_blobs(parts.storage, slug)
-        async with opened_parts(load(self.installation.config)) as parts:
-            for slug in TENANTS:
-                await _add_blobs(parts.storage, slug)
 
     def second_part(self) -> None:
         """Let the second daemon serve: everything changes."""
