@@ -65,10 +65,10 @@ class BodyRows:
             raise Conflict("the body that is being written has been removed")
         return before
 
-    async def find(self, name: BodyName) -> tuple[UUID, int] | None:
-        """Return the uid and the length of a whole body."""
-        rows = await self._session.rows(select(b.c.id, b.c.length).where(_named(name), b.c.status == WHOLE))
-        return (rows[0].id, int(rows[0].length)) if rows else None
+    async def find(self, name: BodyName) -> UUID | None:
+        """Return the uid of a whole body."""
+        rows = await self._session.rows(select(b.c.id).where(_named(name), b.c.status == WHOLE))
+        return rows[0].id if rows else None
 
     async def chunk(self, tenant: TenantUid, uid: UUID, number: int) -> bytes | None:
         """Return one chunk."""

@@ -57,12 +57,9 @@ class DatabaseBodies:
         """Yield exactly *length* bytes from *start*, in pieces of at most MAX_PIECE."""
         with _translated():
             async with self._database.transaction(name.tenant) as work:
-                found = await work.bodies.find(name)
-        if found is None:
+                uid = await work.bodies.find(name)
+        if uid is None:
             raise BodyMissing(f"body {name} is not there")
-        uid, whole = found
-        if start + length > whole:
-            raise BodyMissing(f"body {name} ends before it should")
         while length:
             number, offset = divmod(start, MAX_PIECE)
             with _translated():
@@ -70,7 +67,7 @@ class DatabaseBodies:
                     chunk = await work.bodies.chunk(name.tenant, uid, number)
             piece = b"" if chunk is None else chunk[offset : offset + length]
             if not piece:
-                raise BodyMissing(f"body {name} is not whole any more")
+                raise BodyMissing(f"body {name} ends before it should")
             start, length = start + len(piece), length - len(piece)
             yield piece
 

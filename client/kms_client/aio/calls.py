@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from ..approval import metadata
 from ..batches import Batch
 from ..connection import DEADLINE, RENEWAL, Connection, checked_deadline
+from ..errors import is_from_daemon
 from ..formats.errors import KmsError, Unavailable
 from ..formats.names import Principal
 from ..methods import bind
@@ -135,7 +136,11 @@ class Calls:
         try:
             return request.read(await call)
         except grpc.RpcError as failure:
-            raise self._failed(failure) from failure
+            error = self._failed(failure)
+            # What grpc.aio says of a message that it could not write any more, where the line is cut between two of them.
+            if type(error) is KmsError and not is_from_daemon(failure):
+                raise Unavailable("the connection was lost while a message was sent") from failure
+            raise error from failure
 
     async def _receive(self, request: Request[T], deadline: float | None) -> AsyncIterator[T]:
         """Yield what comes; without *deadline* that takes as long as it takes."""
