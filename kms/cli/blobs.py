@@ -215,6 +215,46 @@ def remove(
 
 
 @app.command()
+def update(
+    name: Name,
+    *,
+    description: Annotated[str | None, typer.Option("--description", show_default=False)] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="KEY=VALUE", help="All of its labels from now on.", show_default=False),
+    ] = None,
+    expires: Annotated[
+        datetime | None,
+        typer.Option("--expires", parser=parse_day, metavar="TIME", help="Deleted from then on.", show_default=False),
+    ] = None,
+    never_expires: Annotated[bool, typer.Option("--never-expires", help="Deleted by command only.")] = False,
+    legal_hold: Annotated[
+        bool | None,
+        typer.Option("--legal-hold/--no-legal-hold", help="Nobody deletes it while it is held.", show_default=False),
+    ] = None,
+    etag: EtagOption = "",
+    tenant: TenantOption = None,
+    profile: ProfileOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Change what is said of a blob; what is not named stays as it is."""
+    if never_expires and expires is not None:
+        raise typer.BadParameter("not with --never-expires", param_hint="--expires")
+    with Session(profile, tenant) as session:
+        blob = session.client.get_blob(session.blob(name))
+        changed = session.client.update_blob(
+            blob.name,
+            description=blob.description if description is None else description,
+            labels=blob.labels if label is None else parse_labels(label),
+            access=blob.access,
+            expire_time=None if never_expires else expires or blob.expire_time,
+            legal_hold=blob.legal_hold if legal_hold is None else legal_hold,
+            etag=etag or blob.etag,
+        )
+    show(of_blob(changed), output)
+
+
+@app.command()
 def reseal(
     name: Name,
     *,

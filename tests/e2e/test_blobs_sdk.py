@@ -450,6 +450,22 @@ class TestCommands:
         assert shown("move", blob_id, "small")["store"] == "small"
         resealed = shown("reseal", blob_id, "--sealing", "hybrid")
         assert (resealed["sealing_policy"], resealed["generation"]) == ("hybrid", 2)
+        held = shown("update", blob_id, "--description", "a report", "--expires", "2099-01-01", "--legal-hold")
+        assert (held["description"], held["expire_time"], held["legal_hold"]) == (
+            "a report",
+            "2099-01-01T00:00:00.000000Z",
+            True,
+        )
+        assert run(["blobs", "rm", blob_id, "--yes"]) == ExitCode.CONFLICT
+        assert "legal hold" in capsys.readouterr().err
+        freed = shown("update", blob_id, "--never-expires", "--no-legal-hold", "--label", "team=payroll")
+        assert (freed["description"], freed["expire_time"], freed["legal_hold"], freed["labels"]) == (
+            "a report",
+            None,
+            False,
+            {"team": "payroll"},
+        )
+        assert run(["blobs", "update", blob_id, "--description", "other", "--etag", held["etag"]]) == ExitCode.CONFLICT
         assert run(["blobs", "rm", blob_id]) == ExitCode.USAGE  # nobody to ask
         assert run(["blobs", "rm", blob_id, "--yes"]) == ExitCode.OK
         with pytest.raises(NotFound):
