@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from kms.blob_settings import BlobStores, DirectoryStore, S3Store
 from kms.core.webhooks import SHORTEST_SECRET
 from kms.kmsd.findings import Finding, Subject, error, warning
 from kms.setting_values import Secret, SettingsError
@@ -35,6 +36,8 @@ def secrets(subject: Subject) -> Iterator[Finding]:
         if isinstance(sink, WebhookSink):
             yield from _secret(f"sinks.{sink.name}.secret", sink.secret)
             yield from _webhook_secret(sink)
+    if settings.blobs is not None:
+        yield from _body_secrets(settings.blobs)
     if settings.listen.tcp is not None:
         yield from secret_file("listen.tcp.private_key", settings.listen.tcp.private_key)
     tcp, tls = settings.listen.tcp, settings.listen.tls
@@ -61,6 +64,30 @@ def data_directory(subject: Subject) -> Iterator[Finding]:
         yield error(name, str(problem), "stop that daemon, or give this one a directory of its own")
     except CannotOpen as problem:
         yield error(name, str(problem), "make it writable for the user that runs kmsd")
+
+
+def body_directories(subject: Subject) -> Iterator[Finding]:
+    """The directories of blobs' bodies; one that is missing is made by the daemon."""
+    settings = subject.settings.blobs
+    for store_name, store in ({} if settings is None else settings.stores).items():
+        if not isinstance(store, DirectoryStore) or not store.path.exists():
+            continue
+        name = f"blobs.stores.{store_name}.path {store.path}"
+        if not store.path.is_dir() or store.path.is_symlink():
+            yield error(name, "is no directory of its own", "name a directory, not a link to one")
+            continue
+        mode = store.path.stat().st_mode
+        if mode & 0o077:
+            yield error(name, f"others may enter it (mode {_octal(mode)})", f"chmod 700 {store.path}")
+        if not os.access(store.path, os.W_OK | os.X_OK):
+            yield error(name, "is not writable", f"chown it to the user that runs kmsd ({os.geteuid()} now)")
+
+
+def _body_secrets(settings: BlobStores) -> Iterator[Finding]:
+    for name, store in settings.stores.items():
+        if isinstance(store, S3Store) and store.access_key_id is not None and store.secret_access_key is not None:
+            yield from _secret(f"blobs.stores.{name}.access_key_id", store.access_key_id)
+            yield from _secret(f"blobs.stores.{name}.secret_access_key", store.secret_access_key)
 
 
 def _secret(name: str, secret: Secret) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_files.configuration_file,
     check_files.secrets,
     check_files.data_directory,
+    check_files.body_directories,
     check_certificates.server,
     check_certificates.token_server,
     check_certificates.client_ca,

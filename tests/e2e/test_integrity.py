@@ -68,7 +68,7 @@ def place(tmp_path_factory) -> Path:
     config = place / "kmsd.toml"
     for principal in (*OFFICERS, "operators/carol", "tenants/acme/principals/app"):
         out = place / principal.rpartition("/")[2]
-        issue_certificate(config, principal, out, lifetime=timedelta(days=1), now=datetime.now(UTC), enclave=False)
+        issue_certificate(config, principal, out, lifetime=timedelta(days=1), now=datetime.now(UTC))
     settings = load(config)
     assert asyncio.run(start_and_seal(settings, 2)) == [1, 2]
     database = settings.storage.path
@@ -142,7 +142,7 @@ async def test_a_certificate_of_another_authority_or_a_revoked_one_does_not_coun
     alice = signed(place, text, "alice")
     with pytest.raises(Unauthenticated, match="client_ca"):
         await accept_statement(restored, text, [alice, signed(other, text, "bob")])
-    revoke_certificate(place / "kmsd.toml", str(place / "carol" / "carol.pem"), datetime.now(UTC), enclave=False)
+    revoke_certificate(place / "kmsd.toml", str(place / "carol" / "carol.pem"), datetime.now(UTC))
     with pytest.raises(Unauthenticated, match="revoked"):
         await accept_statement(restored, text, [alice, signed(place, text, "carol")])
 

@@ -130,6 +130,33 @@ def test_a_data_directory_is_there_writable_and_private(good):
     assert "is no directory" in good.only_finding().problem
 
 
+def test_a_directory_of_bodies_is_a_private_one_of_its_own(good):
+    assert not (good.directory / "data/blobs").exists()  # the daemon makes it
+    bodies = good.directory / "data/blobs"
+    bodies.mkdir(mode=0o755)
+    bodies.chmod(0o755)
+    finding = good.only_finding()
+    assert (finding.level, finding.subject) == (Level.ERROR, f"blobs.stores.local.path {bodies}")
+    assert "mode 0755" in finding.problem
+    bodies.chmod(0o700)
+    assert good.check() == []
+    bodies.rmdir()
+    bodies.symlink_to(good.directory / "data")
+    assert "link" in good.only_finding().remedy
+
+
+def test_the_secrets_of_object_storage_are_looked_at(good):
+    good.config.write_text(
+        good.config.read_text().replace(
+            "[blobs.stores.local]",
+            '[blobs.stores.bucket]\nkind = "s3"\nbucket = "kms-bodies"\naccess_key_id = { file = "secrets/key-id" }\n'
+            'secret_access_key = { file = "secrets/access-key" }\n\n[blobs.stores.local]',
+        )
+    )
+    names = {str(finding.subject).split()[0] for finding in good.check()}
+    assert names == {f"blobs.stores.bucket.{field}.file" for field in ("access_key_id", "secret_access_key")}
+
+
 def test_a_data_directory_of_a_running_daemon_is_an_error(good):
     with Ownership.take(good.directory / "data"):
         found = good.only_finding()
