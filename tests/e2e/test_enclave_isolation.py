@@ -88,8 +88,8 @@ def altered(directory: Path, *changes: tuple[str, str, str]) -> Path:
 
 WITH_PROBE = (
     "functions",
-    '"decrypt": _decrypt}',
-    '"decrypt": _decrypt, "probe": __import__("enclave.probe").probe.probe}',
+    '"decrypt": _decrypt,',
+    '"decrypt": _decrypt, "probe": __import__("enclave.probe").probe.probe,',
 )
 STAYING_DUMPABLE = ("isolation", "_prctl(_PR_SET_DUMPABLE, 0)", "_prctl(_PR_SET_DUMPABLE, 1)")
 WITHOUT_A_FILTER = ("isolation", "    program = filter_program(_ALLOWED)", '    raise _NotDone("left out by the test")')

@@ -32,7 +32,7 @@ class Meddling:
     """The real vault; *meanwhile* happens after each batch in the token, before its result is stored."""
 
     vault: Any
-    meanwhile: Callable[[], Awaitable[None]] | None = None
+    meanwhile: Callable[[], Awaitable[object]] | None = None
     sizes: list[int] = field(default_factory=list)
 
     async def rewrap(self, old, new, items):
@@ -324,6 +324,7 @@ async def test_two_nodes_that_do_the_same_batch_at_once_wrap_each_dek_once(story
     await story.grow(6)
     await story.node.keks.rotate(OPERATOR, ACME, 1)
     operation = await story.begin()
+    story.meddling.meanwhile = asyncio.Barrier(3).wait  # each has the same batch before any stores it
     runners = [Rewrap(story.node.storage, story.meddling, story.node.wrapping) for _ in range(3)]
     batches = await asyncio.gather(*(runner.batch(operation) for runner in runners))
     assert sum(batch.done for batch in batches) == 6
