@@ -55,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run and print everything; returns the exit code."""
     parser = argparse.ArgumentParser(prog="bench/blobs", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few seconds: shows that it works, not how fast it is")
-    quick = parser.parse_args(arguments).quick
-    rounds, large, count = (1, 2, 50) if quick else (ROUNDS, LARGE, COUNT)
+    parser.add_argument("--count", type=int, default=COUNT, help=f"small blobs in each store; {COUNT:,} unless given")
+    asked = parser.parse_args(arguments)
+    rounds, large, count = (1, 2, 50) if asked.quick else (ROUNDS, LARGE, asked.count)
     try:
         report.show("Environment", report.environment())
         with _object_storage() as endpoint, running(lambda config: _with_stores(config, endpoint)) as service:

@@ -52,6 +52,7 @@ def pgbouncer(own_postgresql_server, daemon_user):
     (directory / "ini").write_text(
         CONFIGURATION.format(server=own_postgresql_server.directory, user=daemon_user.name, directory=directory)
     )
+    (directory / "ini").chmod(0o644)  # whatever the umask is: another user reads it
     directory.chmod(0o777)
     process = subprocess.Popen(
         [binary, "-q", directory / "ini"], stderr=subprocess.DEVNULL, user=own_postgresql_server.user
