@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -128,7 +129,8 @@ class Markers:
         numbers: set[int] = set()
         for directory in (server.directory / "data" / "base" / oid, server.directory / "data" / "base" / "pgsql_tmp"):
             for file in directory.rglob("*") if directory.is_dir() else ():
-                numbers |= self._numbers(file)
+                with suppress(FileNotFoundError):  # one of the server's own that it has put aside meanwhile
+                    numbers |= self._numbers(file)
         return {self.places[number] for number in numbers}
 
     def _numbers(self, file: Path) -> set[int]:
