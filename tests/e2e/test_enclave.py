@@ -143,6 +143,19 @@ async def test_a_key_of_the_second_suite_encrypts_as_xaes_256_gcm_and_by_nothing
     assert await code_of(enclave.execute("encrypt", [(first, b"bound")], items)) == "INVALID_PARAMETER"
 
 
+async def test_a_key_of_streams_seals_streams_and_no_other_key_does(enclave):
+    chunks = [bytes(58), bytes(32), 0, True, [b"chunk"]]
+    of_streams = await enclave.execute("new_key", [], ["mrsigner", b"bound", 16])
+    commitment, sealed = await enclave.execute("seal_chunks", [(of_streams, b"bound")], chunks)
+    opened = await enclave.execute("open_chunks", [(of_streams, b"bound")], [*chunks[:4], sealed, commitment])
+    assert opened == [b"chunk"]
+    item = [[bytes(12), b"", b"value"]]
+    assert await code_of(enclave.execute("encrypt", [(of_streams, b"bound")], item)) == "INVALID_PARAMETER"
+    for suite in (1, 2):
+        other = await enclave.execute("new_key", [], ["mrsigner", b"bound", suite])
+        assert await code_of(enclave.execute("seal_chunks", [(other, b"bound")], chunks)) == "INVALID_PARAMETER"
+
+
 async def test_functions_refuse_what_they_do_not_take(enclave):
     sealed = await enclave.execute("new_key", [], ["mrsigner", b"bound"])
     short = await enclave.call("seal", b"no key", "mrsigner", b"bound")
