@@ -20,6 +20,7 @@ from kms.core.errors import AuditUnavailable, KmsError
 from kms.core.ports import PartHealth
 from kms.crypto.signatures import verifier
 from kms.failpoints import reach
+from kms.metric_sources import audit_metrics, checkpoint_metrics
 from kms.metrics import Metrics
 from kms.parts import Parts
 from kms.rpc.trail import AuditedCalls
@@ -66,8 +67,8 @@ class Auditing:
 
     def show(self, metrics: Metrics) -> None:
         """Let metrics read the counts."""
-        metrics.watch_audit(self.writer.counts)
-        metrics.watch_checkpoints(self.checkpoints)
+        metrics.watch(lambda: audit_metrics(self.writer.counts))
+        metrics.watch(lambda: checkpoint_metrics(self.checkpoints))
 
     def calls(self, accesses: Accesses) -> AuditedCalls:
         """Return what makes events of calls."""

@@ -18,6 +18,17 @@ from kms.core.audit import Retention as Kept
 from kms.core.names import Principal
 from kms.hardening import harden
 from kms.logs import dropped_lines
+from kms.metric_sources import (
+    CacheStatistics,
+    admission_metrics,
+    cache_metrics,
+    health_metrics,
+    lease_metrics,
+    log_metrics,
+    schedule_metrics,
+    scrub_metrics,
+    token_metrics,
+)
 from kms.metrics import Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.node_enclave import NodeEnclave, opened_enclave
@@ -164,7 +175,7 @@ async def serve(settings: Settings) -> None:
         # The edge.
         revocations = _revocations(settings, auditing.trail)
         admission = FairAdmission(limits, boottime_ns)
-        metrics.watch_admission(admission)
+        metrics.watch(lambda: admission_metrics(admission))
         gates = make_gates(settings, parts, services, admission, calls_trail, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         exports = AuditExports(parts.storage, parts.vault, parts.installation, auditing.checkpoints.seal, now, boottime)
@@ -185,7 +196,7 @@ async def serve(settings: Settings) -> None:
             HEALTH_DEADLINE,
             server.health.tell,
         )
-        metrics.watch_health(lambda: health.latest)
+        metrics.watch(lambda: health_metrics(health.latest))
 
         if not parts.storage.shared:
             await parts.storage.leave_all()  # this process owns the directory: every other one is dead
@@ -194,7 +205,7 @@ async def serve(settings: Settings) -> None:
         await services.membership.look()
         await health.look()
         if settings.metrics.address is not None:
-            endpoint = MetricsEndpoint(metrics, *parse_address(settings.metrics.address))
+            endpoint = MetricsEndpoint(metrics, lambda: health.latest, *parse_address(settings.metrics.address))
             _log.info("metrics.serving", address=await endpoint.start())
             stack.push_async_callback(endpoint.stop)
         addresses = await server.start()
@@ -297,15 +308,19 @@ def _identities(settings: Settings, services: Services, revocations: Revocations
 
 def _make_metrics(release: str, parts: Parts, services: Services) -> Metrics:
     metrics = Metrics([method.full_name for method in METHODS], release)
-    metrics.watch_log(dropped_lines)
-    metrics.watch_cache("key", services.rings)
-    metrics.watch_cache("dek", services.versions)
-    metrics.watch_cache("access", services.accesses.cache)
-    metrics.watch_token(lambda: parts.vault.operations, lambda: parts.vault.status.restarts)
-    metrics.watch_lease(services.membership.remaining, lambda: services.membership.epoch)
-    metrics.watch_schedule(services.rotation.counts)
+    caches: dict[str, CacheStatistics] = {
+        "key": services.rings,
+        "dek": services.versions,
+        "access": services.accesses.cache,
+    }
+    vault, membership = parts.vault, services.membership
+    metrics.watch(lambda: log_metrics(dropped_lines()))
+    metrics.watch(lambda: cache_metrics(caches))
+    metrics.watch(lambda: token_metrics(vault.operations, vault.status.restarts))
+    metrics.watch(lambda: lease_metrics(membership.remaining(), membership.epoch))
+    metrics.watch(lambda: schedule_metrics(services.rotation.counts))
+    metrics.watch(lambda: scrub_metrics(services.scrub))
     services.security.show(metrics)
-    metrics.watch_scrub(services.scrub)
     return metrics
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
-from kms.core.ports import HealthStatus
+from kms.core.ports import HealthStatus, PartHealth
 from kms.metrics import CONTENT_TYPE, Metrics
 
 _MAX_CONNECTIONS: Final = 32
@@ -21,8 +22,9 @@ _DEADLINE: Final = 5.0  # seconds for a whole request and its answer
 class MetricsEndpoint:
     """Answers `/metrics` and `/healthz` on one address."""
 
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+    def __init__(self, metrics: Metrics, health: Callable[[], Mapping[str, PartHealth]], host: str, port: int) -> None:
         self._metrics = metrics
+        self._parts = health
         self._host = host
         self._port = port
         self._open: set[asyncio.StreamWriter] = set()
@@ -82,7 +84,7 @@ class MetricsEndpoint:
         return answer if method == b"GET" else answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
     def _health(self) -> bytes:
-        parts = {part: health.status for part, health in self._metrics.health().items()}
+        parts = {part: health.status for part, health in self._parts().items()}
         serving = all(status in {HealthStatus.HEALTHY, HealthStatus.DEGRADED} for status in parts.values())
         status = HTTPStatus.OK if serving else HTTPStatus.SERVICE_UNAVAILABLE
         # The reasons stay in the log: this answer goes to whoever reaches the port.

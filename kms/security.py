@@ -18,6 +18,7 @@ from kms.core.events import EventType, Severity
 from kms.core.names import KeyName, Principal
 from kms.core.outbox import PUT, Topic
 from kms.core.ports import Storage
+from kms.metric_sources import security_event_metrics, sink_metrics
 from kms.metrics import Metrics
 from kms.rpc.gates import Watch
 from kms.rpc.watch import NoWatch, SecurityWatch
@@ -56,9 +57,8 @@ class Security:
 
     def show(self, metrics: Metrics) -> None:
         """Let metrics read the counts."""
-        metrics.watch_events(self.recorder)
-        for delivery in self._telling():
-            metrics.watch_sink(delivery)
+        metrics.watch(lambda: security_event_metrics(self.recorder))
+        metrics.watch(lambda: sink_metrics(self._telling()))
 
     def _telling(self) -> tuple[Delivery | AuditDelivery, ...]:
         return (*self.deliveries, *self.audit)

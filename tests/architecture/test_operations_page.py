@@ -13,6 +13,20 @@ from pydantic_core import PydanticUndefined
 
 from kms.core.ports import HealthStatus, PartHealth
 from kms.kmsd.main import ExitCode
+from kms.metric_sources import (
+    admission_metrics,
+    audit_metrics,
+    cache_metrics,
+    checkpoint_metrics,
+    health_metrics,
+    lease_metrics,
+    log_metrics,
+    schedule_metrics,
+    scrub_metrics,
+    security_event_metrics,
+    sink_metrics,
+    token_metrics,
+)
 from kms.metrics import Metrics
 from kms.rpc.admission import FairAdmission, Limit
 from kms.services import due_keys, rotation
@@ -87,18 +101,27 @@ class Sealed:
     made, failures, serial, anchor_age = 1, 0, 1, 0.0
 
 
+class Looked:
+    records, lies, passes, ended_at = 4, 0, 1, None
+
+
 def test_every_metric_is_listed_with_its_type_and_labels():
     metrics = Metrics(["/kms.v1.CryptoService/Encrypt"], "1")
-    metrics.watch_cache("dek", Cache())
-    metrics.watch_health(lambda: {"token": PartHealth(HealthStatus.HEALTHY)})
-    metrics.watch_token(lambda: {"unwrap": 1}, lambda: 0)
-    metrics.watch_schedule(ScheduleCounts())
-    metrics.watch_events(Noticed())
-    metrics.watch_sink(Told())
-    metrics.watch_audit(Written())
-    metrics.watch_checkpoints(Sealed())
-    metrics.watch_lease(lambda: 1.0, lambda: 1)
-    metrics.watch_admission(FairAdmission(Limits(), lambda: 0))
+    for source in (
+        lambda: cache_metrics({"dek": Cache()}),
+        lambda: health_metrics({"token": PartHealth(HealthStatus.HEALTHY)}),
+        lambda: token_metrics({"unwrap": 1}, 0),
+        lambda: schedule_metrics(ScheduleCounts()),
+        lambda: security_event_metrics(Noticed()),
+        lambda: sink_metrics([Told()]),
+        lambda: audit_metrics(Written()),
+        lambda: checkpoint_metrics(Sealed()),
+        lambda: lease_metrics(1.0, 1),
+        lambda: admission_metrics(FairAdmission(Limits(), lambda: 0)),
+        lambda: scrub_metrics(Looked()),
+        lambda: log_metrics(0),
+    ):
+        metrics.watch(source)
     metrics.values_processed("/kms.v1.CryptoService/Encrypt", 1)
     there = {}
     for family in text_string_to_metric_families(metrics.render().decode()):

@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Self
 
 import pytest
@@ -13,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kms.core.errors import LimitExceeded
 from kms.core.ports import HealthStatus, PartHealth
+from kms.metric_sources import admission_metrics, cache_metrics, health_metrics, log_metrics, token_metrics
 from kms.metrics import OTHER, Metrics
 from kms.metrics_endpoint import MetricsEndpoint
 from kms.observer import CallObserver
@@ -67,7 +70,7 @@ def test_the_values_of_batches_are_counted_by_outcome(metrics):
 
 def test_token_operations_and_restarts_are_read_at_every_scrape(metrics):
     operations = {"unwrap": 1}
-    metrics.watch_token(lambda: operations, lambda: 3)
+    metrics.watch(lambda: token_metrics(operations, 3))
     operations["unwrap"] += 1
     assert value(metrics, "kms_token_operations_total", operation="unwrap") == 2
     assert value(metrics, "kms_token_host_restarts_total") == 3
@@ -75,7 +78,7 @@ def test_token_operations_and_restarts_are_read_at_every_scrape(metrics):
 
 def test_waiting_calls_and_refusals_are_read_at_every_scrape(metrics):
     admission = FairAdmission(Limits(address_rate=1, burst=timedelta(seconds=1)), lambda: 0)
-    metrics.watch_admission(admission)
+    metrics.watch(lambda: admission_metrics(admission))
     assert value(metrics, "kms_calls_waiting") == 0
     assert value(metrics, "kms_calls_refused_total", limit="address_rate") == 0
     admission.arrive(ip_address("192.0.2.1"))
@@ -112,7 +115,7 @@ class Cache:
 
 def test_a_cache_is_read_when_it_is_scraped(metrics):
     cache = Cache()
-    metrics.watch_cache("dek", cache)
+    metrics.watch(lambda: cache_metrics({"dek": cache}))
     cache.hits = 8
     assert value(metrics, "kms_cache_hits_total", cache="dek") == 8
     assert value(metrics, "kms_cache_misses_total", cache="dek") == 3
@@ -120,14 +123,9 @@ def test_a_cache_is_read_when_it_is_scraped(metrics):
     assert value(metrics, "kms_cache_entries", cache="dek") == 5
 
 
-def test_a_cache_of_unknown_name_is_refused(metrics):
-    with pytest.raises(ValueError, match="is no cache's name"):
-        metrics.watch_cache("tenants/acme", Cache())
-
-
 def test_health_is_one_for_the_status_that_holds_and_zero_for_the_others(metrics):
     parts = {"token": PartHealth(HealthStatus.UNHEALTHY, "gone", 0.25), "database": PartHealth(HealthStatus.HEALTHY)}
-    metrics.watch_health(lambda: parts)
+    metrics.watch(lambda: health_metrics(parts))
     assert value(metrics, "kms_health", part="token", status="unhealthy") == 1
     assert value(metrics, "kms_health", part="token", status="healthy") == 0
     assert value(metrics, "kms_health_response_seconds", part="token") == 0.25
@@ -137,7 +135,7 @@ def test_health_is_one_for_the_status_that_holds_and_zero_for_the_others(metrics
 
 
 def test_lost_log_lines_show(metrics):
-    metrics.watch_log(lambda: 12)
+    metrics.watch(lambda: log_metrics(12))
     assert value(metrics, "kms_log_lines_dropped") == 12
 
 
@@ -167,7 +165,7 @@ def test_nothing_is_put_into_the_global_registry(metrics):
 
 
 def test_names_follow_the_conventions_of_prometheus(metrics):
-    metrics.watch_cache("dek", Cache())
+    metrics.watch(lambda: cache_metrics({"dek": Cache()}))
     for family in text_string_to_metric_families(metrics.render().decode()):
         if family.name.endswith("_created") or not family.name.startswith("kms_"):
             continue
@@ -190,8 +188,8 @@ def test_the_observer_counts_calls_while_they_are_worked_on(metrics):
 
 
 class Endpoint:
-    def __init__(self, metrics: Metrics) -> None:
-        self._endpoint = MetricsEndpoint(metrics, "127.0.0.1", 0)
+    def __init__(self, metrics: Metrics, parts: Mapping[str, PartHealth] = MappingProxyType({})) -> None:
+        self._endpoint = MetricsEndpoint(metrics, lambda: parts, "127.0.0.1", 0)
 
     async def __aenter__(self) -> Self:
         self.port = int((await self._endpoint.start()).rpartition(":")[2])
@@ -250,10 +248,8 @@ async def test_head_answers_without_a_body(metrics):
     ],
 )
 async def test_healthz_is_ok_while_every_part_serves_and_tells_no_reasons(metrics, token, status):
-    metrics.watch_health(
-        lambda: {"token": PartHealth(token, "slot 4711"), "database": PartHealth(HealthStatus.HEALTHY)}
-    )
-    async with Endpoint(metrics) as endpoint:
+    parts = {"token": PartHealth(token, "slot 4711"), "database": PartHealth(HealthStatus.HEALTHY)}
+    async with Endpoint(metrics, parts) as endpoint:
         answered, _, body = await endpoint.get("/healthz")
     assert answered == status
     assert f'"token": "{token.value}"'.encode() in body
