@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from kms.auditing import opened_auditing
+from kms.auditing import Auditing, opened_auditing
 from kms.clock import boottime, boottime_ns, now
 from kms.core.audit import AuditEvent, Category, Outcome
 from kms.core.audit import Retention as Kept
@@ -47,6 +47,7 @@ from kms.rpc.crypto import CryptoServicer
 from kms.rpc.enclaves import EnclaveServicer
 from kms.rpc.events import SecurityEventServicer
 from kms.rpc.gates import CallTrail, Gates
+from kms.rpc.health import HealthServicer
 from kms.rpc.identity import Identities
 from kms.rpc.keys import KeyServicer
 from kms.rpc.methods import METHODS, SERVICES, check_complete
@@ -61,7 +62,7 @@ from kms.rpc.tenants import TenantServicer
 from kms.rpc.tokens import TokenServicer
 from kms.services.audit import AuditTrail, shown_details
 from kms.services.audit_exports import AuditExports
-from kms.services.health import HealthMonitor
+from kms.services.health import ApiHealth, HealthMonitor
 from kms.setting_values import parse_address
 from kms.settings import Settings
 from kms.tracing import Tracing
@@ -103,7 +104,11 @@ def make_gates(
 
 
 def _servicers(
-    services: Services, exports: AuditExports, metrics: Metrics, enclave: NodeEnclave | None
+    services: Services,
+    exports: AuditExports,
+    metrics: Metrics,
+    enclave: NodeEnclave | None,
+    health: HealthMonitor,
 ) -> Mapping[str, Any]:
     """Return what serves each service, in the order of SERVICES, by its full name."""
     servicers = (
@@ -121,7 +126,7 @@ def _servicers(
         PolicyServicer(services.policies),
         CensusServicer(services.census),
         OperationServicer(services.operations),
-        NodeServicer(services.membership),
+        NodeServicer(services.membership, health.reports),
         EnclaveServicer(enclave),
         AccessServicer(services.principals, services.grants, services.accesses, now, services.classify),
         TokenServicer(services.tokens, services.pins, now),
@@ -179,24 +184,10 @@ async def serve(settings: Settings) -> None:
         gates = make_gates(settings, parts, services, admission, calls_trail, revocations)
         calls = Calls(gates, CallObserver(metrics, tracing), deadline=limits.call_deadline.total_seconds())
         exports = AuditExports(parts.storage, parts.vault, parts.installation, auditing.checkpoints.seal, now, boottime)
-        server = RpcServer(
-            calls.handlers(METHODS, _servicers(services, exports, metrics, enclave)), settings.listen, limits
-        )
-        health = HealthMonitor(
-            {
-                "storage": parts.storage.health,
-                "token": parts.vault.health,
-                **auditing.health,
-                "integrity": services.scrub.health,
-                "lease": services.membership.health,
-                "schedule": services.rotation.health,
-                **({} if enclave is None else {"enclave": enclave.health}),
-            },
-            HEALTH_INTERVAL,
-            HEALTH_DEADLINE,
-            server.health.tell,
-        )
-        metrics.watch(lambda: health_metrics(health.latest))
+        told = HealthServicer()
+        health = _health(parts, auditing, services, metrics, enclave, told)
+        servicers = _servicers(services, exports, metrics, enclave, health)
+        server = RpcServer(calls.handlers(METHODS, servicers), settings.listen, limits, told)
 
         if not parts.storage.shared:
             await parts.storage.leave_all()  # this process owns the directory: every other one is dead
@@ -238,6 +229,29 @@ async def serve(settings: Settings) -> None:
             for task in running:
                 task.cancel()
     _log.info("daemon.stopped")
+
+
+def _health(
+    parts: Parts,
+    auditing: Auditing,
+    services: Services,
+    metrics: Metrics,
+    enclave: NodeEnclave | None,
+    told: HealthServicer,
+) -> HealthMonitor:
+    checks = {
+        "storage": parts.storage.health,
+        "token": parts.vault.health,
+        **auditing.health,
+        "integrity": services.scrub.health,
+        "lease": services.membership.health,
+        "schedule": services.rotation.health,
+        "api": ApiHealth(metrics.answered).check,
+        **({} if enclave is None else {"enclave": enclave.health}),
+    }
+    health = HealthMonitor(checks, HEALTH_INTERVAL, HEALTH_DEADLINE, told.tell, now)
+    metrics.watch(lambda: health_metrics(health.latest))
+    return health
 
 
 def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coroutine[Any, Any, None]]:

@@ -29,6 +29,8 @@ CODES: Final = frozenset(
         *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
     }
 )
+# What a caller is not to blame for.
+FAILURES: Final = ("UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 
 # Seconds. A cached unary call takes well under 1 ms, a batch of 10,000 some 20 ms, a call is cut off at 30 s.
 _CALL_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -91,6 +93,14 @@ class Metrics:
         if failed:
             self._values.labels(method, "failed").inc(failed)
         self._batch_values.labels(method).observe(succeeded + failed)
+
+    def answered(self) -> tuple[int, int]:
+        """Return how many calls were answered since the start, and how many of them failed for reasons of the daemon's."""
+        calls = failed = 0
+        for finished in self._finished.values():
+            calls += sum(finished.codes.values())
+            failed += sum(finished.codes.get(code, 0) for code in FAILURES)
+        return calls, failed
 
     def watch(self, source: Source) -> None:
         """Ask *source* for its metrics at every scrape (kms/metric_sources.py has them)."""

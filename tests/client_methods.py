@@ -34,6 +34,8 @@ from kms_client import (
     KekState,
     KeyState,
     OperationState,
+    PartHealth,
+    PartStatus,
     PlaceKind,
     PrincipalKind,
     ProtectionLevel,
@@ -1051,6 +1053,28 @@ METHODS = {
                 == (7, [("u", "node-a", 7, MOMENT, True)])
             ),
             nodes_pb2.ListNodesRequest(),
+        ),
+        "get_health": (
+            "GetHealth",
+            lambda *_: nodes_pb2.Health(
+                parts=[
+                    nodes_pb2.PartHealth(
+                        name="token",
+                        status="DEGRADED",
+                        reason="slow",
+                        response_time=Duration(seconds=2),
+                        since_time=stamp(),
+                        looks=4,
+                        availability=0.75,
+                        error_rate=0.25,
+                    )
+                ]
+            ),
+            lambda c: c.get_health(),
+            lambda v: (
+                v == (PartHealth("token", PartStatus.DEGRADED, "slow", timedelta(seconds=2), MOMENT, 4, 0.75, 0.25),)
+            ),
+            nodes_pb2.GetHealthRequest(),
         ),
         "get_enclave": (
             "GetEnclave",

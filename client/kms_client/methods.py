@@ -71,7 +71,7 @@ SAFE: Final = MappingProxyType(
         POLICIES: ("GetPolicy", "ListPolicies", "ListPolicyVersions", "ListClasses"),
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
-        NODES: ("ListNodes",),
+        NODES: ("ListNodes", "GetHealth"),
         ENCLAVES: ("GetEnclave", "AttestEnclave"),
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),

@@ -18,6 +18,7 @@ from kms_client import (
     HealthStatus,
     KmsError,
     NotFound,
+    PartStatus,
     Profile,
     Tls,
     Unauthenticated,
@@ -28,7 +29,8 @@ from .output import Output, show_all
 from .session import OutputOption, ProfileOption, TenantOption, tenant_name
 
 _DEADLINE: Final = 5.0  # seconds for each step
-_PARTS: Final = ("token", "storage")  # as the daemon names them in grpc.health.v1
+_PARTS: Final = ("token", "storage")  # as the daemon names them in grpc.health.v1, for who may not ask for all
+_SERVING: Final = (PartStatus.HEALTHY, PartStatus.DEGRADED)
 _SOON: Final = timedelta(days=14)
 
 
@@ -128,6 +130,25 @@ def _identity(client: Client, tenant: str | None) -> Iterator[Finding]:
 
 
 def _parts(client: Client) -> Iterator[Finding]:
+    """Tell operators of every part, and others whether the most needed ones serve."""
+    try:
+        parts = client.get_health(deadline=_DEADLINE)
+    except KmsError:
+        yield from _needed_parts(client)
+        return
+    for part in parts:
+        words = part.status.name if isinstance(part.status, PartStatus) else str(part.status)
+        message = f"{words}: {part.reason}" if part.reason else words
+        check = f"health of {part.name}"
+        if part.status not in _SERVING:
+            yield Finding(check, Outcome.FAILED, message, ExitCode.UNAVAILABLE)
+        elif part.status is PartStatus.DEGRADED:
+            yield Finding(check, Outcome.WARNING, message)
+        else:
+            yield Finding(check, Outcome.OK, message)
+
+
+def _needed_parts(client: Client) -> Iterator[Finding]:
     for part in _PARTS:
         try:
             status = client.health(part, deadline=_DEADLINE)

@@ -29,6 +29,7 @@ from . import (
     encryption,
     events,
     grants,
+    health,
     integrity,
     kek,
     keys,
@@ -89,6 +90,7 @@ columns.app.add_typer(columns_plan.app)
 columns.app.add_typer(columns_upkeep.app)
 app.add_typer(columns.app, name="columns")
 app.command("doctor")(doctor.doctor)
+app.command("health")(health.health)
 app.command("encrypt")(encryption.encrypt)
 app.command("decrypt")(encryption.decrypt)
 

@@ -16,6 +16,7 @@ from kms_client import (
     KeyVersion,
     Node,
     Operation,
+    PartHealth,
     Place,
     Places,
     Policy,
@@ -275,6 +276,20 @@ def of_enclave(enclave: Enclave) -> Record:
         "platform_id": enclave.platform_id.hex(),
         "attest_time": moment(enclave.attest_time),
         "attest_expire_time": moment(enclave.attest_expire_time),
+    }
+
+
+def of_part(part: PartHealth) -> Record:
+    """Return all fields of the health of a part."""
+    return {
+        "name": part.name,
+        "status": choice(part.status),
+        "reason": part.reason,
+        "response_seconds": _exact(part.response_time),
+        "since_time": moment(part.since_time),
+        "looks": part.looks,
+        "availability": round(part.availability, 4),
+        "error_rate": round(part.error_rate, 4),
     }
 
 

@@ -358,8 +358,12 @@ class HealthStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PartHealth:
-    """The health of one part, why, and in how many seconds it answered."""
+    """The health of one part, why, and in how many seconds it answered.
+
+    *error_rate*: of what was asked of it lately the part that failed, 0 to 1, where it counts that itself.
+    """
 
     status: HealthStatus
     reason: str = ""
     response_time: float = 0.0
+    error_rate: float | None = None

@@ -28,10 +28,24 @@ class ListenError(Exception):
 class RpcServer:
     """Serves the handlers on every configured listener."""
 
-    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler], listen: Listen, limits: Limits) -> None:
+    def __init__(
+        self,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        listen: Listen,
+        limits: Limits,
+        told: HealthServicer | None = None,
+    ) -> None:
+        """Prepare; nothing is open before start().
+
+        Args:
+            handlers: of the services.
+            listen: where.
+            limits: of the transport.
+            told: what knows the health of the parts.
+        """
         self._listen = listen
         self._limits = limits
-        self.health = HealthServicer()
+        self.health = told or HealthServicer()
         self._server = grpc.aio.server(options=_options(limits))
         self._server.add_generic_rpc_handlers(tuple(handlers))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)

@@ -40,6 +40,11 @@ class NodeServiceStub:
                 request_serializer=kms_dot_v1_dot_nodes__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_nodes__pb2.ListNodesResponse.FromString,
                 _registered_method=True)
+        self.GetHealth = channel.unary_unary(
+                '/kms.v1.NodeService/GetHealth',
+                request_serializer=kms_dot_v1_dot_nodes__pb2.GetHealthRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_nodes__pb2.Health.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -53,6 +58,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHealth(self, request, context):
+        """Tells how each part of the node that answers is, and was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ListNodes,
                     request_deserializer=kms_dot_v1_dot_nodes__pb2.ListNodesRequest.FromString,
                     response_serializer=kms_dot_v1_dot_nodes__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'GetHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHealth,
+                    request_deserializer=kms_dot_v1_dot_nodes__pb2.GetHealthRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_nodes__pb2.Health.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class NodeService:
             '/kms.v1.NodeService/ListNodes',
             kms_dot_v1_dot_nodes__pb2.ListNodesRequest.SerializeToString,
             kms_dot_v1_dot_nodes__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.NodeService/GetHealth',
+            kms_dot_v1_dot_nodes__pb2.GetHealthRequest.SerializeToString,
+            kms_dot_v1_dot_nodes__pb2.Health.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from kms_client import CannotDecrypt, Header, InvalidRequest
+from kms_client import CannotDecrypt, Denied, Header, InvalidRequest
 
-from tests.daemon import Installation, Service
+from tests.daemon import Installation, Service, wait_until
 
 KMS = str(Path(sys.executable).with_name("kms"))
 
@@ -89,6 +89,28 @@ def test_the_doctor_finds_a_sound_installation_sound(service: Service):
         "health of storage",
     ]
     assert {finding["outcome"] for finding in findings} == {"ok"}
+
+
+def test_operators_see_how_each_part_is_and_was_and_the_doctor_tells_them_of_all(installation: Installation):
+    daemon = installation.start()
+    operator = installation.directory / "kms.toml"
+    parts = {part["name"]: part for part in answer(operator, "health")}
+    assert set(parts) >= {"api", "audit", "integrity", "lease", "schedule", "storage", "token"}
+    assert {part["status"] for part in parts.values()} == {"healthy"}
+    assert all(part["looks"] > 0 and part["availability"] == 1.0 for part in parts.values())
+    checks = [finding["check"] for finding in answer(operator, "doctor")]
+    assert checks[4:] == [f"health of {name}" for name in sorted(parts)]
+    with installation.tenant("acme") as somebody, pytest.raises(Denied):
+        somebody.get_health()
+    tokens = installation.directory / "token"
+    tokens.rename(tokens.with_name("token-away"))
+    ill = {"part": "token", "status": "unhealthy"}
+    wait_until(lambda: any(event.items() >= ill.items() for event in daemon.events("health.changed")), "an ill token")
+    done = kms(operator, "health", "--output", "json")
+    token = next(part for part in json.loads(done.stdout) if part["name"] == "token")
+    assert (done.returncode, token["status"]) == (7, "unhealthy")
+    assert token["reason"]
+    assert 0 < token["error_rate"] == round(1 - token["availability"], 4) < 1
 
 
 def test_the_doctor_says_that_the_daemon_is_gone(installation: Installation):

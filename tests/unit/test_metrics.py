@@ -55,6 +55,13 @@ def test_calls_are_counted_by_method_and_code_and_timed_by_method(metrics):
     assert value(metrics, "kms_call_duration_seconds_bucket", method=ENCRYPT, le="0.0025") == 2
 
 
+def test_what_failed_for_reasons_of_the_daemons_is_told_apart(metrics):
+    for code in ("OK", "NOT_FOUND", "PERMISSION_DENIED", "UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED"):
+        metrics.call_finished(ENCRYPT, code, 0.001)
+    metrics.call_finished(BATCH, "OK", 0.001)
+    assert metrics.answered() == (7, 3)
+
+
 def test_series_of_every_method_exist_before_the_first_call(metrics):
     assert value(metrics, "kms_calls_total", method=BATCH, code="OK") == 0
 

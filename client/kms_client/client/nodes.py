@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..requests import nodes
-from ..values import HealthStatus, Nodes
+from ..values import HealthStatus, Nodes, PartHealth
 from .calls import Calls
 
 
@@ -13,6 +13,10 @@ class NodeCalls(Calls):
     def list_nodes(self, *, deadline: float | None = None) -> Nodes:
         """Return the daemons that have joined and not left, by name."""
         return self._run(nodes.list_nodes(), deadline)
+
+    def get_health(self, *, deadline: float | None = None) -> tuple[PartHealth, ...]:
+        """Return how each part of the daemon that answers is and was, by name; for operators."""
+        return self._run(nodes.get_health(), deadline)
 
     def health(self, service: str = "", *, deadline: float | None = None) -> HealthStatus:
         """Say whether the daemon, or one of its parts or services, serves (grpc.health.v1)."""

@@ -7,13 +7,18 @@ from google.protobuf.wrappers_pb2 import StringValue
 from ..methods import HEALTH, NODES
 from ..responses import nodes
 from ..v1 import nodes_pb2
-from ..values import HealthStatus, Nodes
+from ..values import HealthStatus, Nodes, PartHealth
 from .messages import Request
 
 
 def list_nodes() -> Request[Nodes]:
     """NodeService.ListNodes."""
     return Request(f"{NODES}/ListNodes", nodes_pb2.ListNodesRequest(), nodes.nodes)
+
+
+def get_health() -> Request[tuple[PartHealth, ...]]:
+    """NodeService.GetHealth."""
+    return Request(f"{NODES}/GetHealth", nodes_pb2.GetHealthRequest(), nodes.parts)
 
 
 def health(service: str) -> Request[HealthStatus]:

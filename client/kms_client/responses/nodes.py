@@ -5,8 +5,8 @@ from __future__ import annotations
 from google.protobuf.wrappers_pb2 import Int32Value
 
 from ..v1 import nodes_pb2
-from ..values import HealthStatus, Node, Nodes
-from .reading import time
+from ..values import HealthStatus, Node, Nodes, PartHealth, PartStatus
+from .reading import known, period, time, time_if
 
 
 def nodes(message: nodes_pb2.ListNodesResponse) -> Nodes:
@@ -24,6 +24,23 @@ def nodes(message: nodes_pb2.ListNodesResponse) -> Nodes:
             for node in message.nodes
         ),
         message.revocation_epoch,
+    )
+
+
+def parts(message: nodes_pb2.Health) -> tuple[PartHealth, ...]:
+    """Read a Health."""
+    return tuple(
+        PartHealth(
+            name=part.name,
+            status=known(PartStatus, part.status),
+            reason=part.reason,
+            response_time=period(part.response_time),
+            since_time=time_if(part, "since_time"),
+            looks=part.looks,
+            availability=part.availability,
+            error_rate=part.error_rate,
+        )
+        for part in message.parts
     )
 
 

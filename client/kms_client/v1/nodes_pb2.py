@@ -22,22 +22,31 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12kms/v1/nodes.proto\x12\x06kms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10ListNodesRequest\"J\n\x11ListNodesResponse\x12\x1b\n\x05nodes\x18\x01 \x03(\x0b\x32\x0c.kms.v1.Node\x12\x18\n\x10revocation_epoch\x18\x02 \x01(\x04\"\xaa\x01\n\x04Node\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tseen_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61\x63knowledged_epoch\x18\x05 \x01(\x04\x12\x0c\n\x04self\x18\x06 \x01(\x08\x32O\n\x0bNodeService\x12@\n\tListNodes\x12\x18.kms.v1.ListNodesRequest\x1a\x19.kms.v1.ListNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12kms/v1/nodes.proto\x12\x06kms.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10ListNodesRequest\"J\n\x11ListNodesResponse\x12\x1b\n\x05nodes\x18\x01 \x03(\x0b\x32\x0c.kms.v1.Node\x12\x18\n\x10revocation_epoch\x18\x02 \x01(\x04\"\xaa\x01\n\x04Node\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tseen_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61\x63knowledged_epoch\x18\x05 \x01(\x04\x12\x0c\n\x04self\x18\x06 \x01(\x08\"\x12\n\x10GetHealthRequest\"+\n\x06Health\x12!\n\x05parts\x18\x01 \x03(\x0b\x32\x12.kms.v1.PartHealth\"\xc9\x02\n\nPartHealth\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.kms.v1.PartHealth.Status\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x30\n\rresponse_time\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\nsince_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05looks\x18\x06 \x01(\r\x12\x14\n\x0c\x61vailability\x18\x07 \x01(\x01\x12\x12\n\nerror_rate\x18\x08 \x01(\x01\"W\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\x0c\n\x08\x44\x45GRADED\x10\x02\x12\r\n\tUNHEALTHY\x10\x03\x12\x0b\n\x07UNKNOWN\x10\x04\x32\x86\x01\n\x0bNodeService\x12@\n\tListNodes\x12\x18.kms.v1.ListNodesRequest\x1a\x19.kms.v1.ListNodesResponse\x12\x35\n\tGetHealth\x12\x18.kms.v1.GetHealthRequest\x1a\x0e.kms.v1.Healthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kms.v1.nodes_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTNODESREQUEST']._serialized_start=63
-  _globals['_LISTNODESREQUEST']._serialized_end=81
-  _globals['_LISTNODESRESPONSE']._serialized_start=83
-  _globals['_LISTNODESRESPONSE']._serialized_end=157
-  _globals['_NODE']._serialized_start=160
-  _globals['_NODE']._serialized_end=330
-  _globals['_NODESERVICE']._serialized_start=332
-  _globals['_NODESERVICE']._serialized_end=411
+  _globals['_LISTNODESREQUEST']._serialized_start=95
+  _globals['_LISTNODESREQUEST']._serialized_end=113
+  _globals['_LISTNODESRESPONSE']._serialized_start=115
+  _globals['_LISTNODESRESPONSE']._serialized_end=189
+  _globals['_NODE']._serialized_start=192
+  _globals['_NODE']._serialized_end=362
+  _globals['_GETHEALTHREQUEST']._serialized_start=364
+  _globals['_GETHEALTHREQUEST']._serialized_end=382
+  _globals['_HEALTH']._serialized_start=384
+  _globals['_HEALTH']._serialized_end=427
+  _globals['_PARTHEALTH']._serialized_start=430
+  _globals['_PARTHEALTH']._serialized_end=759
+  _globals['_PARTHEALTH_STATUS']._serialized_start=672
+  _globals['_PARTHEALTH_STATUS']._serialized_end=759
+  _globals['_NODESERVICE']._serialized_start=762
+  _globals['_NODESERVICE']._serialized_end=896
 # @@protoc_insertion_point(module_scope)

@@ -48,7 +48,7 @@ from .crypto import (
 from .enclaves import Enclave, EnclaveMeasure, EnclaveQuote
 from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
-from .nodes import HealthStatus, Node, Nodes
+from .nodes import HealthStatus, Node, Nodes, PartHealth, PartStatus
 from .operations import Operation, OperationState
 from .places import Place, PlaceKind, Places, VersionCensus
 from .policies import AuditContext, Classification, ClassRules, EffectivePolicy, Policy
@@ -123,6 +123,8 @@ __all__ = [
     "Nodes",
     "Operation",
     "OperationState",
+    "PartHealth",
+    "PartStatus",
     "PinnedCertificate",
     "Place",
     "PlaceKind",

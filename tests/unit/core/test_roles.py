@@ -23,6 +23,7 @@ LETTERS = {
 }
 TABLE = """
 tenants.create o       tenants.get amlsrtco     tenants.list o         nodes.list o
+nodes.getHealth o
 keys.encrypt a         keys.decrypt a         keys.reEncrypt a       dataKeys.generate a    dataKeys.decrypt a
 keys.decryptMasked am
 keyVersions.lease l

@@ -5,8 +5,10 @@ from uuid import uuid4
 
 import pytest
 
+from kms.core.ports import HealthStatus, PartHealth
 from kms.core.ports import Node as NodeRecord
 from kms.rpc.nodes import NodeServicer
+from kms.services.health import PartReport
 from kms.v1 import nodes_pb2 as pb
 from tests.node import OPERATOR, Node, now, stored_tenant
 
@@ -22,7 +24,7 @@ async def test_an_operator_sees_all_nodes_by_name_and_what_they_have_acknowledge
     async with node.storage.transaction(tenant.uid, write=True) as work:
         epoch = await work.epochs.revoked(tenant.uid)
     await node.membership.look()
-    answer = await NodeServicer(node.membership).ListNodes(pb.ListNodesRequest(), OPERATOR)
+    answer = await NodeServicer(node.membership, list).ListNodes(pb.ListNodesRequest(), OPERATOR)
     assert answer.revocation_epoch == epoch
     assert [(told.name, told.uid, told.acknowledged_epoch, told.self) for told in answer.nodes] == [
         ("ahost:2", str(other.uid), 0, False),
@@ -30,3 +32,18 @@ async def test_an_operator_sees_all_nodes_by_name_and_what_they_have_acknowledge
     ]
     assert answer.nodes[0].start_time.ToDatetime(UTC) == other.started_at
     assert answer.nodes[0].seen_time.ToDatetime(UTC) == other.seen_at
+
+
+async def test_an_operator_sees_how_each_part_is_and_was(node: Node) -> None:
+    gone, since = PartHealth(HealthStatus.UNHEALTHY, "slot 4711 is gone", 0.25), now()
+    reports = [
+        PartReport("storage", PartHealth(HealthStatus.UNKNOWN), None, 0, 0.0, 0.0),
+        PartReport("token", gone, since, 8, 0.75, 0.25),
+    ]
+    answer = await NodeServicer(node.membership, lambda: reports).GetHealth(pb.GetHealthRequest(), OPERATOR)
+    storage, token = answer.parts
+    assert (storage.name, storage.status, storage.HasField("since_time")) == ("storage", pb.PartHealth.UNKNOWN, False)
+    assert (token.name, token.status, token.reason) == ("token", pb.PartHealth.UNHEALTHY, "slot 4711 is gone")
+    assert (token.looks, token.availability, token.error_rate) == (8, 0.75, 0.25)
+    assert token.response_time.ToTimedelta().total_seconds() == 0.25
+    assert token.since_time.ToDatetime(tzinfo=UTC) == since

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 import structlog
 
 from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.core.ports import HealthStatus, PartHealth
-from kms.services.health import HealthMonitor
+from kms.services.health import FEWEST_CALLS, REMEMBERED, ApiHealth, HealthMonitor
 
+MOMENT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HEALTHY, DEGRADED, UNHEALTHY = HealthStatus.HEALTHY, HealthStatus.DEGRADED, HealthStatus.UNHEALTHY
 
 
@@ -55,7 +57,7 @@ def told() -> Told:
 
 
 def monitor(told: Told, deadline: float = 20.0, **parts: Part) -> HealthMonitor:
-    return HealthMonitor({name: part.check for name, part in parts.items()}, 0.001, deadline, told)
+    return HealthMonitor({name: part.check for name, part in parts.items()}, 0.001, deadline, told, lambda: MOMENT)
 
 
 async def test_a_change_is_told_once_and_what_stays_is_not(part, told):
@@ -110,3 +112,46 @@ async def test_it_goes_on_looking_until_it_is_cancelled(part, told):
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_how_often_a_part_served_is_told_of_the_looks_that_are_remembered(part, told):
+    watched = monitor(told, part=part)
+    (before,) = watched.reports()
+    assert (before.looks, before.availability, before.error_rate, before.since) == (0, 0.0, 0.0, None)
+    for status in (HEALTHY, DEGRADED, UNHEALTHY, HEALTHY):
+        part.answer = PartHealth(status)
+        await watched.look()
+    (report,) = watched.reports()
+    assert (report.name, report.looks, report.availability, report.error_rate) == ("part", 4, 0.75, 0.25)
+    assert (report.health.status, report.since) == (HEALTHY, MOMENT)
+    for _ in range(REMEMBERED):
+        await watched.look()
+    (later,) = watched.reports()
+    assert (later.looks, later.availability) == (REMEMBERED, 1.0)
+
+
+async def test_parts_are_reported_by_name(told):
+    watched = monitor(told, token=Part(), api=Part(), storage=Part())
+    assert [report.name for report in watched.reports()] == ["api", "storage", "token"]
+
+
+async def test_the_api_is_degraded_while_many_of_its_last_calls_fail(told):
+    counts = [1_000, 500]  # what was before it began to look does not count
+    api = ApiHealth(lambda: (counts[0], counts[1]), looks=3)
+
+    async def after(calls: int, failed: int) -> PartHealth:
+        counts[0] += calls
+        counts[1] += failed
+        return await api.check()
+
+    assert await after(0, 0) == PartHealth(HEALTHY, error_rate=0.0)
+    assert await after(FEWEST_CALLS - 1, 10) == PartHealth(HEALTHY, error_rate=10 / (FEWEST_CALLS - 1))
+    found = await after(81, 0)
+    assert found == PartHealth(DEGRADED, "10 of the last 100 calls failed", error_rate=0.1)
+    assert (await after(0, 0)).status is DEGRADED
+    assert await after(50, 0) == PartHealth(HEALTHY, error_rate=0.0)  # the failures are older than what is remembered
+    watched = HealthMonitor({"api": api.check}, 1, 1, told, lambda: MOMENT)
+    await after(100, 6)
+    await watched.look()
+    assert watched.reports()[0].error_rate == pytest.approx(6 / 150)
+    assert watched.reports()[0].availability == 1.0
