@@ -338,6 +338,7 @@ METHODS: Final = (
     Method(_OPERATIONS, "ResumeOperation", "operations.resume", Callers.ANYONE, AuditKind.ADMIN, (_OPERATION,)),
     Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),
     Method(_ENCLAVES, "GetEnclave", "enclaves.get", Callers.ANYONE, AuditKind.READ),
+    Method(_ENCLAVES, "ListEnclaves", "enclaves.list", Callers.ANYONE, AuditKind.READ),
     Method(_ENCLAVES, "AttestEnclave", "enclaves.attest", Callers.ANYONE, AuditKind.READ),
     Method(
         _ACCESS,
