@@ -28,7 +28,7 @@ from .output import Output, show_all
 from .session import OutputOption, ProfileOption, TenantOption, tenant_name
 
 _DEADLINE: Final = 5.0  # seconds for each step
-_PARTS: Final = ("token", "storage")  # as the daemon names them in grpc.health.v1
+_PARTS: Final = ("storage", "token")  # that every daemon has, as it names them in grpc.health.v1
 _SOON: Final = timedelta(days=14)
 
 
@@ -128,15 +128,18 @@ def _identity(client: Client, tenant: str | None) -> Iterator[Finding]:
 
 
 def _parts(client: Client) -> Iterator[Finding]:
+    try:
+        found = client.healths(deadline=_DEADLINE)
+    except KmsError as error:
+        yield _failed("health of parts", str(error), error)
+        return
     for part in _PARTS:
-        try:
-            status = client.health(part, deadline=_DEADLINE)
-        except NotFound:
+        if part not in found:
             yield Finding(f"health of {part}", Outcome.WARNING, "the daemon does not report on it")
-        except KmsError as error:
-            yield _failed(f"health of {part}", str(error), error)
-        else:
-            yield _serving(f"health of {part}", status, status.name)
+    # The daemon itself has no name, and the services have packages.
+    parts = {name: status for name, status in found.items() if name and not name.startswith(("kms.", "grpc."))}
+    for part, status in sorted(parts.items(), key=lambda one: (one[0] not in _PARTS, one[0])):
+        yield _serving(f"health of {part}", status, status.name)
 
 
 # What is said of each type of event about records that were not what was written, and how to go on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import StringValue
 
 from ..methods import HEALTH, NODES
@@ -14,6 +15,11 @@ from .messages import Request
 def list_nodes() -> Request[Nodes]:
     """NodeService.ListNodes."""
     return Request(f"{NODES}/ListNodes", nodes_pb2.ListNodesRequest(), nodes.nodes)
+
+
+def healths() -> Request[dict[str, HealthStatus]]:
+    """Health.List of grpc.health.v1."""
+    return Request(f"{HEALTH}/List", Empty(), nodes.healths)
 
 
 def health(service: str) -> Request[HealthStatus]:
