@@ -19,6 +19,7 @@ from kms.core.policy import AuditContext, Policy, logs_data_access
 
 MOST_CHANGES: Final = 1_000  # of one act that are kept to be recorded; the rest is counted
 MOST_VERSIONS: Final = 1_000  # the same of versions used
+MOST_ENCLAVES: Final = 4  # in which one act has run something: more than one only where one was replaced meanwhile
 
 Confirm = Callable[[], Awaitable[None]]
 
@@ -43,6 +44,19 @@ class UsedKey:
         return cls(key.uid, tenant.uid, str(key.name(tenant)), slug, policy.audit_context, each_item)
 
 
+@dataclass(slots=True)
+class Executions:
+    """What one act has run in one enclave."""
+
+    functions: dict[str, int] = field(default_factory=dict)  # how often each, failures among them
+    failed: int = 0
+    seconds: float = 0.0  # until the answers came, with the wait for the enclave's turn
+
+
+# Measurement (32 bytes), security version, and whether it is SIMULATED.
+EnclaveKind = tuple[bytes, int, bool]
+
+
 @dataclass(slots=True, repr=False)
 class Noted:
     """What one act has used and changed, gathered while it goes on.
@@ -57,6 +71,8 @@ class Noted:
     values: Sequence[bytes] = ()  # its values
     items: Sequence[bytes] = ()
     failures: Mapping[int, KmsError] = field(default_factory=lambda: _NONE)  # of items, by their index
+    executions: dict[EnclaveKind, Executions] = field(default_factory=dict)
+    bodies: list[bytes] = field(default_factory=list)  # SHA-256 of the encrypted bodies of blobs that were read or made
     changes: list[RecordChange] = field(default_factory=list)
     left_out: int = 0  # changes beyond MOST_CHANGES
     confirm: Confirm | None = None  # looks once more whether what it gives out may leave
@@ -144,6 +160,24 @@ def note_items(items: Sequence[bytes], failures: Mapping[int, KmsError] = _NONE)
     noted = _noted.get()
     if noted is not None:
         noted.items, noted.failures = items, failures
+
+
+def note_execution(enclave: EnclaveKind, function: str, seconds: float, *, failed: bool) -> None:
+    """The present act has run a function in an enclave."""
+    noted = _noted.get()
+    if noted is None or (enclave not in noted.executions and len(noted.executions) >= MOST_ENCLAVES):
+        return
+    sum_ = noted.executions.setdefault(enclave, Executions())
+    sum_.functions[function] = sum_.functions.get(function, 0) + 1
+    sum_.seconds += seconds
+    sum_.failed += failed
+
+
+def note_body(sha256: bytes) -> None:
+    """The present act reads or has made the encrypted body of a blob."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.bodies.append(sha256)
 
 
 def note_confirmation(confirm: Confirm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from enclave.attestation_errors import AttestationError
+from enclave.attestation_errors import AttestationError, CertificateRevoked, EnclaveRevoked, PlatformRevoked
 from enclave.chain import MAX_LIST, Collateral
 from enclave.nonces import NonceStore
 from enclave.quotes import challenge_binding
@@ -26,8 +27,29 @@ from kms.enclave_settings import Attestation as Settings
 _LARGEST_PEM: Final = 1 << 16  # bytes of a certificate's or a key's file
 
 
+_REVOKED: Final = (CertificateRevoked, EnclaveRevoked, PlatformRevoked)
+
+
 class NotAttested(Exception):
-    """The enclave has not shown what the policy asks for, or a file of the attestation cannot be used."""
+    """The enclave has not shown what the policy asks for, or a file of the attestation cannot be used.
+
+    Attributes:
+        quote: what the enclave has answered; empty where it was not asked.
+        revoked: whether a list of what is revoked names it, its platform or a certificate.
+    """
+
+    def __init__(self, message: str, quote: bytes = b"", *, revoked: bool = False) -> None:
+        super().__init__(message)
+        self.quote = quote
+        self.revoked = revoked
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What an enclave has shown, and the quote that shows it."""
+
+    attested: Attested
+    quote: bytes
 
 
 class Attester:
@@ -80,7 +102,7 @@ class Attester:
         except ValueError as error:
             raise NotAttested(f"enclave.attestation.{name} {path}: is no revocation list") from error
 
-    async def attest(self, quote: Callable[[bytes], Awaitable[bytes]], mrenclave: bytes) -> Attested:
+    async def attest(self, quote: Callable[[bytes], Awaitable[bytes]], mrenclave: bytes) -> Judged:
         """Challenge an enclave and return what it has shown.
 
         Args:
@@ -93,16 +115,18 @@ class Attester:
         """
         collateral = self.collateral()
         path = self._settings.policy
+        answer = b""
         try:
             policy = parse_policy(_read(path, LARGEST, "policy"))
             nonce = self._nonces.issue(self._now())
             answer = await quote(challenge_binding(nonce))
             attested = verify(answer, policy, collateral, self._nonces.redeem(nonce), self._now())
         except AttestationError as error:
-            raise NotAttested(f"{type(error).__name__}: {error}") from error
+            revoked = isinstance(error, _REVOKED)
+            raise NotAttested(f"{type(error).__name__}: {error}", answer, revoked=revoked) from error
         if attested.identity.mrenclave != mrenclave:
-            raise NotAttested("the quote is of another enclave than the one that was greeted")
-        return attested
+            raise NotAttested("the quote is of another enclave than the one that was greeted", answer)
+        return Judged(attested, answer)
 
 
 def _read(path: Path, most: int, name: str) -> bytes:

@@ -62,6 +62,7 @@ from kms.rpc.tenants import TenantServicer
 from kms.rpc.tokens import TokenServicer
 from kms.services.audit import AuditTrail, shown_details
 from kms.services.audit_exports import AuditExports
+from kms.services.enclaves import EnclaveRegister
 from kms.services.health import ApiHealth, HealthMonitor
 from kms.setting_values import parse_address
 from kms.settings import Settings
@@ -127,7 +128,7 @@ def _servicers(
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership, health.reports),
-        EnclaveServicer(enclave),
+        EnclaveServicer(enclave, services.enclaves),
         AccessServicer(services.principals, services.grants, services.accesses, now, services.classify),
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),
@@ -219,7 +220,7 @@ async def serve(settings: Settings) -> None:
                     *parts.anchors.running(),
                     calls_trail.run(),
                     *([] if revocations is None else [revocations.run()]),
-                    *([] if enclave is None else [enclave.run(auditing.trail)]),
+                    *([] if enclave is None else _enclave_work(enclave, parts, services, auditing.trail)),
                 )
             ]
             await stopping.wait()
@@ -248,6 +249,7 @@ def _health(
         "schedule": services.rotation.health,
         "api": ApiHealth(metrics.answered).check,
         **({} if enclave is None else {"enclave": enclave.health}),
+        **parts.bodies.health,
     }
     health = HealthMonitor(checks, HEALTH_INTERVAL, HEALTH_DEADLINE, told.tell, now)
     metrics.watch(lambda: health_metrics(health.latest))
@@ -272,6 +274,13 @@ def _work(settings: Settings, services: Services, metrics: Metrics) -> list[Coro
     if settings.rotation.enabled:
         work += [services.rotation.run(), services.operations.run(), services.retention.run()]
     return work
+
+
+def _enclave_work(
+    enclave: NodeEnclave, parts: Parts, services: Services, trail: AuditTrail
+) -> list[Coroutine[Any, Any, None]]:
+    register = EnclaveRegister(parts.storage, enclave, parts.node, services.membership.uid, now)
+    return [enclave.run(trail), register.run()]
 
 
 def _warn(settings: Settings, services: Services) -> None:

@@ -9,6 +9,7 @@ and the start is tried again. A PIN that the fuse's token refuses is not tried a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -19,11 +20,21 @@ import structlog
 from enclave.command import TokenHostCommand, serve_command
 from enclave.identity import MODE64BIT
 from enclave.quotes import challenge_binding
+from kms.acting import note_execution
 from kms.attestation import Attester, NotAttested
 from kms.channel import HostUnavailable
 from kms.clock import now
 from kms.core.audit import AuditEvent, Category, Outcome, Retention
-from kms.core.enclave_ports import EnclaveAnswer, EnclaveFacts, EnclaveShown, EnclaveStatus, SealedInput
+from kms.core.enclave_ports import (
+    NOT_YET,
+    AttestationState,
+    EnclaveAnswer,
+    EnclaveFacts,
+    EnclaveShown,
+    EnclaveStatus,
+    SealedInput,
+    Verdict,
+)
 from kms.core.errors import AuditUnavailable, EnclaveUnavailable
 from kms.core.ports import HealthStatus, PartHealth
 from kms.enclave_host import DEADLINE, EnclaveHost
@@ -61,6 +72,8 @@ class NodeEnclave:
         self._usable = asyncio.Event()  # cleared at once when the process ends
         self._recorded: int | None = None  # the process whose start is in the audit trail
         self._shown: EnclaveShown | None = None
+        self._verdict = NOT_YET  # on the process that runs
+        self._watching: list[Callable[[], None]] = []
         self._why = "has not been started yet"
         self._failed = False  # whether the last step has, so that it is of no use to wait for the next
 
@@ -82,8 +95,10 @@ class NodeEnclave:
     def _changed(self, status: HostStatus) -> None:
         self._usable.clear()
         self._shown = None
+        self._verdict = NOT_YET
         self._failed = False
         self._changes.set()
+        self._tell()
         tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
         tell("enclave.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
 
@@ -99,6 +114,7 @@ class NodeEnclave:
                 self._failed = True
                 self._changes.clear()  # what has led to this; the supervisor may be at it already
                 seconds = self._retry
+            self._tell()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._changes.wait()
@@ -151,12 +167,16 @@ class NodeEnclave:
 
     async def _attest(self, trail: Acts, facts: EnclaveFacts) -> EnclaveShown:
         try:
-            attested = await self._attester.attest(self._host.attest, facts.mrenclave)
+            judged = await self._attester.attest(self._host.attest, facts.mrenclave)
         except NotAttested as error:
             self._usable.clear()
             self._shown = None
+            state = AttestationState.REVOKED if error.revoked else AttestationState.INVALID
+            self._verdict = Verdict(state, str(error), error.quote, self._now())
             await trail.note(_event("enclave.attestation_refused", _about(facts), Outcome.FAILURE, reason=str(error)))
             raise
+        attested = judged.attested
+        self._verdict = Verdict(AttestationState.VALID, "", judged.quote, self._now(), attested.expires)
         expires = attested.expires.isoformat()
         platform = attested.platform_id.hex()
         _log.info("enclave.attested", backend=attested.backend, platform=platform, expires=expires)
@@ -173,7 +193,29 @@ class NodeEnclave:
         """Tell how it is; NodeEnclave has the words."""
         status = self._host.status
         why = status.reason if self._usable.is_set() else self._reason()
-        return EnclaveStatus(status.state, why, status.restarts, simulated=True, facts=self.facts, shown=self._shown)
+        return EnclaveStatus(
+            status.state,
+            why,
+            status.restarts,
+            simulated=True,
+            facts=self.facts,
+            shown=self._shown,
+            greeted=self._host.facts,
+            verdict=self._verdict,
+        )
+
+    @property
+    def platform_id(self) -> bytes:
+        """The platform that it runs on by the settings, 16 bytes."""
+        return bytes.fromhex(self._settings.platform_id)
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call *changed* whenever the overview has changed; NodeEnclave has the words."""
+        self._watching.append(changed)
+
+    def _tell(self) -> None:
+        for changed in self._watching:
+            changed()
 
     def _reason(self) -> str:
         """Why it is not in use."""
@@ -185,10 +227,12 @@ class NodeEnclave:
         if not self._usable.is_set():
             return PartHealth(HealthStatus.UNHEALTHY, f"{SIMULATED}; {self._reason()}")
         found = await self._host.health()
-        shown = self._shown
+        shown, status, why = self._shown, found.status, found.reason
+        if status is HealthStatus.HEALTHY and self._failed:  # in use by what it has shown before
+            status, why = HealthStatus.DEGRADED, f"cannot be attested again: {self._why}"
         until = "" if shown is None else f"attested until {shown.expires.isoformat(timespec='seconds')}"
-        reason = "; ".join(filter(None, (SIMULATED, found.reason, until)))
-        return PartHealth(found.status, reason, found.response_time)
+        reason = "; ".join(filter(None, (SIMULATED, why, until)))
+        return PartHealth(status, reason, found.response_time)
 
     async def answer(self, nonce: bytes, channel_key: bytes, claims: bytes) -> EnclaveAnswer:
         """Answer a challenge; NodeEnclave has the words."""
@@ -207,7 +251,15 @@ class NodeEnclave:
     async def execute(self, function: str, inputs: Sequence[SealedInput], argument: object) -> Any:
         """Run a registered function; Enclave has the words."""
         await self._in_use()
-        return await self._host.execute(function, inputs, argument)
+        facts, began, failed = self._host.facts, time.perf_counter(), True
+        try:
+            answer = await self._host.execute(function, inputs, argument)
+            failed = False
+        finally:  # whoever gave up waiting does not know what has become of it
+            if facts is not None:
+                which = (facts.mrenclave, facts.isv_svn, facts.simulated)
+                note_execution(which, function, time.perf_counter() - began, failed=failed)
+        return answer
 
     async def _in_use(self) -> None:
         """Wait for a start that is under way; what follows at once is for a process that is in use.

@@ -41,6 +41,7 @@ from kms.services.census import Census
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import DueKeys
+from kms.services.enclaves import Enclaves
 from kms.services.evidence import KnownEvidence
 from kms.services.fields import Fields
 from kms.services.formats import Formats
@@ -125,6 +126,7 @@ class Services:
     scrub: Scrub
     audit_verification: AuditVerification
     enclave: Enclave | None  # of this node
+    enclaves: Enclaves
     blobs: Blobs
     blob_sealing: BlobSealing
     blob_reading: BlobReading
@@ -305,6 +307,7 @@ async def make_services(
         scrub=scrub,
         audit_verification=audit_verification,
         enclave=parts.enclave,
+        enclaves=Enclaves(storage, now),
         blobs=blobs,
         blob_sealing=BlobSealing(storage, blobs),
         blob_reading=BlobReading(storage, blobs, accesses.of, blob_uses),

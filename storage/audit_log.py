@@ -134,6 +134,7 @@ class AuditLog:
             parts.append(or_(*(func.substr(column, 1, len(text)) == text for text in texts)))
         parts += [a.c[name] >= least for name, least in wanted.least.items()]
         parts += [a.c[name] != "" for name in wanted.present]
+        parts += [self._find(a.c.details, text) > 0 for text in wanted.details]
         if wanted.pair is not None:
             parts.append(self._has(wanted.pair))
         if wanted.within is not None:
@@ -151,9 +152,12 @@ class AuditLog:
 
         Keys have no quotes, and a quote inside a value stands behind a backslash: nothing else looks like a pair.
         """
-        find = func.instr if self._session.dialect == "sqlite" else func.strpos
         looked_for = [f"{json.dumps(pair.key)}:{json.dumps(form)}" for form in pair.forms]
-        return or_(*(find(a.c.context, text) > 0 for text in looked_for))
+        return or_(*(self._find(a.c.context, text) > 0 for text in looked_for))
+
+    def _find(self, column: ColumnElement[str], text: str) -> ColumnElement[int]:
+        """Where a text stands in a column; 0 where it does not."""
+        return (func.instr if self._session.dialect == "sqlite" else func.strpos)(column, text)
 
     def _group(self, name: str) -> ColumnElement[Any]:
         if name not in _FORMATS:

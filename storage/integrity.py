@@ -74,6 +74,7 @@ MAC_ONLY: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "security_events": (("id",), ()),
     "outbox_items": (("id",), ()),
     "blob_uploads": (("id",), ()),
+    "enclaves": (("id",), ()),
 }
 _ALL: Final = {**IDENTITIES, **MAC_ONLY}
 # Columns too large to be read with every list; what is in them is verified by its own means wherever it is used.

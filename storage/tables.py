@@ -18,7 +18,16 @@ from sqlalchemy import (
     text,
 )
 
-from . import audit_tables, blob_tables, body_tables, checkpoint_tables, integrity_tables, node_tables, token_tables  # noqa: F401  all are declared once this is loaded
+from . import (  # noqa: F401  all are declared once this is loaded
+    audit_tables,
+    blob_tables,
+    body_tables,
+    checkpoint_tables,
+    enclave_tables,
+    integrity_tables,
+    node_tables,
+    token_tables,
+)
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
 from .event_tables import outbox_items, security_events
@@ -317,6 +326,7 @@ RECORDS: Final = (
     audit_archives,
     blob_tables.blobs,
     blob_tables.blob_uploads,
+    enclave_tables.enclaves,
 )
 
 

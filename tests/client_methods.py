@@ -29,10 +29,12 @@ from kms_client import (
     Compression,
     Conditions,
     Effect,
+    EnclaveMeasure,
     Founder,
     IndexNormaliser,
     KekState,
     KeyState,
+    NodeEnclave,
     OperationState,
     PartHealth,
     PartStatus,
@@ -93,6 +95,36 @@ APP = "tenants/acme/principals/app"
 TEXT = f"kms_0a1b2c3d4e5f_{'A' * 43}"
 FINGERPRINT = "0f" * 32
 MOMENT = datetime(2026, 3, 1, 12, 30, 15, 250_000, tzinfo=UTC)
+NODE_ENCLAVE = NodeEnclave(
+    name="enclaves/e",
+    node="host:1",
+    node_uid="u",
+    backend="sgx-simulated",
+    simulated=True,
+    mrenclave=b"m" * 32,
+    mrsigner=b"s" * 32,
+    isv_prod_id=1,
+    isv_svn=5,
+    cpu_svn=b"c" * 16,
+    debug=False,
+    freshness="none",
+    platform_id=b"p" * 16,
+    measures=(EnclaveMeasure("no_network", done=True, detail=""),),
+    attestation_status="revoked",
+    attestation_reason="PlatformRevoked",
+    quote=b"q",
+    signature=b"g",
+    attest_time=MOMENT,
+    attest_expire_time=None,
+    state="running",
+    restarts=2,
+    active=True,
+    health="degraded",
+    health_reason="why",
+    create_time=MOMENT,
+    update_time=MOMENT,
+    revision=7,
+)
 
 
 BILLING = "tenants/acme/principals/billing"
@@ -1095,6 +1127,44 @@ METHODS = {
                 and [(one.name, one.done) for one in v.measures] == [("no_network", True)]
             ),
             enclaves_pb2.GetEnclaveRequest(),
+        ),
+        "list_enclaves": (
+            "ListEnclaves",
+            lambda *_: enclaves_pb2.ListEnclavesResponse(
+                enclaves=[
+                    enclaves_pb2.NodeEnclave(
+                        name="enclaves/e",
+                        node="host:1",
+                        node_uid="u",
+                        backend="sgx-simulated",
+                        simulated=True,
+                        mrenclave=b"m" * 32,
+                        mrsigner=b"s" * 32,
+                        isv_prod_id=1,
+                        isv_svn=5,
+                        cpu_svn=b"c" * 16,
+                        freshness="none",
+                        platform_id=b"p" * 16,
+                        measures=[enclaves_pb2.EnclaveMeasure(name="no_network", done=True)],
+                        attestation_status="revoked",
+                        attestation_reason="PlatformRevoked",
+                        quote=b"q",
+                        signature=b"g",
+                        attest_time=stamp(),
+                        state="running",
+                        restarts=2,
+                        active=True,
+                        health="degraded",
+                        health_reason="why",
+                        create_time=stamp(),
+                        update_time=stamp(),
+                        revision=7,
+                    )
+                ]
+            ),
+            lambda c: c.list_enclaves(active_only=True, page_size=5),
+            lambda v: v == [NODE_ENCLAVE],
+            enclaves_pb2.ListEnclavesRequest(page_size=5, active_only=True),
         ),
         "attest_enclave": (
             "AttestEnclave",

@@ -6,6 +6,8 @@ import json
 from types import MappingProxyType
 from typing import Any, Final
 
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from .v1 import (
@@ -72,7 +74,7 @@ SAFE: Final = MappingProxyType(
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes", "GetHealth"),
-        ENCLAVES: ("GetEnclave", "AttestEnclave"),
+        ENCLAVES: ("GetEnclave", "ListEnclaves", "AttestEnclave"),
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
@@ -139,7 +141,7 @@ NEVER_RETRIED: Final = MappingProxyType(
         ),
         # UnsealBlob counts an access, and gives out bytes before it is known how it ends.
         BLOBS: ("SealBlob", "UnsealBlob", "UpdateBlob", "ResealBlob", "MoveBlob", "DeleteBlob"),
-        HEALTH: ("Check",),
+        HEALTH: ("Check", "List"),
     }
 )
 
@@ -189,5 +191,9 @@ def bind(channel: Any) -> dict[str, Any]:
         f"/{HEALTH}/Check",
         request_serializer=StringValue.SerializeToString,
         response_deserializer=Int32Value.FromString,
+    )
+    # A map from texts to such messages.
+    bound[f"{HEALTH}/List"] = channel.unary_unary(
+        f"/{HEALTH}/List", request_serializer=Empty.SerializeToString, response_deserializer=Struct.FromString
     )
     return bound

@@ -29,7 +29,7 @@ from .output import Output, show_all
 from .session import OutputOption, ProfileOption, TenantOption, tenant_name
 
 _DEADLINE: Final = 5.0  # seconds for each step
-_PARTS: Final = ("token", "storage")  # as the daemon names them in grpc.health.v1, for who may not ask for all
+_PARTS: Final = ("storage", "token")  # that every daemon has, as it names them in grpc.health.v1
 _SERVING: Final = (PartStatus.HEALTHY, PartStatus.DEGRADED)
 _SOON: Final = timedelta(days=14)
 
@@ -130,11 +130,11 @@ def _identity(client: Client, tenant: str | None) -> Iterator[Finding]:
 
 
 def _parts(client: Client) -> Iterator[Finding]:
-    """Tell operators of every part, and others whether the most needed ones serve."""
+    """Tell operators why a part is not well, and others whether it serves."""
     try:
         parts = client.get_health(deadline=_DEADLINE)
     except KmsError:
-        yield from _needed_parts(client)
+        yield from _serving_parts(client)
         return
     for part in parts:
         words = part.status.name if isinstance(part.status, PartStatus) else str(part.status)
@@ -148,16 +148,19 @@ def _parts(client: Client) -> Iterator[Finding]:
             yield Finding(check, Outcome.OK, message)
 
 
-def _needed_parts(client: Client) -> Iterator[Finding]:
+def _serving_parts(client: Client) -> Iterator[Finding]:
+    try:
+        found = client.healths(deadline=_DEADLINE)
+    except KmsError as error:
+        yield _failed("health of parts", str(error), error)
+        return
     for part in _PARTS:
-        try:
-            status = client.health(part, deadline=_DEADLINE)
-        except NotFound:
+        if part not in found:
             yield Finding(f"health of {part}", Outcome.WARNING, "the daemon does not report on it")
-        except KmsError as error:
-            yield _failed(f"health of {part}", str(error), error)
-        else:
-            yield _serving(f"health of {part}", status, status.name)
+    # The daemon itself has no name, and the services have packages.
+    parts = {name: status for name, status in found.items() if name and not name.startswith(("kms.", "grpc."))}
+    for part, status in sorted(parts.items(), key=lambda one: (one[0] not in _PARTS, one[0])):
+        yield _serving(f"health of {part}", status, status.name)
 
 
 # What is said of each type of event about records that were not what was written, and how to go on.

@@ -5,18 +5,23 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from .enclave_verify import MAX_SAID, NONCE_DIGITS, parse_nonce, verify
 from .files import read_bounded, write_new
-from .output import Output, show
-from .records import moment, of_enclave
+from .output import Output, show, show_all
+from .records import moment, of_enclave, of_node_enclave
 from .session import OutputOption, ProfileOption, Session
 
 app = typer.Typer(help="Enclaves: who they are, and what proves it.", no_args_is_help=True, rich_markup_mode=None)
 app.command()(verify)
+
+_COLUMNS: Final = (
+    *("node", "assurance", "mrenclave", "isv_svn", "attestation_status", "attest_expire_time", "active", "health"),
+    "health_reason",
+)
 
 
 @app.command()
@@ -24,6 +29,18 @@ def status(profile: ProfileOption = None, output: OutputOption = Output.TABLE) -
     """Show the enclave of the daemon that answers, as the daemon says; what proves it is a quote."""
     with Session(profile) as session:
         show(of_enclave(session.client.get_enclave()), output)
+
+
+@app.command("list")
+def list_(
+    all_: Annotated[bool, typer.Option("--all", help="Also those that do not run now.")] = False,
+    profile: ProfileOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the enclaves of all daemons, as each has told of its own; all fields, quotes among them, are in the JSON."""
+    with Session(profile) as session:
+        found = [of_node_enclave(one) for one in session.client.list_enclaves(active_only=not all_)]
+    show_all(found, _COLUMNS, output)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from kms_client import (
     Key,
     KeyVersion,
     Node,
+    NodeEnclave,
     Operation,
     PartHealth,
     Place,
@@ -255,15 +256,48 @@ def of_receipt(receipt: DestructionReceipt) -> Record:
     }
 
 
+def of_node_enclave(enclave: NodeEnclave) -> Record:
+    """Return all fields of a node's enclave; SIMULATED stands first where it is, quote and signature are base64."""
+    return {
+        "name": enclave.name,
+        "assurance": "SIMULATED" if enclave.simulated else "hardware",
+        "node": enclave.node,
+        "node_uid": enclave.node_uid,
+        "active": enclave.active,
+        "health": enclave.health,
+        "health_reason": enclave.health_reason,
+        "state": enclave.state,
+        "restarts": enclave.restarts,
+        **_identity(enclave),
+        "attestation_status": enclave.attestation_status,
+        "attestation_reason": enclave.attestation_reason,
+        "quote": base64.b64encode(enclave.quote).decode("ascii"),
+        "signature": base64.b64encode(enclave.signature).decode("ascii"),
+        "attest_time": moment(enclave.attest_time),
+        "attest_expire_time": moment(enclave.attest_expire_time),
+        "create_time": moment(enclave.create_time),
+        "update_time": moment(enclave.update_time),
+        "revision": enclave.revision,
+    }
+
+
 def of_enclave(enclave: Enclave) -> Record:
     """Return all fields of an enclave; SIMULATED stands first where it is."""
     return {
         "assurance": "SIMULATED" if enclave.simulated else "hardware" if enclave.in_use else None,
-        "backend": enclave.backend,
         "in_use": enclave.in_use,
         "state": enclave.state,
         "reason": enclave.reason,
         "restarts": enclave.restarts,
+        **_identity(enclave),
+        "attest_time": moment(enclave.attest_time),
+        "attest_expire_time": moment(enclave.attest_expire_time),
+    }
+
+
+def _identity(enclave: Enclave | NodeEnclave) -> Record:
+    return {
+        "backend": enclave.backend,
         "mrenclave": enclave.mrenclave.hex(),
         "mrsigner": enclave.mrsigner.hex(),
         "isv_prod_id": enclave.isv_prod_id,
@@ -274,8 +308,6 @@ def of_enclave(enclave: Enclave) -> Record:
         "measures": [one.name for one in enclave.measures if one.done],
         "measures_missing": [f"{one.name}: {one.detail}" for one in enclave.measures if not one.done],
         "platform_id": enclave.platform_id.hex(),
-        "attest_time": moment(enclave.attest_time),
-        "attest_expire_time": moment(enclave.attest_expire_time),
     }
 
 

@@ -55,6 +55,8 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 BEGINNINGS: Final = ("action", "resource")  # fields of which a beginning may be wanted
 AMOUNTS: Final = ("risk", "items", "failures", "bytes_in", "bytes_out", "duration_us")  # of which a least may be
 
+EXECUTIONS: Final = "executions"  # the member of an event's details that says what was run in which enclave
+
 # Fields along which an index leads, the best one first.
 INDEXED: Final = ("request_id", "principal", "key")
 
@@ -79,6 +81,7 @@ class AuditFilter:
     begins: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NOTHING)  # with one of these texts
     least: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
     present: tuple[str, ...] = ()  # texts that are not empty
+    details: tuple[str, ...] = ()  # all of these texts stand in the details, which are canonical JSON
     pair: Pair | None = None
     within: tuple[tuple[datetime, datetime], ...] | None = None  # one of these spans, the end not included
     beyond: Mapping[StreamUid, int] = field(default_factory=lambda: _NOTHING)  # of these streams, only later numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -10,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from .audit import AuditEvent, Category, Outcome, Phase
-from .audit_filters import KINDS, SUMS, TIMES, AuditFilter, AuditSum, Kind, Pair
+from .audit_filters import EXECUTIONS, KINDS, SUMS, TIMES, AuditFilter, AuditSum, Kind, Pair
 from .canonical import Value
 from .errors import invalid
 from .events import Severity
@@ -25,6 +26,7 @@ _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DONE: Final = (Phase.OUTCOME.value, Phase.ACT.value)
 _CHANGING: Final = (Category.ADMIN.value, Category.DATA_MODIFICATION.value, Category.SECURITY.value)
 _CRYPTO: Final = "/kms.v1.CryptoService/"
+_MEASUREMENT: Final = re.compile(r"[0-9a-f]{64}")
 _FAILED: Final = (Outcome.FAILURE.value, Outcome.ERROR.value, Outcome.PARTIAL.value)
 _GRAVE: Final = (Severity.HIGH.value, Severity.CRITICAL.value)
 
@@ -190,6 +192,16 @@ def _of(principal: str) -> dict[str, tuple[Value, ...]]:
     return {"principal": (principal,)} if principal else {}
 
 
+def _executions(given: Arguments) -> AuditFilter:
+    # A quote inside a text stands behind a backslash in JSON, so that no text of a request looks like these members.
+    members = [f'"{EXECUTIONS}":[{{']
+    if mrenclave := given.values["mrenclave"]:
+        if _MEASUREMENT.fullmatch(mrenclave) is None:
+            raise invalid("parameters", "mrenclave must be 64 hexadecimal digits in lower case")
+        members.append(f'"mrenclave":"{mrenclave}"')
+    return AuditFilter(equal={"phase": _DONE}, details=tuple(members))
+
+
 _PRINCIPAL: Final = Parameter("principal", "Of this principal only, such as tenants/{tenant}/principals/app.", "")
 
 _QUERIES: Final = (
@@ -295,6 +307,16 @@ _QUERIES: Final = (
             ),
         ),
         ("at", "severity", "risk", "principal", "address", "action", "resource", "outcome", "error", "request_id"),
+    ),
+    NamedQuery(
+        "enclave-executions",
+        "What calls have run in an enclave: in which one, which functions, for how long, and how it ended",
+        _executions,
+        (
+            *("at", "principal", "action", "resource", "key_version", "outcome", "error", "items", "items_digest"),
+            *("duration_us", "details", "request_id"),
+        ),
+        (Parameter("mrenclave", "In enclaves of this measurement only.", ""),),
     ),
 )
 QUERIES: Final = MappingProxyType({query.name: query for query in _QUERIES})

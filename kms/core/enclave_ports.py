@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from .ports import PartHealth
@@ -47,6 +48,30 @@ class EnclaveShown:
     expires: datetime  # it has to be shown again by then
 
 
+class AttestationState(StrEnum):
+    """What the last attestation of an enclave has come to."""
+
+    PENDING = "pending"  # its process has not answered yet
+    VALID = "valid"
+    INVALID = "invalid"  # it has not shown what the policy asks for, or could not be judged
+    EXPIRED = "expired"  # what it has shown counts no longer; by the time of whoever looks
+    REVOKED = "revoked"  # a revocation list, or the policy's own, names it, its platform or a certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The last attestation of a process: what came of it, why it was refused, the quote, when it was and ends."""
+
+    state: AttestationState = AttestationState.PENDING
+    reason: str = ""
+    quote: bytes = b""  # as it came; empty where none did
+    time: datetime | None = None
+    expires: datetime | None = None
+
+
+NOT_YET: Final = Verdict()
+
+
 @dataclass(frozen=True, slots=True)
 class EnclaveStatus:
     """How the enclave of this node is."""
@@ -57,6 +82,8 @@ class EnclaveStatus:
     simulated: bool
     facts: EnclaveFacts | None  # None where it is not in use
     shown: EnclaveShown | None
+    greeted: EnclaveFacts | None = None  # who runs, in use or not
+    verdict: Verdict = NOT_YET
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +125,15 @@ class Enclave(Protocol):
 class NodeEnclave(Enclave, Protocol):
     """The enclave that the daemon itself keeps running; each method may raise EnclaveUnavailable."""
 
+    @property
+    def platform_id(self) -> bytes:
+        """The platform that it runs on by the settings, 16 bytes."""
+
     def overview(self) -> EnclaveStatus:
         """Tell how it is, without asking it."""
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Call *changed*, which must not wait, whenever the overview has changed."""
 
     async def answer(self, nonce: bytes, channel_key: bytes, claims: bytes) -> EnclaveAnswer:
         """Answer a challenge of somebody else: a nonce of 32 bytes, the public key of a channel, and claims.

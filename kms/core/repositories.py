@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .access_repositories import (
     ApprovalRepository,
@@ -39,6 +39,9 @@ from .retention_repositories import (
     AuditMonthRepository,
     LegalHoldRepository,
 )
+
+if TYPE_CHECKING:  # it knows of health and nodes, whose module needs this one
+    from .enclaves import EnclaveRepository
 
 
 class OperationRepository(Protocol):
@@ -245,6 +248,9 @@ class UnitOfWork(Protocol):
 
     @property
     def blobs(self) -> BlobRepository: ...  # noqa: D102
+
+    @property
+    def enclaves(self) -> EnclaveRepository: ...  # noqa: D102
 
     @property
     def audit_reads(self) -> AuditReadRepository: ...  # noqa: D102

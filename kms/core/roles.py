@@ -55,6 +55,7 @@ _EVERYBODY: Final = frozenset(
         "classes.list",
         "identity.get",
         "enclaves.get",
+        "enclaves.list",
         "enclaves.attest",
         "receipts.verify",
         "approvals.get",
@@ -239,6 +240,7 @@ OVER_TENANTS: Final = (
             "classes.list",
             "identity.get",
             "enclaves.get",
+            "enclaves.list",
             "enclaves.attest",
         }
     )

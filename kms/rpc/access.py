@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Final
-from uuid import UUID
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -26,7 +25,7 @@ from kms.rpc.access_messages import (
 )
 from kms.rpc.authorization import Classify, class_of, known_context, unclassified
 from kms.rpc.fields import parse_display_name, parse_etag, parse_mask, parse_reason
-from kms.rpc.paging import Page, cut, parse_page
+from kms.rpc.paging import cut, parse_page
 from kms.services.access import Accesses
 from kms.services.grants import Grants
 from kms.services.principals import Principals
@@ -104,7 +103,7 @@ class AccessServicer:
     async def ListGrants(self, request: pb.ListGrantsRequest, caller: Principal) -> pb.ListGrantsResponse:
         """List a principal's grants."""
         parent, page = Principal.parse_of_tenant(request.parent, "parent"), parse_page(request)
-        found = await self._grants.list_by_uid(caller, parent, _after(page), page.size + 1)
+        found = await self._grants.list_by_uid(caller, parent, page.after_uid, page.size + 1)
         grants, token = cut(found, page, lambda grant: str(grant.uid))
         return pb.ListGrantsResponse(grants=[grant_message(parent, grant) for grant in grants], next_page_token=token)
 
@@ -149,12 +148,3 @@ def _address(text: str) -> Address | None:
         return ip_address(text)
     except ValueError as error:
         raise invalid("address", "must be an IPv4 or IPv6 address") from error
-
-
-def _after(page: Page) -> UUID | None:
-    if not page.after:
-        return None
-    try:
-        return UUID(page.after)
-    except ValueError as error:
-        raise invalid("page_token", "must be a next_page_token of this list") from error

@@ -15,6 +15,7 @@ from kms.acting import Noted, UsedKey, acting_under
 from kms.core.access import Access
 from kms.core.audit import AuditEvent, Category, Outcome, Phase, Retention, Sensitivity
 from kms.core.audit_contexts import canonical_json, items_digest, shown_context
+from kms.core.audit_filters import EXECUTIONS
 from kms.core.errors import CannotDecrypt, Denied, InvalidRequest, KmsError, Unauthenticated
 from kms.core.events import Severity
 from kms.core.names import INSTALLATION_UID, KeyUid, Principal, TenantUid
@@ -149,7 +150,7 @@ class CallEvents:
         """Say which key was used, by which version, in which context, on how many items."""
         noted = call.noted
         details: dict[str, Any] = dict(call.error.metadata) if call.error is not None else {}
-        details |= _purpose(call.request)
+        details |= _purpose(call.request) | _bodies(noted)
         if len(resources) > 1:
             details["resources"] = [resource.name for resource in resources[1:MOST_TOLD]]
         if noted.keys:
@@ -174,8 +175,8 @@ class CallEvents:
                     event.failures = len(noted.failures)
                     event.outcome = Outcome.PARTIAL if event.failures < event.items else Outcome.FAILURE
                 event.items_digest = items_digest(noted.items)
-        if details:
-            event.details = shown_details(details)
+        # Nothing that a request brings along makes executions disappear.
+        event.details = shown_details(details, _executions(noted))
 
     def _put_context(self, event: AuditEvent, key: UsedKey, noted: Noted, details: dict[str, Any]) -> None:
         if noted.context is None or key.context is AuditContext.NONE:
@@ -275,6 +276,31 @@ def _purpose(request: Any) -> dict[str, str]:
     """Return what a blob is read for, where the request says so."""
     purpose = getattr(request, "purpose", "")
     return {"purpose": clean(purpose)} if purpose and isinstance(purpose, str) else {}
+
+
+def _bodies(noted: Noted) -> dict[str, list[str]]:
+    """Return the hashes of the encrypted bodies of blobs, those that were read first."""
+    return {"sealed_sha256": [digest.hex() for digest in noted.bodies]} if noted.bodies else {}
+
+
+def _executions(noted: Noted) -> dict[str, Any]:
+    """Return what was run in which enclave, if anything was."""
+    if not noted.executions:
+        return {}
+    return {
+        EXECUTIONS: [
+            {
+                "mrenclave": mrenclave.hex(),
+                "isv_svn": isv_svn,
+                "simulated": simulated,
+                "functions": ran.functions,
+                "ms": round(ran.seconds * 1_000, 3),
+                "outcome": "failed" if ran.failed else "completed",
+                "failed": ran.failed,
+            }
+            for (mrenclave, isv_svn, simulated), ran in noted.executions.items()
+        ]
+    }
 
 
 def _put_versions(event: AuditEvent, key: UsedKey, versions: list[tuple[KeyUid, int]], details: dict[str, Any]) -> None:

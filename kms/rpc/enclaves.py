@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from kms.core.enclave_ports import EnclaveStatus, NodeEnclave
+from kms.core.enclave_ports import EnclaveFacts, EnclaveStatus, NodeEnclave
+from kms.core.enclaves import EnclaveRecord, EnclaveUid
 from kms.core.errors import FailedPrecondition, invalid
 from kms.core.names import Principal
+from kms.rpc.messages import timestamp
+from kms.rpc.paging import cut, parse_page
+from kms.services.enclaves import Enclaves
 from kms.v1 import enclaves_pb2 as pb
 
 NONCE_LENGTH: Final = 32  # bytes
@@ -17,8 +21,10 @@ MAX_SAID: Final = 1 << 16  # bytes of a channel's key, or of claims
 class EnclaveServicer:
     """Serves kms.v1.EnclaveService."""
 
-    def __init__(self, enclave: NodeEnclave | None) -> None:
+    def __init__(self, enclave: NodeEnclave | None, enclaves: Enclaves) -> None:
+        """*enclave* is that of this node."""
         self._enclave = enclave
+        self._enclaves = enclaves
 
     async def GetEnclave(self, request: pb.GetEnclaveRequest, caller: Principal) -> pb.Enclave:
         """Return who the enclave is and how it is."""
@@ -26,6 +32,15 @@ class EnclaveServicer:
         if self._enclave is None:
             return pb.Enclave(state=NONE, reason="the daemon that answers has no enclave")
         return enclave_message(self._enclave.overview())
+
+    async def ListEnclaves(self, request: pb.ListEnclavesRequest, caller: Principal) -> pb.ListEnclavesResponse:
+        """List the enclaves of all nodes."""
+        del caller
+        page = parse_page(request)
+        after = None if (uid := page.after_uid) is None else EnclaveUid(uid)
+        found = await self._enclaves.list_after(after, page.size + 1, active=request.active_only)
+        shown, token = cut(found, page, lambda one: str(one.uid))
+        return pb.ListEnclavesResponse(enclaves=[node_enclave_message(one) for one in shown], next_page_token=token)
 
     async def AttestEnclave(self, request: pb.AttestEnclaveRequest, caller: Principal) -> pb.AttestEnclaveResponse:
         """Have the enclave answer a challenge."""
@@ -53,14 +68,46 @@ def enclave_message(status: EnclaveStatus) -> pb.Enclave:
         restarts=status.restarts,
     )
     if (facts := status.facts) is not None:
-        message.backend = facts.backend
-        message.mrenclave, message.mrsigner = facts.mrenclave, facts.mrsigner
-        message.isv_prod_id, message.isv_svn, message.cpu_svn = facts.isv_prod_id, facts.isv_svn, facts.cpu_svn
-        message.debug, message.freshness = facts.debug, facts.freshness
-        for name, done, detail in facts.measures:
-            message.measures.add(name=name, done=done, detail=detail)
+        _put_facts(message, facts)
     if (shown := status.shown) is not None:
         message.platform_id = shown.platform_id
         message.attest_time.FromDatetime(shown.time)
         message.attest_expire_time.FromDatetime(shown.expires)
     return message
+
+
+def node_enclave_message(one: EnclaveRecord) -> pb.NodeEnclave:
+    """Format the enclave of a node."""
+    verdict = one.verdict
+    message = pb.NodeEnclave(
+        name=one.name,
+        node=one.node,
+        node_uid=str(one.node_uid),
+        simulated=one.facts.simulated,
+        platform_id=one.platform_id,
+        attestation_status=verdict.state,
+        attestation_reason=verdict.reason,
+        quote=verdict.quote,
+        signature=one.signature,
+        attest_time=timestamp(verdict.time),
+        attest_expire_time=timestamp(verdict.expires),
+        state=one.state,
+        restarts=one.restarts,
+        active=one.active,
+        health=one.health,
+        health_reason=one.health_reason,
+        create_time=timestamp(one.started_at),
+        update_time=timestamp(one.changed_at),
+        revision=one.revision,
+    )
+    _put_facts(message, one.facts)
+    return message
+
+
+def _put_facts(message: pb.Enclave | pb.NodeEnclave, facts: EnclaveFacts) -> None:
+    message.backend = facts.backend
+    message.mrenclave, message.mrsigner = facts.mrenclave, facts.mrsigner
+    message.isv_prod_id, message.isv_svn, message.cpu_svn = facts.isv_prod_id, facts.isv_svn, facts.cpu_svn
+    message.debug, message.freshness = facts.debug, facts.freshness
+    for name, done, detail in facts.measures:
+        message.measures.add(name=name, done=done, detail=detail)

@@ -339,6 +339,7 @@ METHODS: Final = (
     Method(_NODES, "ListNodes", "nodes.list", Callers.OPERATOR, AuditKind.READ),
     Method(_NODES, "GetHealth", "nodes.getHealth", Callers.OPERATOR, AuditKind.READ),
     Method(_ENCLAVES, "GetEnclave", "enclaves.get", Callers.ANYONE, AuditKind.READ),
+    Method(_ENCLAVES, "ListEnclaves", "enclaves.list", Callers.ANYONE, AuditKind.READ),
     Method(_ENCLAVES, "AttestEnclave", "enclaves.attest", Callers.ANYONE, AuditKind.READ),
     Method(
         _ACCESS,

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 from kms.core.errors import InvalidRequest, invalid
 from kms.core.names import parse_slug
@@ -36,6 +37,20 @@ class Page:
         if not self.after.isascii() or not self.after.isdecimal() or len(self.after) > 10:
             raise invalid("page_token", "must be the next_page_token of the same list")
         return int(self.after)
+
+    @property
+    def after_uid(self) -> UUID | None:
+        """The entry as a uid, None for the first page.
+
+        Raises:
+            InvalidRequest: the token is of another list.
+        """
+        if not self.after:
+            return None
+        try:
+            return UUID(self.after)
+        except ValueError as error:
+            raise invalid("page_token", "must be a next_page_token of this list") from error
 
     @property
     def after_slug(self) -> str:

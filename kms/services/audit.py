@@ -288,11 +288,16 @@ def clean(text: str) -> str:
     return text[:LONGEST_TEXT].replace("\0", "\ufffd")
 
 
-def shown_details(details: Mapping[str, Any]) -> str:
-    """Return details as canonical JSON; what is too long is told by its length and digest alone."""
-    if not details:
+def shown_details(details: Mapping[str, Any], always: Mapping[str, Any] | None = None) -> str:
+    """Return details as canonical JSON; what is too long is told by its length and digest alone.
+
+    What is in *always*, which has to be short, is told all the same.
+    """
+    if not details and not always:
         return ""
-    text = canonical_json(details)
+    always = always or {}
+    text = canonical_json({**details, **always})
     if len(text) <= LONGEST_DETAILS:
         return text
-    return canonical_json({"left_out": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()})
+    left_out = {"left_out": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return canonical_json({**left_out, **always})

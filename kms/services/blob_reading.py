@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
+from kms.acting import note_body
 from kms.core.access import Access
 from kms.core.blobs import Blob
 from kms.core.context import Context, Pair
@@ -65,6 +66,7 @@ class BlobReading:
         sealer = sealer_of(blob, self._blobs.keys.enclave, key, context)
         store = self._blobs.stores.of(blob.store)
         self._uses.read(blob)
+        note_body(blob.sealed_sha256)
         position = 0
         for segment in blob.manifest:
             first, last = max(start - position, 0), min(end - position, segment.size)

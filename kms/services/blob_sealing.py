@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from kms.acting import note_body
 from kms.core.blobs import (
     MAX_SEGMENTS,
     SEGMENT,
@@ -271,6 +272,7 @@ class BlobSealing:
             await self._give_up(begun)
             raise
         reach("seal_blob.committed")
+        note_body(blob.sealed_sha256)
         _log.info("blob.sealed", blob=str(wanted.name), uid=str(blob.uid), size=blob.size, store=blob.store)
         return blob
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from kms.acting import note_body
 from kms.core.blobs import MAX_SEGMENTS, Blob, BlobUpload, Sealing, Segment
 from kms.core.body_ports import BodyName, StoredBody
 from kms.core.context import Context, Pair
@@ -86,6 +87,8 @@ class BlobUpkeep:
         )
         await self._replace(tenant, changed, "reseal_blob.before_commit")
         reach("reseal_blob.committed")
+        note_body(blob.sealed_sha256)
+        note_body(changed.sealed_sha256)
         await self._blobs.drop(blob.store, bodies_of(blob))
         return await self._blobs.get(caller, name)
 

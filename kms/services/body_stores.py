@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from kms.core.body_ports import BodyStore
 from kms.core.errors import FailedPrecondition, invalid
+from kms.core.ports import PartHealth
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,11 @@ class BodyStores:
 
     stores: Mapping[str, BodyStore]
     default: str
+
+    @property
+    def health(self) -> Mapping[str, Callable[[], Awaitable[PartHealth]]]:
+        """How each store is asked for its health, by the name of its part."""
+        return {f"blobs/{name}": store.health for name, store in self.stores.items()}
 
     def choose(self, name: str) -> str:
         """Return the store for a new body, the default one for no name.

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class EnclaveServiceStub:
-    """The enclave of the daemon that answers.
+    """The enclave of the daemon that answers, and what is known of the others'.
     """
 
     def __init__(self, channel):
@@ -40,6 +40,11 @@ class EnclaveServiceStub:
                 request_serializer=kms_dot_v1_dot_enclaves__pb2.GetEnclaveRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_enclaves__pb2.Enclave.FromString,
                 _registered_method=True)
+        self.ListEnclaves = channel.unary_unary(
+                '/kms.v1.EnclaveService/ListEnclaves',
+                request_serializer=kms_dot_v1_dot_enclaves__pb2.ListEnclavesRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_enclaves__pb2.ListEnclavesResponse.FromString,
+                _registered_method=True)
         self.AttestEnclave = channel.unary_unary(
                 '/kms.v1.EnclaveService/AttestEnclave',
                 request_serializer=kms_dot_v1_dot_enclaves__pb2.AttestEnclaveRequest.SerializeToString,
@@ -48,11 +53,18 @@ class EnclaveServiceStub:
 
 
 class EnclaveServiceServicer:
-    """The enclave of the daemon that answers.
+    """The enclave of the daemon that answers, and what is known of the others'.
     """
 
     def GetEnclave(self, request, context):
-        """Returns who the enclave is and how it is.
+        """Returns who the enclave of the daemon that answers is and how it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEnclaves(self, request, context):
+        """Lists the enclaves of all daemons of the installation, as each daemon has told of its own; by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,6 +86,11 @@ def add_EnclaveServiceServicer_to_server(servicer, server):
                     request_deserializer=kms_dot_v1_dot_enclaves__pb2.GetEnclaveRequest.FromString,
                     response_serializer=kms_dot_v1_dot_enclaves__pb2.Enclave.SerializeToString,
             ),
+            'ListEnclaves': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEnclaves,
+                    request_deserializer=kms_dot_v1_dot_enclaves__pb2.ListEnclavesRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_enclaves__pb2.ListEnclavesResponse.SerializeToString,
+            ),
             'AttestEnclave': grpc.unary_unary_rpc_method_handler(
                     servicer.AttestEnclave,
                     request_deserializer=kms_dot_v1_dot_enclaves__pb2.AttestEnclaveRequest.FromString,
@@ -88,7 +105,7 @@ def add_EnclaveServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnclaveService:
-    """The enclave of the daemon that answers.
+    """The enclave of the daemon that answers, and what is known of the others'.
     """
 
     @staticmethod
@@ -108,6 +125,33 @@ class EnclaveService:
             '/kms.v1.EnclaveService/GetEnclave',
             kms_dot_v1_dot_enclaves__pb2.GetEnclaveRequest.SerializeToString,
             kms_dot_v1_dot_enclaves__pb2.Enclave.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEnclaves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.EnclaveService/ListEnclaves',
+            kms_dot_v1_dot_enclaves__pb2.ListEnclavesRequest.SerializeToString,
+            kms_dot_v1_dot_enclaves__pb2.ListEnclavesResponse.FromString,
             options,
             channel_credentials,
             insecure,

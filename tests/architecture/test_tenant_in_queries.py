@@ -29,6 +29,7 @@ from kms.core.audit_filters import AuditFilter, Span
 from kms.core.blobs import Blob, BlobUpload, BlobUse
 from kms.core.body_ports import BodyName
 from kms.core.census import Place, PlaceCount
+from kms.core.enclaves import EnclaveRecord
 from kms.core.errors import KmsError
 from kms.core.events import SecurityEvent
 from kms.core.keyring import Kek, Key, KeyVersion, Tenant
@@ -51,6 +52,7 @@ from tests import keyrings, tenant_in_queries
 from tests.blob_records import blob_of, upload_of
 from tests.contract.storage_approvals import new_request, new_vote
 from tests.contract.storage_tokens import pin
+from tests.enclave_records import new_enclave
 from tests.keyrings import NOW
 from tests.reports import new_report
 from tests.sealing import open_sqlite
@@ -131,6 +133,7 @@ SAMPLES: dict[Any, Any] = {
     Month: Month.of(NOW),
     LegalHold: keyrings.new_hold(TENANT.uid),
     AuditArchive: keyrings.new_archive(TENANT.uid),
+    EnclaveRecord: new_enclave(),
 }
 # Parameters of which not every value of their type will do.
 NAMED = {"groups": ["principal"]}

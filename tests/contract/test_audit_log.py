@@ -6,12 +6,14 @@ import json
 import uuid
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text, update
 
 from kms.core.audit import FIELDS, AuditEvent, Category, Outcome, Phase, Retention, Sensitivity, body_of, canonical
 from kms.core.audit_filters import AMOUNTS, GROUPS, KINDS, AuditFilter, Kind, Pair, Span
+from kms.core.audit_queries import QUERIES, Arguments
 from kms.core.errors import CorruptRecord
 from kms.core.names import INSTALLATION_UID
 from kms.services.audit_reader import position
@@ -276,6 +278,34 @@ async def test_a_pair_of_the_context_is_found_and_nothing_that_looks_like_it(sto
         other = AuditFilter(pair=Pair("customer", ("nobody", value)))
         assert await listed(storage, acme, other) == [events[name]], name
     assert await listed(storage, acme, AuditFilter(pair=Pair("customer", ("0",)))) == []
+
+
+async def test_executions_are_found_by_the_query_and_no_text_of_a_request_looks_like_them(storage, trail, tenants):
+    acme, _ = tenants
+    query = QUERIES["enclave-executions"]
+
+    def wanted(mrenclave: str = "") -> AuditFilter:
+        return query.wanted(
+            Arguments({"mrenclave": mrenclave}, NOW, NOW, ZoneInfo, lambda key, value: Pair(key, (value,)))
+        )
+
+    def ran(mrenclave: str) -> dict[str, object]:
+        return {"executions": [{"failed": 0, "mrenclave": mrenclave, "ms": 0.5}]}
+
+    forged = in_ascii(ran("aa" * 32))
+    events = await trail.add(
+        act(acme, details=in_ascii({"purpose": "billing", **ran("aa" * 32)})),
+        act(acme, details=in_ascii({**ran("bb" * 32), "zone": "z"})),
+        act(acme, details=in_ascii({"purpose": forged})),
+        act(acme, details=in_ascii({"purpose": forged[1:-1], "executions ": [{}]})),
+        act(acme, details=in_ascii({"executions": []})),
+        act(acme, reason=forged),
+        act(acme),
+        act(acme, phase=Phase.INTENT, details=forged),
+    )
+    assert sorted(await listed(storage, acme, wanted()), key=lambda one: one.sequence) == events[:2]
+    assert await listed(storage, acme, wanted("bb" * 32)) == [events[1]]
+    assert await listed(storage, acme, wanted("cc" * 32)) == []
 
 
 async def test_positions_let_a_reader_go_on_where_it_stopped(storage, tenants):

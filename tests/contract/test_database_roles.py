@@ -73,6 +73,7 @@ APP = {
     "blobs": {READ, ADD, CHANGE, REMOVE},
     "blob_uploads": {READ, ADD, CHANGE, REMOVE},
     "blob_uses": {READ, ADD, CHANGE, REMOVE},
+    "enclaves": {READ, ADD, CHANGE, REMOVE},
 }
 # What kms_sweeper may do to some row at least. Where it may only lock rows, CHANGE is not there.
 SWEEPER = {
@@ -130,6 +131,8 @@ class Table:
         given = {"tenant_id": tenant, "effect": "allow", "position": next(_positions)}
         if self.name == "blob_bodies":
             given["status"] = "writing"
+        if self.name == "enclaves":
+            given |= {"attestation_status": "pending", "health_status": "healthy"}
         return row | {name: value for name, value in given.items() if name in row}
 
     def change(self, role: str) -> str:

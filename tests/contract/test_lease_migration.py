@@ -21,6 +21,7 @@ from tests.sealing import open_postgresql, open_sqlite
 COLUMNS = (("encryption_keys", "leasable"), ("key_versions", "exposed_at"))
 # What later migrations make, each before what it refers to.
 LATER = (
+    "security_secret.enclaves",
     "security_internal.blob_chunks",
     "security_internal.blob_bodies",
     "security_internal.blob_uses",

@@ -16,6 +16,7 @@ import pytest
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
+from tests.contract.storage_enclaves import EnclavesContract
 from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
@@ -72,7 +73,14 @@ def pgbouncer(own_postgresql_server, daemon_user):
 
 @pytest.mark.postgresql
 class TestPgbouncerStorage(
-    StorageContract, RecordsContract, AccessContract, SharingContract, TokensContract, ApprovalsContract, EventsContract
+    StorageContract,
+    RecordsContract,
+    AccessContract,
+    SharingContract,
+    TokensContract,
+    ApprovalsContract,
+    EventsContract,
+    EnclavesContract,
 ):
     @pytest.fixture
     async def opener(self, pgbouncer, postgresql_url):

@@ -12,6 +12,7 @@ from kms.core.ports import Counter
 from tests.contract.storage import PATIENCE, StorageContract, with_kek
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
+from tests.contract.storage_enclaves import EnclavesContract
 from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import HELD, NODE, OTHER, SECOND, SharingContract, uids, with_due_keys
@@ -91,7 +92,14 @@ async def process(script, *arguments):
 
 @pytest.mark.postgresql
 class TestPostgresqlStorage(
-    StorageContract, RecordsContract, AccessContract, SharingContract, TokensContract, ApprovalsContract, EventsContract
+    StorageContract,
+    RecordsContract,
+    AccessContract,
+    SharingContract,
+    TokensContract,
+    ApprovalsContract,
+    EventsContract,
+    EnclavesContract,
 ):
     @pytest.fixture
     async def opener(self, daemon_url):

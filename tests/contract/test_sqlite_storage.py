@@ -7,6 +7,7 @@ from storage.migrate import upgrade
 from tests.contract.storage import StorageContract
 from tests.contract.storage_access import AccessContract
 from tests.contract.storage_approvals import ApprovalsContract
+from tests.contract.storage_enclaves import EnclavesContract
 from tests.contract.storage_events import EventsContract
 from tests.contract.storage_records import RecordsContract
 from tests.contract.storage_sharing import SharingContract
@@ -22,7 +23,14 @@ def migrated(tmp_path_factory):
 
 
 class TestSqliteStorage(
-    StorageContract, RecordsContract, AccessContract, SharingContract, ApprovalsContract, EventsContract, TokensContract
+    StorageContract,
+    RecordsContract,
+    AccessContract,
+    SharingContract,
+    ApprovalsContract,
+    EventsContract,
+    TokensContract,
+    EnclavesContract,
 ):
     @pytest.fixture
     async def opener(self, tmp_path, migrated):

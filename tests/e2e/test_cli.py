@@ -85,8 +85,12 @@ def test_the_doctor_finds_a_sound_installation_sound(service: Service):
     assert [finding["check"] for finding in findings][2:] == [
         "connection",
         "identity",
-        "health of token",
         "health of storage",
+        "health of token",
+        *(
+            f"health of {part}"
+            for part in ("anchor", "audit", "audit_months", "blobs/local", "integrity", "lease", "schedule")
+        ),
     ]
     assert {finding["outcome"] for finding in findings} == {"ok"}
 

@@ -41,6 +41,7 @@ from storage.bodies.database import DatabaseBodies
 from storage.database import Database
 from tests.blob_records import KEY, blob_of, upload_of
 from tests.daemon import Daemon, Installation, wait_until
+from tests.enclave_records import new_enclave
 from tests.keyrings import new_archive
 
 BEHIND = timedelta(days=9)  # longer than what waits: a key's destruction, a version's quarantine
@@ -115,13 +116,14 @@ class History:
         self._end(daemon)
 
     async def between(self) -> None:
-        """Enter archives of the trail: no month of it is old enough for real ones."""
+        """Enter archives of the trail, of which no month is old enough for real ones, and enclaves, which no node has."""
         async with (
             opened_parts(load(self.installation.config)) as parts,
             parts.storage.transaction(INSTALLATION_UID, write=True) as work,
         ):
             for serial in (1, 2):
                 await work.audit_archives.add(new_archive(INSTALLATION_UID, serial, Month(2026, serial)))
+                await work.enclaves.put(INSTALLATION_UID, new_enclave(restarts=serial))
         async with opened_parts(load(self.installation.config)) as parts:
             for slug in TENANTS:
                 await _add_blobs(parts.storage, slug)

@@ -84,6 +84,7 @@ PERMITTED: Final = (
     ),
     _everything("blob_chunks", "as blob_bodies"),
     *_removed("blob_uploads", "progress of uploads, which begin anew where it is lost, each time under fresh salts"),
+    *_removed("enclaves", "what nodes tell of their enclaves: each tells it again at its next start or change"),
     _everything("blob_uses", "what operators see of the last read; decides nothing"),
     _everything("claims", "who works on what is due; lost or false ones delay work until they end"),
     _everything("nodes", "who serves; false ones delay the end of a revocation, and say wrong things to operators"),

@@ -49,6 +49,7 @@ class Known:
     archives: list[Month]
     reports: list[Any]
     blobs: list[str]
+    enclaves: list[tuple[str, bytes, UUID]]
 
 
 async def _tenant(work: Work, known: Known) -> AsyncIterator[Any]:
@@ -177,6 +178,13 @@ async def _blobs(work: Work, known: Known) -> AsyncIterator[Any]:
         yield await work.blobs.get(known.uid, blob)
 
 
+async def _enclaves(work: Work, known: Known) -> AsyncIterator[Any]:
+    yield await work.enclaves.list_after(known.uid, None, MOST, None)
+    yield await work.enclaves.of_nodes(known.uid, [node_uid for _, _, node_uid in known.enclaves])
+    for node, platform_id, _ in known.enclaves:
+        yield await work.enclaves.find(known.uid, node, platform_id)
+
+
 # By the table that is read.
 READS: Final[Mapping[str, Callable[[Work, Known], AsyncIterator[Any]]]] = MappingProxyType(
     {
@@ -202,6 +210,7 @@ READS: Final[Mapping[str, Callable[[Work, Known], AsyncIterator[Any]]]] = Mappin
         "audit_archives": _archives,
         "compliance_reports": _reports,
         "blobs": _blobs,
+        "enclaves": _enclaves,
     }
 )
 
@@ -307,4 +316,5 @@ def _known(tenant: TenantUid, slug: str, rows: Snapshot, seal: ReportSeal) -> Kn
         archives=[Month.parse(row["month"]) for row in of("audit_archives")],
         reports=[uid_of(row["id"]) for row in of("compliance_reports")],
         blobs=[row["blob_id"] for row in of("blobs")],
+        enclaves=[(row["node"], bytes(row["platform_id"]), uid_of(row["node_id"])) for row in of("enclaves")],
     )

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..requests import enclaves
-from ..values import Enclave, EnclaveQuote
+from ..values import Enclave, EnclaveQuote, NodeEnclave
 from .calls import Calls
 
 
 class EnclaveCalls(Calls):
-    """Methods for the enclave of the daemon that answers."""
+    """Methods for the enclave of the daemon that answers, and for what is known of the others'."""
 
     def get_enclave(self, *, deadline: float | None = None) -> Enclave:
         """Return who the enclave is and how it is."""
         return self._run(enclaves.get_enclave(), deadline)
+
+    def list_enclaves(
+        self, *, active_only: bool = False, page_size: int = 0, deadline: float | None = None
+    ) -> Iterator[NodeEnclave]:
+        """Iterate over the enclaves of all daemons, as each has told of its own, or over those that run."""
+        return self._pages(enclaves.list_enclaves(active_only, page_size), deadline)
 
     def attest_enclave(
         self, nonce: bytes, *, channel_key: bytes = b"", claims: bytes = b"", deadline: float | None = None

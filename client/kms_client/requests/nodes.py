@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import StringValue
 
 from ..methods import HEALTH, NODES
@@ -19,6 +20,11 @@ def list_nodes() -> Request[Nodes]:
 def get_health() -> Request[tuple[PartHealth, ...]]:
     """NodeService.GetHealth."""
     return Request(f"{NODES}/GetHealth", nodes_pb2.GetHealthRequest(), nodes.parts)
+
+
+def healths() -> Request[dict[str, HealthStatus]]:
+    """Health.List of grpc.health.v1."""
+    return Request(f"{HEALTH}/List", Empty(), nodes.healths)
 
 
 def health(service: str) -> Request[HealthStatus]:

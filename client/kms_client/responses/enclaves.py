@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..v1 import enclaves_pb2
-from ..values import Enclave, EnclaveMeasure, EnclaveQuote
+from ..values import Enclave, EnclaveMeasure, EnclaveQuote, NodeEnclave
 from .reading import time_if
 
 
@@ -23,11 +23,49 @@ def enclave(message: enclaves_pb2.Enclave) -> Enclave:
         cpu_svn=message.cpu_svn,
         debug=message.debug,
         freshness=message.freshness,
-        measures=tuple(EnclaveMeasure(one.name, one.done, one.detail) for one in message.measures),
+        measures=_measures(message),
         platform_id=message.platform_id,
         attest_time=time_if(message, "attest_time"),
         attest_expire_time=time_if(message, "attest_expire_time"),
     )
+
+
+def node_enclave(message: enclaves_pb2.NodeEnclave) -> NodeEnclave:
+    """Read a NodeEnclave."""
+    return NodeEnclave(
+        name=message.name,
+        node=message.node,
+        node_uid=message.node_uid,
+        backend=message.backend,
+        simulated=message.simulated,
+        mrenclave=message.mrenclave,
+        mrsigner=message.mrsigner,
+        isv_prod_id=message.isv_prod_id,
+        isv_svn=message.isv_svn,
+        cpu_svn=message.cpu_svn,
+        debug=message.debug,
+        freshness=message.freshness,
+        platform_id=message.platform_id,
+        measures=_measures(message),
+        attestation_status=message.attestation_status,
+        attestation_reason=message.attestation_reason,
+        quote=message.quote,
+        signature=message.signature,
+        attest_time=time_if(message, "attest_time"),
+        attest_expire_time=time_if(message, "attest_expire_time"),
+        state=message.state,
+        restarts=message.restarts,
+        active=message.active,
+        health=message.health,
+        health_reason=message.health_reason,
+        create_time=time_if(message, "create_time"),
+        update_time=time_if(message, "update_time"),
+        revision=message.revision,
+    )
+
+
+def _measures(message: enclaves_pb2.Enclave | enclaves_pb2.NodeEnclave) -> tuple[EnclaveMeasure, ...]:
+    return tuple(EnclaveMeasure(one.name, one.done, one.detail) for one in message.measures)
 
 
 def quote(message: enclaves_pb2.AttestEnclaveResponse) -> EnclaveQuote:

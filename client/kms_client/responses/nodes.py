@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.wrappers_pb2 import Int32Value
 
 from ..v1 import nodes_pb2
@@ -46,4 +47,13 @@ def parts(message: nodes_pb2.Health) -> tuple[PartHealth, ...]:
 
 def health(message: Int32Value) -> HealthStatus:
     """Read a HealthCheckResponse; a status that this release does not know is UNKNOWN."""
-    return HealthStatus(message.value) if message.value in HealthStatus.__members__.values() else HealthStatus.UNKNOWN
+    return _status(message.value)
+
+
+def healths(message: Struct) -> dict[str, HealthStatus]:
+    """Read a HealthListResponse, which has the bytes of a Struct of such numbers."""
+    return {name: _status(one.null_value) for name, one in message.fields.items()}
+
+
+def _status(value: int) -> HealthStatus:
+    return HealthStatus(value) if value in HealthStatus.__members__.values() else HealthStatus.UNKNOWN

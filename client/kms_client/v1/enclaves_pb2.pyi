@@ -61,6 +61,84 @@ class EnclaveMeasure(_message.Message):
     detail: str
     def __init__(self, name: _Optional[str] = ..., done: _Optional[bool] = ..., detail: _Optional[str] = ...) -> None: ...
 
+class ListEnclavesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token", "active_only")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    active_only: bool
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., active_only: _Optional[bool] = ...) -> None: ...
+
+class ListEnclavesResponse(_message.Message):
+    __slots__ = ("enclaves", "next_page_token")
+    ENCLAVES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    enclaves: _containers.RepeatedCompositeFieldContainer[NodeEnclave]
+    next_page_token: str
+    def __init__(self, enclaves: _Optional[_Iterable[_Union[NodeEnclave, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class NodeEnclave(_message.Message):
+    __slots__ = ("name", "node", "node_uid", "backend", "simulated", "mrenclave", "mrsigner", "isv_prod_id", "isv_svn", "cpu_svn", "debug", "freshness", "platform_id", "measures", "attestation_status", "attestation_reason", "quote", "signature", "attest_time", "attest_expire_time", "state", "restarts", "active", "health", "health_reason", "create_time", "update_time", "revision")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    NODE_UID_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
+    MRSIGNER_FIELD_NUMBER: _ClassVar[int]
+    ISV_PROD_ID_FIELD_NUMBER: _ClassVar[int]
+    ISV_SVN_FIELD_NUMBER: _ClassVar[int]
+    CPU_SVN_FIELD_NUMBER: _ClassVar[int]
+    DEBUG_FIELD_NUMBER: _ClassVar[int]
+    FRESHNESS_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_ID_FIELD_NUMBER: _ClassVar[int]
+    MEASURES_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATION_STATUS_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATION_REASON_FIELD_NUMBER: _ClassVar[int]
+    QUOTE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    ATTEST_TIME_FIELD_NUMBER: _ClassVar[int]
+    ATTEST_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_REASON_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    node: str
+    node_uid: str
+    backend: str
+    simulated: bool
+    mrenclave: bytes
+    mrsigner: bytes
+    isv_prod_id: int
+    isv_svn: int
+    cpu_svn: bytes
+    debug: bool
+    freshness: str
+    platform_id: bytes
+    measures: _containers.RepeatedCompositeFieldContainer[EnclaveMeasure]
+    attestation_status: str
+    attestation_reason: str
+    quote: bytes
+    signature: bytes
+    attest_time: _timestamp_pb2.Timestamp
+    attest_expire_time: _timestamp_pb2.Timestamp
+    state: str
+    restarts: int
+    active: bool
+    health: str
+    health_reason: str
+    create_time: _timestamp_pb2.Timestamp
+    update_time: _timestamp_pb2.Timestamp
+    revision: int
+    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., node_uid: _Optional[str] = ..., backend: _Optional[str] = ..., simulated: _Optional[bool] = ..., mrenclave: _Optional[bytes] = ..., mrsigner: _Optional[bytes] = ..., isv_prod_id: _Optional[int] = ..., isv_svn: _Optional[int] = ..., cpu_svn: _Optional[bytes] = ..., debug: _Optional[bool] = ..., freshness: _Optional[str] = ..., platform_id: _Optional[bytes] = ..., measures: _Optional[_Iterable[_Union[EnclaveMeasure, _Mapping]]] = ..., attestation_status: _Optional[str] = ..., attestation_reason: _Optional[str] = ..., quote: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., attest_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attest_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[str] = ..., restarts: _Optional[int] = ..., active: _Optional[bool] = ..., health: _Optional[str] = ..., health_reason: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class AttestEnclaveRequest(_message.Message):
     __slots__ = ("nonce", "channel_key", "claims")
     NONCE_FIELD_NUMBER: _ClassVar[int]

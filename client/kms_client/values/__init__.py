@@ -45,7 +45,7 @@ from .crypto import (
     ReIndexedBatch,
     TextBatch,
 )
-from .enclaves import Enclave, EnclaveMeasure, EnclaveQuote
+from .enclaves import Enclave, EnclaveMeasure, EnclaveQuote, NodeEnclave
 from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes, PartHealth, PartStatus
@@ -119,6 +119,7 @@ __all__ = [
     "NewReport",
     "NewToken",
     "Node",
+    "NodeEnclave",
     "NodeStop",
     "Nodes",
     "Operation",

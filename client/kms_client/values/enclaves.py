@@ -39,6 +39,40 @@ class Enclave:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeEnclave:
+    """The enclave of one daemon on one platform, as that daemon last told of it."""
+
+    name: str  # enclaves/{uid}
+    node: str  # the daemon's stable name
+    node_uid: str  # of the daemon's process, as list_nodes() has it while it runs
+    backend: str
+    simulated: bool  # SIMULATED: it protects nothing from the machine that it runs on
+    mrenclave: bytes  # 32 bytes
+    mrsigner: bytes  # 32 bytes
+    isv_prod_id: int
+    isv_svn: int
+    cpu_svn: bytes  # 16 bytes
+    debug: bool
+    freshness: str  # of its counters: none, local or quorum
+    platform_id: bytes  # 16 bytes
+    measures: tuple[EnclaveMeasure, ...]
+    attestation_status: str  # pending, valid, invalid, expired or revoked
+    attestation_reason: str
+    quote: bytes  # the last one; nothing of it has been verified here
+    signature: bytes  # of the attestation key, which is in the quote
+    attest_time: datetime | None
+    attest_expire_time: datetime | None
+    state: str  # of its process
+    restarts: int
+    active: bool  # whether its process runs, by the word of a daemon that is heard of
+    health: str  # healthy, degraded or unhealthy
+    health_reason: str
+    create_time: datetime | None  # when this daemon first told of this measurement
+    update_time: datetime | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class EnclaveQuote:
     """A quote and the revocation lists (DER) that it is verified with; nothing of it has been verified."""
 

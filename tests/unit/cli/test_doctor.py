@@ -25,10 +25,21 @@ def _no_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+class Servicer(health.HealthServicer):
+    """The library's, which has no List."""
+
+    def __init__(self, statuses):
+        super().__init__()
+        self._listed = {name: health_pb2.HealthCheckResponse(status=status) for name, status in statuses.items()}
+        for part, status in statuses.items():
+            self.set(part, status)
+
+    def List(self, request, context):  # noqa: N802  as the service names it
+        return health_pb2.HealthListResponse(statuses=self._listed)
+
+
 def healthy(peer, **parts):
-    servicer = health.HealthServicer()
-    for part, status in {"": SERVING, "token": SERVING, "storage": SERVING, **parts}.items():
-        servicer.set(part, status)
+    servicer = Servicer({"": SERVING, "token": SERVING, "storage": SERVING, **parts})
     peer.servicers.append(lambda server: health_pb2_grpc.add_HealthServicer_to_server(servicer, server))
     peer.answer("GetTenant", lambda r, _: tenants_pb2.Tenant(name=r.name))
     peer.answer("ListTenants", lambda *_: tenants_pb2.ListTenantsResponse())
@@ -70,8 +81,8 @@ def test_a_sound_connection_passes_every_check(daemon, ca, tmp_path, capsys):
         "certificate",
         "connection",
         "identity",
-        "health of token",
         "health of storage",
+        "health of token",
     ]
     assert PRINCIPAL in findings["certificate"][1]
     assert "tenants/acme" in findings["identity"][1]
@@ -98,6 +109,16 @@ def test_a_part_that_does_not_serve_is_named(ca, tmp_path, capsys):
     peer = healthy(tls_peer(*ca.server(), ca.path), token=NOT_SERVING).start()
     code, findings = doctor(capsys, profile(tmp_path, peer.target, ca, ca.client(PRINCIPAL, end=900 * HOUR)))
     assert (code, findings["health of token"], findings["health of storage"][0]) == (7, ("failed", "NOT_SERVING"), "ok")
+    peer.stop()
+
+
+def test_every_part_that_the_daemon_reports_on_is_looked_at_and_no_service(ca, tmp_path, capsys):
+    parts = {"blobs/archive": NOT_SERVING, "enclave": SERVING, "kms.v1.KeyService": NOT_SERVING}
+    peer = healthy(tls_peer(*ca.server(), ca.path), **parts).start()
+    code, findings = doctor(capsys, profile(tmp_path, peer.target, ca, ca.client(PRINCIPAL, end=900 * HOUR)))
+    looked_at = {name: outcome for name, (outcome, _) in findings.items() if name.startswith("health")}
+    healths = {"storage": "ok", "token": "ok", "blobs/archive": "failed", "enclave": "ok"}
+    assert (code, looked_at) == (7, {f"health of {part}": outcome for part, outcome in healths.items()})
     peer.stop()
 
 

@@ -400,10 +400,10 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments():
     assert methods(Client) == methods(AsyncClient)
     calls = {name: arguments for name, arguments in methods(Client).items() if name not in ("close", "from_profile")}
     assert all("deadline" in {argument[0] for argument in arguments} for arguments in calls.values())
-    assert {row.rpc for row in METHODS.values()} | {"Check"} == {
+    assert {row.rpc for row in METHODS.values()} | {"Check", "List"} == {
         rpc for table in (SAFE, NEVER_RETRIED) for rpcs in table.values() for rpc in rpcs
     }
-    assert set(calls) - {"health"} <= set(METHODS)
+    assert set(calls) - {"health", "healths"} <= set(METHODS)
 
 
 def test_what_the_daemon_is_asked_to_wait_is_added_to_the_deadline(caller, peer):

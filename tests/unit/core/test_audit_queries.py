@@ -57,8 +57,15 @@ def test_a_query_is_whole(name):
     assert set(GIVEN.get(name, {})) == {one.name for one in query.parameters if one.default is None}
 
 
-def test_there_are_twelve():
-    assert len(QUERIES) == 12
+def test_there_are_thirteen():
+    assert len(QUERIES) == 13
+
+
+@pytest.mark.parametrize("value", ["0" * 63, "A" * 64, '0"' * 32, "0" * 65])
+def test_a_measurement_is_hexadecimal(value):
+    query = QUERIES["enclave-executions"]
+    with pytest.raises(InvalidRequest, match="mrenclave must be 64"):
+        query.wanted(arguments(query, mrenclave=value))
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ principals.create t    principals.get rto     principals.list rt     principals.
 principals.block to    principals.unblock to
 grants.create t        grants.list rt         grants.delete t        access.explain rto     roles.list amlsrtco
 classes.list amlsrtco    identity.get amlsrtco  enclaves.get amlsrtco  enclaves.attest amlsrtco
+enclaves.list amlsrtco
 tokens.create to       tokens.get rto         tokens.list rto        tokens.rotate to       tokens.revoke to
 certificates.pin to    certificates.unpin to  certificates.list rto
 approvals.get amlsrtco   approvals.withdraw amlsrtco  approvals.list srt approvals.approve s    approvals.reject s

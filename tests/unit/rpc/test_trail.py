@@ -14,7 +14,17 @@ from typing import Any
 import grpc
 import pytest
 
-from kms.acting import UsedKey, note_changes, note_context, note_items, note_key, note_version
+from kms.acting import (
+    MOST_ENCLAVES,
+    UsedKey,
+    note_body,
+    note_changes,
+    note_context,
+    note_execution,
+    note_items,
+    note_key,
+    note_version,
+)
 from kms.core.audit import AuditEvent, Category, Outcome, Phase, Retention, Sensitivity
 from kms.core.audit_contexts import hashed_value, items_digest
 from kms.core.audit_ports import RecordChange
@@ -398,6 +408,37 @@ async def test_a_use_of_a_key_tells_which_and_how_much_and_the_context_as_its_po
     else:
         assert shown["table"] == hashed_value(CONTEXT_KEY, TenantUid(INSTALLATION), "table", b"people")
         assert b"people" not in audited.writer.bytes[-1]
+
+
+async def test_what_was_run_in_enclaves_is_summed_up_in_the_event_and_bounded(audited: Audited):
+    ours, other = (b"m" * 32, 5, True), (b"n" * 32, 6, True)
+
+    def act(_: Any) -> Any:
+        note_key(used(AuditContext.HASHED))
+        for failed in (False, False, True):
+            note_execution(ours, "encrypt", 0.25, failed=failed)
+        note_execution(other, "new_key", 0.5, failed=False)
+        for number in range(MOST_ENCLAVES):
+            note_execution((bytes([number]) * 32, 7, True), "encrypt", 0.5, failed=False)
+        note_body(b"h" * 32)
+        return pb.EncryptResponse(ciphertext=b"ciphertext", version=3)
+
+    audited.answer(ENCRYPT, act)
+    await audited.call(ENCRYPT, pb.EncryptRequest(name="tenants/acme/keys/k1", plaintext=b"x"))
+    details = json.loads(one(audited.writer.events).details)
+    assert details["sealed_sha256"] == [(b"h" * 32).hex()]
+    first, second, *more = details["executions"]
+    assert first == {
+        "mrenclave": "6d" * 32,
+        "isv_svn": 5,
+        "simulated": True,
+        "functions": {"encrypt": 3},
+        "ms": 750.0,
+        "outcome": "failed",
+        "failed": 1,
+    }
+    assert (second["functions"], second["outcome"]) == ({"new_key": 1}, "completed")
+    assert len(more) == MOST_ENCLAVES - 2
 
 
 async def test_a_batch_is_one_event_and_one_for_each_item_where_the_class_asks_for_it(audited: Audited):

@@ -203,6 +203,15 @@ def test_details_that_are_too_long_are_told_by_their_digest():
     assert list(short) == ["left_out", "sha256"]
 
 
+def test_what_is_always_told_is_told_beside_a_digest_too():
+    always = {"executions": [1]}
+    assert shown_details({"a": 1}, always) == '{"a":1,"executions":[1]}'
+    assert shown_details({"executions": "forged"}, always) == '{"executions":[1]}'
+    assert shown_details({}, always) == '{"executions":[1]}'
+    long = json.loads(shown_details({"a": "x" * LONGEST_DETAILS}, always))
+    assert (sorted(long), long["executions"]) == (["executions", "left_out", "sha256"], [1])
+
+
 def test_nothing_is_noted_outside_of_an_act():
     note_changes([change()])
     with noting() as noted:
