@@ -176,12 +176,12 @@ class NodeEnclave:
             await trail.note(_event("enclave.attestation_refused", _about(facts), Outcome.FAILURE, reason=str(error)))
             raise
         attested = judged.attested
-        self._verdict = Verdict(AttestationState.VALID, "", judged.quote, self._now(), attested.expires)
         expires = attested.expires.isoformat()
         platform = attested.platform_id.hex()
         _log.info("enclave.attested", backend=attested.backend, platform=platform, expires=expires)
         details = {**_about(facts), "platform": platform, "expires": expires}
         await trail.note(_event("enclave.attested", details))
+        self._verdict = Verdict(AttestationState.VALID, "", judged.quote, self._now(), attested.expires)
         return EnclaveShown(attested.platform_id, self._now(), attested.expires)
 
     @property

@@ -213,6 +213,29 @@ async def test_what_was_shown_is_shown_again_before_it_expires(place: Path) -> N
         assert enclave.overview().restarts == 0
 
 
+async def test_what_cannot_be_shown_again_is_degraded_and_in_use_as_long_as_it_counts(place: Path) -> None:
+    writer = MemoryWriter()
+    async with running(place, writer) as enclave:
+        await until(lambda: enclave.facts)
+        told: list[str] = []
+        enclave.watch(lambda: told.append(enclave.overview().verdict.state))
+        before = enclave.overview().verdict
+        writer.refusing = True
+        enclave._now = enclave._attester._now = lambda: now() + timedelta(minutes=40)
+        enclave._changes.set()
+        await until(lambda: enclave._failed)
+        health = await enclave.health()
+        assert health.status is HealthStatus.DEGRADED
+        assert "cannot be attested again: " in health.reason
+        assert enclave.overview().verdict == before
+        await enclave.execute("new_key", [], ["mrsigner", b"a"])
+        writer.refusing = False
+        await until(lambda: not enclave._failed)
+        assert (await enclave.health()).status is HealthStatus.HEALTHY
+        assert enclave.overview().verdict.quote not in (b"", before.quote)
+        assert set(told) == {"valid"}
+
+
 async def test_what_has_expired_all_the_same_is_shown_again_before_the_next_use(place: Path) -> None:
     writer = MemoryWriter()
     async with running(place, writer) as enclave:
