@@ -89,7 +89,7 @@ def test_the_doctor_finds_a_sound_installation_sound(service: Service):
         "health of token",
         *(
             f"health of {part}"
-            for part in ("anchor", "audit", "audit_months", "blobs/local", "integrity", "lease", "schedule")
+            for part in ("anchor", "api", "audit", "audit_months", "blobs/local", "integrity", "lease", "schedule")
         ),
     ]
     assert {finding["outcome"] for finding in findings} == {"ok"}
