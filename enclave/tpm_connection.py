@@ -83,21 +83,30 @@ class Connection:
             raise PlatformFault(f"TPM: does not answer within {SECONDS:g} s")
 
 
+def check_place(tcti: str) -> None:
+    """Refuse what names no TPM in one of the two forms.
+
+    Raises:
+        PlatformFault: it is another form; a path has to be absolute.
+    """
+    if not tcti.startswith((f"{DEVICE}/", f"{SOCKET}/")):
+        raise PlatformFault(f"TPM {tcti}: must be {DEVICE}PATH or {SOCKET}PATH, with an absolute path")
+
+
 def connect(tcti: str) -> Connection:
     """Open the way to the TPM at *tcti*; the module's docstring has the two forms.
 
     Raises:
         PlatformFault: nothing is there, or it is another form.
     """
+    check_place(tcti)
     try:
         if tcti.startswith(DEVICE):
             return Connection(os.open(tcti[len(DEVICE) :], os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK))
-        if tcti.startswith(SOCKET):
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(SECONDS)
-                sock.connect(tcti[len(SOCKET) :])
-                sock.setblocking(False)
-                return Connection(sock.detach())
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(SECONDS)
+            sock.connect(tcti[len(SOCKET) :])
+            sock.setblocking(False)
+            return Connection(sock.detach())
     except OSError as error:
         raise PlatformFault(f"TPM {tcti}: cannot be opened ({error.strerror or type(error).__name__})") from None
-    raise PlatformFault(f"TPM {tcti}: neither {DEVICE}PATH nor {SOCKET}PATH")

@@ -51,7 +51,7 @@ class TpmStart:
 
     def start(self, measured: bytes, storage_root: bytes, structure: bytes) -> TpmEnclave:
         """Return the enclave; Backend has the words."""
-        if not isinstance(storage_root, bytes) or len(storage_root) != NAME_LENGTH:
+        if len(storage_root) != NAME_LENGTH:
             raise InvalidParameter(f"storage root: a Name of {NAME_LENGTH} bytes")
         release = parse_release(structure, measured)
         if isinstance(self._way, PlatformFault):

@@ -24,6 +24,7 @@ from kms_client.profile import Profile
 
 from kms.core.suites import Purpose, Suite
 from kms.kmsd.installation import TOKEN_LABEL, initialise, issue_certificate
+from kms.kmsd.tpm_files import TpmChoices
 from softhsm import create_token
 
 KMSD = [str(Path(sys.executable).with_name("kmsd"))]
@@ -107,14 +108,15 @@ class Daemon:
 class Installation:
     """A directory made as `kmsd init` makes it, and what runs on it."""
 
-    def __init__(self, directory: Path, *, enclave: bool = False) -> None:
+    def __init__(self, directory: Path, *, enclave: bool = False, tpm: TpmChoices | None = None) -> None:
         self.directory = directory
         self.port = free_port()
         self.config = directory / "kmsd.toml"
         self._daemons: list[Daemon] = []
         umask = os.umask(0o077)
         try:
-            initialise(directory, f"127.0.0.1:{self.port}", "kms.local", datetime.now(UTC), enclave=enclave)
+            address = f"127.0.0.1:{self.port}"
+            initialise(directory, address, "kms.local", datetime.now(UTC), enclave=enclave or tpm is not None, tpm=tpm)
         finally:
             os.umask(umask)
 

@@ -37,7 +37,9 @@ async def sealed_deks(installation: Installation, counters: Path) -> dict[str, b
     settings = load(installation.config)
     assert settings.enclave is not None
     known = {}
-    async with opened_enclave(settings.enclave.model_copy(update={"counters": counters})) as second:
+    async with opened_enclave(
+        settings.enclave.model_copy(update={"counters": counters}), simulated_allowed=True
+    ) as second:
         assert second is not None
         await second._host.start()
         async with opened_parts(settings, compared=False, enclave=second._host) as parts:

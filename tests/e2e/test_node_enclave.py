@@ -32,7 +32,8 @@ from kms.core.enclave_ports import SealedInput
 from kms.core.errors import EnclaveUnavailable
 from kms.core.ports import HealthStatus
 from kms.kmsd import checks
-from kms.kmsd.enclave_files import policy_text, sign_anew
+from kms.kmsd.enclave_files import policy_text
+from kms.kmsd.enclave_signing import sign_anew
 from kms.node_enclave import NodeEnclave, opened_enclave
 from kms.setting_values import SettingsError
 from kms.settings import load
@@ -69,7 +70,7 @@ def place(made: Path, tmp_path: Path) -> Path:
 @asynccontextmanager
 async def running(place: Path, writer: MemoryWriter | None = None) -> AsyncIterator[NodeEnclave]:
     """The enclave of an installation, kept running as the daemon does."""
-    async with opened_enclave(load(place / "kmsd.toml").enclave) as enclave:
+    async with opened_enclave(load(place / "kmsd.toml").enclave, simulated_allowed=True) as enclave:
         assert enclave is not None
         enclave._retry = 0.2
         task = asyncio.create_task(enclave.run(make_trail(writer or MemoryWriter())))
