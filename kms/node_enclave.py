@@ -80,8 +80,9 @@ class NodeEnclave:
     def _changed(self, status: HostStatus) -> None:
         self._usable.clear()
         self._shown = None
-        # After a start that was refused, as where a TPM does not answer, nobody waits for the next one.
-        self._settle(failed=bool(self._host.refused))
+        # Where the supervisor tries again after a start that was refused, as while a TPM does not answer, nobody waits.
+        trying = status.state in (HostState.BACKING_OFF, HostState.STARTING)
+        self._settle(failed=trying and bool(self._host.refused and status.reason))
         self._changes.set()
         tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
         tell("enclave.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)

@@ -26,6 +26,7 @@ from kms.core.suites import Purpose, Suite
 from kms.kmsd.installation import TOKEN_LABEL, initialise, issue_certificate
 from kms.kmsd.tpm_files import TpmChoices
 from softhsm import create_token
+from tests.swtpm import Swtpm
 
 KMSD = [str(Path(sys.executable).with_name("kmsd"))]
 PATIENCE = 30.0
@@ -211,6 +212,29 @@ def enclave_installation() -> Iterator[Installation]:
     """A fresh installation with an enclave, as `kmsd init` makes it; its daemons are stopped at the end."""
     parent = Path(tempfile.mkdtemp(prefix="kms"))
     made = Installation(parent / "i", enclave=True)
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(parent)
+
+
+@pytest.fixture
+def software_tpm() -> Iterator[Swtpm]:
+    """A software TPM of the test's own."""
+    made = Swtpm()
+    made.start()
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def tpm_installation(software_tpm: Swtpm) -> Iterator[Installation]:
+    """A fresh installation with an enclave upon a software TPM; its daemons are stopped at the end."""
+    parent = Path(tempfile.mkdtemp(prefix="kms"))
+    made = Installation(parent / "i", tpm=TpmChoices(software_tpm.tcti))
     try:
         yield made
     finally:
