@@ -8,12 +8,9 @@ of the daemon's: a 4-byte length and msgpack, at most 2 MiB.
     refusal  [serial, 1, [code, message]]          the process goes on
     farewell [serial, 2, [code, message]]          the process leaves after it
 
-The calls; the first is open, once:
+The calls; the first is open, once, with what the backend takes (simulated_start.py, tpm_start.py):
 
-    open               fuse or [module, label, platform id] of the token that has it, owner epoch, signed structure,
-                       [CPUSVN, flags, xfrm, MISCSELECT, CONFIGID, CONFIGSVN],
-                       for quotes [root, platform, its key (all DER), platform id]
-                                                                       -> the greeting: who it is, what was closed off
+    open               the backend's                                   -> the greeting: who it is, what was closed off
     describe                                                           -> the same
     attest             report data                                     -> quote
     seal               data, policy, associated data                   -> blob
@@ -29,10 +26,9 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 import msgpack
 from cryptography.exceptions import InvalidTag
@@ -40,15 +36,9 @@ from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from . import counters as counter_files
-from . import fuse as fuses
-from . import isolation, own_quotes, sigstruct
-from .errors import CounterFault, EnclaveError, InvalidParameter
-from .identity import InvalidIdentity
+from . import isolation
+from .errors import CounterFault, EnclaveError, InvalidParameter, PlatformFault
 from .interface import Enclave, Policy, SealedInput
-from .own_quotes import OwnQuotes
-from .sgx_keys import Platform
-from .simulated import SimulatedEnclave
 from .xaes import Xaes256Gcm
 
 MAX_MESSAGE: Final = 2 << 20  # bytes, without the length
@@ -58,21 +48,36 @@ REFUSAL: Final = 1
 FAREWELL: Final = 2
 
 
+class Backend(Protocol):
+    """What makes one kind of enclave."""
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """What it holds open, for itself alone."""
+
+    def ready(self) -> None:
+        """Open what can still be opened: the process is closed off, but for its system calls.
+
+        Raises:
+            EnclaveError: it cannot be had, and no enclave will start.
+        """
+
+    def start(self, measured: bytes, *arguments: Any) -> Enclave:
+        """Return the enclave; *measured* is MRENCLAVE, 32 bytes, and the rest is what came with `open`.
+
+        Raises:
+            EnclaveError: it may not start, or what it takes is not to be had.
+        """
+
+
 class Host:
     """Carries out calls on one enclave, which the first of them starts."""
 
-    def __init__(
-        self,
-        measured: bytes,
-        counters: int,
-        measures: list[isolation.Measure],
-        token_host: fuses.TokenHost | None = None,
-    ) -> None:
-        """Take MRENCLAVE, 32 bytes, the descriptor of the counters' file, what has been closed off, and who has the fuse."""
+    def __init__(self, measured: bytes, backend: Backend, measures: list[isolation.Measure]) -> None:
+        """Take MRENCLAVE, 32 bytes, what makes the enclave, and what has been closed off."""
         self._measured = measured
-        self._counters = counters
+        self._backend = backend
         self._measures = measures
-        self._token_host = token_host
         self._enclave: Enclave | None = None
         self._kinds: dict[str, Callable[..., object]] = {"open": self._open}
 
@@ -83,8 +88,9 @@ class Host:
         try:
             return ANSWER, self._kinds.get(kind, self._refuse)(*arguments)
         except EnclaveError as error:
-            # Counters that could not be written are read anew by a fresh process; one that cannot open has no use.
-            leaving = isinstance(error, CounterFault) or self._enclave is None
+            # Counters that could not be written, and a TPM that is lost, are opened anew by a fresh process; one that
+            # cannot open has no use.
+            leaving = isinstance(error, CounterFault | PlatformFault) or self._enclave is None
             return FAREWELL if leaving else REFUSAL, [error.code, str(error)]
         except Exception as error:  # noqa: BLE001  a mistake; its text could hold what the call held
             trace = error.__traceback__
@@ -93,28 +99,10 @@ class Host:
             where = f"{trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else "?"
             return FAREWELL, ["mistake", f"{type(error).__name__} in {where}"]
 
-    def _open(
-        self, fuse: object, owner_epoch: bytes, structure: bytes, chosen: list[Any], authority: list[Any] | None = None
-    ) -> object:
+    def _open(self, *arguments: Any) -> object:
         if self._enclave is not None:
             raise InvalidParameter("open: comes once")
-        try:
-            cpu_svn, flags, xfrm, misc_select, config_id, config_svn = chosen
-            start = sigstruct.Start(
-                cpu_svn=cpu_svn,
-                flags=flags,
-                xfrm=xfrm,
-                misc_select=misc_select,
-                config_id=config_id,
-                config_svn=config_svn,
-            )
-            identity = sigstruct.start(structure, self._measured, start)
-        except InvalidIdentity as error:
-            raise InvalidParameter(str(error)) from error
-        platform = Platform(fuses.chosen_fuse(fuse, self._token_host), owner_epoch)
-        counters = counter_files.Counters(self._counters, counter_files.mac_key(platform, identity))
-        quotes = None if authority is None else OwnQuotes(platform, identity, authority)
-        enclave = self._enclave = SimulatedEnclave(platform, identity, counters, quotes)
+        enclave = self._enclave = self._backend.start(self._measured, *arguments)
         self._kinds |= {
             "describe": lambda: self._greeting(enclave),
             "attest": enclave.attest,
@@ -204,23 +192,21 @@ def warm_up() -> None:
             cipher.decrypt(nonce, bytes(32), b"")
     HKDF(hashes.SHA256(), 64, salt=bytes(32), info=b"").derive(bytes(32))
     constant_time.bytes_eq(b"", b"")
-    own_quotes.warm_up()
     for codec in ("ascii", "utf-8"):
         codec.encode(codec)
     sys.stderr.flush()
 
 
-def main(measured: bytes, counters: Path, fd: int, token_host: fuses.TokenHost | None = None) -> None:
+def main(measured: bytes, backend: Backend, fd: int) -> None:
     """Close the process off and serve the socket *fd*; what was measured is 32 bytes."""
-    ours = () if token_host is None else (token_host.sock.fileno(), token_host.pin)
-    measures = isolation.close_off(fd, *ours)
+    measures = isolation.close_off(fd, *backend.descriptors)
     try:
-        descriptor = counter_files.open_file(counters)
-    except CounterFault as error:
+        backend.ready()
+    except EnclaveError as error:
         sys.stderr.write(f"enclave: {error}\n")
         sys.stderr.flush()
         os._exit(1)
     with socket.socket(fileno=fd) as sock:
         measures.append(isolation.forbid_system_calls())
-        serve(sock, Host(measured, descriptor, measures, token_host))
+        serve(sock, Host(measured, backend, measures))
     os._exit(0)

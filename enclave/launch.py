@@ -1,12 +1,13 @@
 """Starts the enclave process; run by its path.
 
-    python -I -S -B -X pycache_prefix=/dev/null/none .../enclave/launch.py LIBRARIES --measure
-    python -I -S -B -X pycache_prefix=/dev/null/none .../enclave/launch.py LIBRARIES COUNTERS [TOKEN_HOST...] FD
+    python -I -S -B -X pycache_prefix=/dev/null/none .../enclave/launch.py LIBRARIES BACKEND ARGUMENT... FD
+    python -I -S -B -X pycache_prefix=/dev/null/none .../enclave/launch.py LIBRARIES BACKEND --measure
+    python -I -S -B -X pycache_prefix=/dev/null/none .../enclave/launch.py LIBRARIES tpm2 --pin ARGUMENT...
 
 1. Read the package's files, once. 2. Load the package from these very bytes, and of other packages only the named
 ones: no file can be swapped between measuring and running, and no cached bytecode is looked at. 3. Measure. 4. Close
 the process off (isolation.py). 5. Serve the socket FD (host.py); secrets come only then. With --measure it stops after
-3 and prints the measurement, for the signer.
+3 and prints the measurement, for the signer; with --pin it prints what the TPM is to be known by.
 
 It is, with the interpreter, what a processor is to a real enclave: it measures, and is believed.
 """
@@ -17,14 +18,20 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 PACKAGE: Final = "enclave"
-# All that the package may import besides itself and the standard library. cryptography loads _cffi_backend.
-LIBRARIES: Final = ("cryptography", "msgpack", "_cffi_backend")
+# All that the package may import besides itself and the standard library, by backend. cryptography loads _cffi_backend.
+LIBRARIES: Final = {
+    "simulated": ("cryptography", "msgpack", "_cffi_backend"),
+    "tpm2": ("cryptography", "msgpack", "_cffi_backend", "tpm2_pytss"),
+}
+# What makes the enclave of each backend; nothing of the others is loaded.
+_STARTS: Final = {"simulated": "enclave.simulated_start", "tpm2": "enclave.tpm_start"}
 MAX_FILES: Final = 256
 MAX_FILE: Final = 1 << 20  # bytes
 
@@ -112,42 +119,50 @@ class MeasuredLoader:
 class LibraryFinder:
     """Finds the named libraries, and nothing else that lies beside them."""
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(self, libraries: Sequence[str], directories: Sequence[str]) -> None:
+        self._libraries = libraries
         self._directories = list(directories)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find a library at the top; its submodules are found by where it lies."""
-        if path is not None or fullname not in LIBRARIES:
+        if path is not None or fullname not in self._libraries:
             return None
         return PathFinder.find_spec(fullname, self._directories, target)
 
 
 def main() -> None:
     """Measure, and serve unless only asked to measure."""
-    libraries, last = sys.argv[1].split(os.pathsep), sys.argv[2:]
+    directories, backend, last = sys.argv[1].split(os.pathsep), sys.argv[2], sys.argv[3:]
     if not (sys.flags.isolated and sys.flags.no_site and sys.flags.dont_write_bytecode and sys.pycache_prefix):
         raise CannotLaunch("the interpreter is started with -I -S -B -X pycache_prefix=...")
     files = read_package(Path(__file__).parent)
-    sys.meta_path[:0] = [MeasuredLoader(files), LibraryFinder(libraries)]
-    from enclave import fuse, host, measurement  # noqa: PLC0415  only now are they the measured ones
+    sys.meta_path[:0] = [MeasuredLoader(files), LibraryFinder(LIBRARIES[backend], directories)]
+    from enclave import errors, host, measurement  # noqa: PLC0415  only now are they the measured ones
 
-    # It loads its module meanwhile; nothing is said to it before this process is closed off.
-    token_host = None
-    if len(last) > 2:
+    start = import_module(_STARTS[backend])
+    if last[0] == "--pin":
+        try:
+            sys.stdout.write(start.pinned(last[1:]) + "\n")
+        except errors.EnclaveError as error:
+            raise CannotLaunch(str(error)) from error
+        return
+    prepared = None
+    if last != ["--measure"]:
         os.set_inheritable(int(last[-1]), False)  # the socket is this process's alone
-        token_host = fuse.start_token_host(last[1:-1])
+        prepared = start.prepare(last[:-1])  # what it starts loads meanwhile; nothing is said to it before the end of 4
     host.warm_up()
+    start.warm_up()
     measured = measurement.measure(files, measurement.surroundings(sys.modules))
-    if last == ["--measure"]:
+    if prepared is None:
         sys.stdout.write(measured.hex() + "\n")
         return
-    host.main(measured, Path(last[0]), int(last[-1]), token_host)
+    host.main(measured, prepared, int(last[-1]))
 
 
 if __name__ == "__main__":
     try:
         main()
-    except CannotLaunch as error:
+    except (CannotLaunch, ImportError) as error:
         sys.exit(f"enclave: {error}")

@@ -65,14 +65,9 @@ class TpmEnclave:
         self._release = release
         self._label = label_of(simulated=tpm.simulated)
         pcr = release.pcr.pcr
-        value = tpm.read_pcr(pcr)
-        if value == bytes(DIGEST_LENGTH):
+        if tpm.read_pcr(pcr) == bytes(DIGEST_LENGTH):
             tpm.extend_pcr(pcr, release.event)
-            value = tpm.read_pcr(pcr)
-        if value != release.pcr.value:
-            raise PlatformFault(
-                f"PCR {pcr}: other code has been measured since the TPM was reset; reset it (restart the machine)"
-            )
+        self._check_pcr()
         self._counters = tpm.find_counters()
 
     def describe(self) -> Description:
@@ -134,6 +129,7 @@ class TpmEnclave:
         try:
             key = self._tpm.unseal(private, public, self._steps(policy, isv_svn))
         except TpmRefused:
+            self._check_pcr()  # where it has another value, nothing opens: no fault of this blob
             raise MacMismatch("the blob does not open in this enclave") from None
         if len(key) != _KEY_LENGTH:
             raise MacMismatch("the blob does not open in this enclave")
@@ -182,6 +178,13 @@ class TpmEnclave:
     def execute(self, function: str, inputs: Sequence[SealedInput], argument: bytes) -> bytes:
         """Run a registered function on what the inputs seal; Enclave has the words."""
         return execution.execute(self, function, inputs, argument)
+
+    def _check_pcr(self) -> None:
+        pcr = self._release.pcr
+        if self._tpm.read_pcr(pcr.pcr) != pcr.value:
+            raise PlatformFault(
+                f"PCR {pcr.pcr}: other code has been measured since the TPM was reset; reset it (restart the machine)"
+            )
 
     def _steps(self, policy: Policy, isv_svn: int) -> tuple[Step, ...]:
         return steps_for(policy, self._release.pcr, self._release.approvals[isv_svn])

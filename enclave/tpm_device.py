@@ -11,11 +11,12 @@ Source: TCG TPM 2.0 Library, Parts 1 and 3; TSS 2.0 Enhanced System API.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from tpm2_pytss import types as tpm
 from tpm2_pytss.constants import (
@@ -28,12 +29,18 @@ from tpm2_pytss.constants import (
     TPMA_NV,
     TPMA_OBJECT,
     TPMA_SESSION,
+    TSS2_RC,
 )
 from tpm2_pytss.ESAPI import ESAPI
+from tpm2_pytss.TCTI import PyTCTI
 from tpm2_pytss.TSS2_Exception import TSS2_Exception
 
 from .errors import PlatformFault
+from .tpm_connection import Connection, connect
 from .tpm_policy import ATTESTATION_TEMPLATE, ApprovedBy, OneOf, PcrIs, Step, name_of, selection
+
+# What is wrong is raised; the library's own lines would go to standard error besides.
+os.environ.setdefault("TSS2_LOG", "all+NONE")
 
 FIRST_COUNTER: Final = 0x01800100  # of the owner's range. Source: TCG Registry of Reserved TPM 2.0 Handles.
 MAX_COUNTERS: Final = 128
@@ -69,13 +76,14 @@ class Pins:
 
     storage_root: bytes  # 34: Name of the storage root key
     attestation_key: bytes  # 64: x || y
+    simulated: bool
 
 
 def pin(tcti: str, owner_auth: bytes = b"") -> Pins:
     """Return what the TPM at *tcti* is to be known by: whatever answers now is trusted from now on.
 
     Args:
-        tcti: where it is, as "device:/dev/tpmrm0" or "swtpm:path=/run/tpm/socket".
+        tcti: where it is, as connect() has it.
         owner_auth: authorization of the owner hierarchy.
 
     Raises:
@@ -83,26 +91,58 @@ def pin(tcti: str, owner_auth: bytes = b"") -> Pins:
     """
     device = Tpm(tcti, None, owner_auth)
     try:
-        return Pins(device.storage_root, device.attestation_key)
+        return Pins(device.storage_root, device.attestation_key, device.simulated)
     finally:
         device.close()
+
+
+class _Transport(PyTCTI):  # type: ignore[misc]
+    """What tpm2-pytss sends and receives through; a failure is kept, since the library passes on a number only."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+        self.fault = ""
+
+    def do_transmit(self, command: bytes) -> None:
+        try:
+            self._connection.send(command)
+        except PlatformFault as error:
+            self._fail(error)
+
+    def do_receive(self, timeout: int) -> bytes:
+        del timeout  # the connection has its own
+        try:
+            return self._connection.receive()
+        except PlatformFault as error:
+            self._fail(error)
+
+    def _fail(self, error: PlatformFault) -> NoReturn:
+        self.fault = str(error)
+        raise TSS2_Exception(TSS2_RC.TCTI_RC_IO_ERROR)
 
 
 class Tpm:
     """One TPM; one caller at a time, for which it takes a lock."""
 
-    def __init__(self, tcti: str, storage_root: bytes | None, owner_auth: bytes = b"") -> None:
-        """Connect, flush what was left, and derive the keys; storage_root (34 bytes) is the Name that is pinned.
+    def __init__(self, way: str | Connection, storage_root: bytes | None, owner_auth: bytes = b"") -> None:
+        """Flush what was left, and derive the keys; storage_root (34 bytes) is the Name that is pinned.
+
+        Args:
+            way: where it is, as connect() has it, or a connection, which is closed with this.
+            storage_root: as pin() has returned it; None takes any.
+            owner_auth: authorization of the owner hierarchy.
 
         Raises:
             PlatformFault: it does not answer, or is another TPM than the one that was pinned.
         """
         self._lock: Final = Lock()
         self._root: Any = ESYS_TR.NONE
-        with self._talking():
-            self._esapi = ESAPI(tcti)
+        self._connection = connect(way) if isinstance(way, str) else way
+        self._transport = _Transport(self._connection)
         try:
             with self._talking():
+                self._esapi = ESAPI(self._transport)
                 self._flush_leftovers()
                 self._esapi.tr_set_auth(ESYS_TR.OWNER, owner_auth)
                 self._root, self.storage_root = self._derive_root(storage_root)
@@ -110,7 +150,7 @@ class Tpm:
                     pass
                 self.simulated = self._maker() not in _MAKERS
         except BaseException:
-            self._esapi.close()
+            self._connection.close()
             raise
 
     def close(self) -> None:
@@ -118,6 +158,7 @@ class Tpm:
         with suppress(PlatformFault), self._talking():
             self._esapi.flush_context(self._root)
         self._esapi.close()
+        self._connection.close()
 
     def read_pcr(self, pcr: int) -> bytes:
         """Return a PCR of the bank of SHA-256, 32 bytes; nothing proves it, unlike a policy or a quote."""
@@ -220,6 +261,8 @@ class Tpm:
                 code = int(error.rc)
                 if not code & _TPM_LAYER and code & _FORMAT_ONE:
                     raise TpmRefused(f"TPM: refuses, {code:#x}") from None
+                if self._transport.fault:
+                    raise PlatformFault(self._transport.fault) from None
                 raise PlatformFault(f"TPM: does not answer as it should, {code:#x}") from None
 
     @contextmanager

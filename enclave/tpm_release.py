@@ -92,15 +92,25 @@ def parse_release(data: bytes, mrenclave: bytes) -> Release:
     Raises:
         InvalidSignature: it is no such structure, is of other code, or an approval is not the signer's.
     """
+    release = verified_release(data)
+    if release.identity.mrenclave != mrenclave:
+        raise InvalidSignature("MRENCLAVE: the release was signed for other code")
+    return release
+
+
+def verified_release(data: bytes) -> Release:
+    """Return what a structure says, of whatever code.
+
+    Raises:
+        InvalidSignature: it is no such structure, or an approval is not the signer's.
+    """
     if len(data) < _HEADER.size:
         raise InvalidSignature("release: too short")
-    label, signed_for, product, svn, pcr, raw = _HEADER.unpack_from(data)
+    label, mrenclave, product, svn, pcr, raw = _HEADER.unpack_from(data)
     if label != _LABEL or svn > MAX_SVN or not LEAST_PCR <= pcr <= GREATEST_PCR:
         raise InvalidSignature("release: is not one of this format")
     if len(data) != _HEADER.size + (svn + 1) * _SIGNATURE:
         raise InvalidSignature("release: has one approval for each security version from 0 to its own")
-    if signed_for != mrenclave:
-        raise InvalidSignature("MRENCLAVE: the release was signed for other code")
     try:
         key = key_of_raw(raw)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Attestation of this node's enclave: what certifies its platform, and what is asked of it before it is used."""
+"""Attestation of this node's enclave: what certifies a simulated platform, and what is asked of an enclave before use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from enclave.attestation_errors import AttestationError, CertificateRevoked, Enc
 from enclave.chain import MAX_LIST, Collateral
 from enclave.nonces import NonceStore
 from enclave.quotes import challenge_binding
-from enclave.verifier import Attested, verify
-from kms.attestation_policies import LARGEST, parse_list, parse_policy
-from kms.enclave_settings import Attestation as Settings
+from enclave.verifier import Attested
+from kms.attestation_policies import LARGEST, judge, parse_list, parse_policy
+from kms.enclave_settings import SimulatedAttestation
 
 _LARGEST_PEM: Final = 1 << 16  # bytes of a certificate's or a key's file
 
@@ -52,17 +52,15 @@ class Judged:
     quote: bytes
 
 
-class Attester:
-    """Challenges the enclave of this node and judges its answers; all files are read anew each time."""
+class SimulatedAuthority:
+    """What certifies a simulated platform; all files are read anew each time."""
 
-    def __init__(self, settings: Settings, platform_id: bytes, now: Callable[[], datetime]) -> None:
+    def __init__(self, settings: SimulatedAttestation, platform_id: bytes) -> None:
         """*platform_id* has 16 bytes."""
         self._settings = settings
         self._platform_id = platform_id
-        self._now = now
-        self._nonces = NonceStore()
 
-    def authority(self) -> Sequence[bytes]:
+    def keys(self) -> Sequence[bytes]:
         """Return what the enclave quotes with: root, platform, the platform's key (all DER), and the platform's id.
 
         Raises:
@@ -102,6 +100,17 @@ class Attester:
         except ValueError as error:
             raise NotAttested(f"enclave.attestation.{name} {path}: is no revocation list") from error
 
+
+class Attester:
+    """Challenges the enclave of this node and judges its answers; all files are read anew each time."""
+
+    def __init__(self, policy: Path, collateral: Callable[[], Collateral | None], now: Callable[[], datetime]) -> None:
+        """Take the file of the policy, and what gives the lists that its quotes are judged with, where there are any."""
+        self._policy = policy
+        self._collateral = collateral
+        self._now = now
+        self._nonces = NonceStore()
+
     async def attest(self, quote: Callable[[bytes], Awaitable[bytes]], mrenclave: bytes) -> Judged:
         """Challenge an enclave and return what it has shown.
 
@@ -113,14 +122,13 @@ class Attester:
             NotAttested: it has not shown what the policy asks for; says which check failed.
             EnclaveUnavailable: it does not answer.
         """
-        collateral = self.collateral()
-        path = self._settings.policy
+        collateral = self._collateral()
         answer = b""
         try:
-            policy = parse_policy(_read(path, LARGEST, "policy"))
+            policy = parse_policy(_read(self._policy, LARGEST, "policy"))
             nonce = self._nonces.issue(self._now())
             answer = await quote(challenge_binding(nonce))
-            attested = verify(answer, policy, collateral, self._nonces.redeem(nonce), self._now())
+            attested = judge(answer, policy, collateral, self._nonces.redeem(nonce), self._now())
         except AttestationError as error:
             revoked = isinstance(error, _REVOKED)
             raise NotAttested(f"{type(error).__name__}: {error}", answer, revoked=revoked) from error

@@ -1,19 +1,25 @@
-"""The file that says what is asked of a quote, and revocation lists; docs/attestation.md has the fields."""
+"""The file that says what is asked of a quote, and the judgement by it; docs/attestation.md has the fields."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from enclave.attestation_errors import BadPolicy
+from enclave.attestation_errors import BadPolicy, BadRevocationList
 from enclave.attestation_policy import MAX_AGE, MAX_RULES, MAX_VALIDITY, AttestationPolicy, SignerRule
+from enclave.chain import Collateral
+from enclave.nonces import Challenge
+from enclave.tpm_quotes import TpmPolicy, verify_tpm_quote
+from enclave.tpm_release import DEFAULT_PCR
+from enclave.verifier import Attested, verify
 
 LARGEST: Final = 1 << 20  # bytes of a policy's file
+QuotePolicy: TypeAlias = AttestationPolicy | TpmPolicy
 
 
 def _hex(length: int) -> Any:
@@ -47,13 +53,44 @@ class _Signer(_Model):
         )
 
 
-class _Policy(_Model):
+class _Shared(_Model):
+    """What is asked of the quotes of every kind."""
+
     version: Literal[1]
-    root: Annotated[str, Field(max_length=LARGEST)]
-    quoting: _Signer
     measurements: Annotated[list[_Hex32], Field(max_length=MAX_RULES)] = []  # type: ignore[valid-type]
     signers: Annotated[list[_Signer], Field(max_length=MAX_RULES)] = []
     revoked_measurements: Annotated[list[_Hex32], Field(max_length=MAX_RULES)] = []  # type: ignore[valid-type]
+    max_age_seconds: Annotated[int, Field(ge=1, le=int(MAX_AGE.total_seconds()))] = 60
+    validity_seconds: Annotated[int, Field(ge=1, le=int(MAX_VALIDITY.total_seconds()))] = 3600
+
+    def shared(self) -> dict[str, Any]:
+        return {
+            "measurements": _set(self.measurements),
+            "signers": tuple(signer.rule() for signer in self.signers),
+            "revoked_measurements": _set(self.revoked_measurements),
+            "max_age": timedelta(seconds=self.max_age_seconds),
+            "validity": timedelta(seconds=self.validity_seconds),
+        }
+
+
+class _TpmPolicy(_Shared):
+    kind: Literal["tpm2"]
+    attestation_key: _Hex64  # type: ignore[valid-type]
+    pcr: Annotated[int, Field(ge=0, le=15)] = DEFAULT_PCR
+    allow_simulated: bool = False
+
+    def policy(self) -> TpmPolicy:
+        return TpmPolicy(
+            attestation_key=bytes.fromhex(self.attestation_key),
+            pcr=self.pcr,
+            allow_simulated=self.allow_simulated,
+            **self.shared(),
+        )
+
+
+class _Policy(_Shared):
+    root: Annotated[str, Field(max_length=LARGEST)]
+    quoting: _Signer
     revoked_platforms: Annotated[list[_Hex16], Field(max_length=MAX_RULES)] = []  # type: ignore[valid-type]
     backends: Annotated[list[str], Field(max_length=8)] = []
     config_ids: Annotated[list[_Hex64], Field(max_length=MAX_RULES)] = ["00" * 64]  # type: ignore[valid-type]
@@ -62,16 +99,11 @@ class _Policy(_Model):
     least_cpu_svn: _Hex16 = "00" * 16  # type: ignore[valid-type]
     least_root_list: _Number = 0
     least_platform_list: _Number = 0
-    max_age_seconds: Annotated[int, Field(ge=1, le=int(MAX_AGE.total_seconds()))] = 60
-    validity_seconds: Annotated[int, Field(ge=1, le=int(MAX_VALIDITY.total_seconds()))] = 3600
 
     def policy(self) -> AttestationPolicy:
         return AttestationPolicy(
             root=_der(self.root),
             quoting=self.quoting.rule(),
-            measurements=_set(self.measurements),
-            signers=tuple(signer.rule() for signer in self.signers),
-            revoked_measurements=_set(self.revoked_measurements),
             revoked_platforms=_set(self.revoked_platforms),
             backends=frozenset(self.backends),
             config_ids=_set(self.config_ids),
@@ -80,8 +112,7 @@ class _Policy(_Model):
             least_cpu_svn=bytes.fromhex(self.least_cpu_svn),
             least_root_list=self.least_root_list,
             least_platform_list=self.least_platform_list,
-            max_age=timedelta(seconds=self.max_age_seconds),
-            validity=timedelta(seconds=self.validity_seconds),
+            **self.shared(),
         )
 
 
@@ -106,8 +137,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_policy(data: bytes) -> AttestationPolicy:
-    """Read a policy, YAML of at most 1 MiB.
+def parse_policy(data: bytes) -> QuotePolicy:
+    """Read a policy, YAML of at most 1 MiB; its field `kind` tells those of a TPM from those of SGX, which have none.
 
     Raises:
         BadPolicy: it is no YAML, or breaks a rule; says which field and which rule.
@@ -115,8 +146,10 @@ def parse_policy(data: bytes) -> AttestationPolicy:
     if len(data) > LARGEST:
         raise BadPolicy(f"policy: must be at most {LARGEST} bytes")
     try:
-        found = _Policy.model_validate(yaml.load(data, Loader=_Loader))  # noqa: S506  a SafeLoader, only stricter
-        return found.policy()
+        loaded = yaml.load(data, Loader=_Loader)  # noqa: S506  a SafeLoader, only stricter
+        if isinstance(loaded, dict) and "kind" in loaded:
+            return _TpmPolicy.model_validate(loaded).policy()
+        return _Policy.model_validate(loaded).policy()
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
@@ -128,6 +161,22 @@ def parse_policy(data: bytes) -> AttestationPolicy:
             for one in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise BadPolicy("; ".join(lines)) from error
+
+
+def judge(
+    quote: bytes, policy: QuotePolicy, collateral: Collateral | None, challenge: Challenge, now: datetime
+) -> Attested:
+    """Return what a quote shows, by the verifier of its policy's kind; *collateral* is for those of SGX.
+
+    Raises:
+        QuoteRefused: a check failed; each has an error of its own.
+        ChallengeRefused: the answer came too late, or the clock went back.
+    """
+    if isinstance(policy, TpmPolicy):
+        return verify_tpm_quote(quote, policy, challenge, now)
+    if collateral is None:
+        raise BadRevocationList("revocation lists: there are none, and the policy is for quotes that have them")
+    return verify(quote, policy, collateral, challenge, now)
 
 
 def parse_list(data: bytes) -> bytes:

@@ -154,7 +154,9 @@ async def serve(settings: Settings) -> None:
     limits = settings.limits
     async with AsyncExitStack() as stack:
         stack.enter_context(Ownership.take(settings.data_directory))
-        enclave = await stack.enter_async_context(opened_enclave(settings.enclave))
+        enclave = await stack.enter_async_context(
+            opened_enclave(settings.enclave, simulated_allowed=settings.simulated_enclave_allowed)
+        )
         parts = await stack.enter_async_context(opened_parts(settings, enclave=enclave))
         capabilities = parts.vault.capabilities()
         _log.info(

@@ -21,6 +21,8 @@ DEADLINE: Final = 10.0  # seconds
 START_DEADLINE: Final = 30.0  # seconds
 
 _NEWER: Final = frozenset({"INVALID_ISVSVN", "INVALID_CPUSVN"})
+# What it stands upon does not answer: the process leaves, and the next one tries anew.
+_AWAY: Final = frozenset({"PLATFORM_FAULT", "expired"})
 _ABSENT: Final = frozenset({"UNKNOWN_FUNCTION", "UNSUPPORTED"})
 # A start that is refused so is refused again.
 _FATAL: Final = frozenset(
@@ -99,6 +101,12 @@ class EnclaveHost:
             measures=tuple((name, done, detail) for name, done, detail in greeted["measures"]),
         )
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the last process that was greeted has said that it is SIMULATED."""
+        greeted: Any = self._host.greeted
+        return greeted is not None and bool(greeted["simulated"])
+
     async def health(self) -> PartHealth:
         """Ask it who it is."""
         began = time.monotonic()
@@ -134,6 +142,6 @@ def _translated(kind: str, error: HostRefused) -> KmsError:
         return NotSupported(f"the enclave: {error}")
     if error.code == "MAC_MISMATCH":
         return CorruptRecord("what is sealed does not open in this enclave")
-    if error.code == "expired":
+    if error.code in _AWAY:
         return EnclaveUnavailable(f"the enclave: {error}")
     return KmsError(f"the enclave refuses {kind}: {error.code}")

@@ -17,12 +17,9 @@ from typing import Any, Final
 
 import structlog
 
-from enclave.command import TokenHostCommand, serve_command
-from enclave.identity import MODE64BIT
 from enclave.quotes import challenge_binding
 from kms.acting import note_execution
 from kms.attestation import Attester, NotAttested
-from kms.channel import HostUnavailable
 from kms.clock import now
 from kms.core.audit import AuditEvent, Category, Outcome, Retention
 from kms.core.enclave_ports import (
@@ -37,18 +34,22 @@ from kms.core.enclave_ports import (
 )
 from kms.core.errors import AuditUnavailable, EnclaveUnavailable
 from kms.core.ports import HealthStatus, PartHealth
+from kms.enclave_backends import EnclaveBackend, backend_of
 from kms.enclave_host import DEADLINE, EnclaveHost
 from kms.enclave_settings import Enclave as Settings
 from kms.hosts import HostState, HostStatus
-from kms.hsm.pkcs11 import HOST_COMMAND
 from kms.services.audit import Acts, clean, shown_details
 
 _log = structlog.get_logger(__name__)
 
 RETRY: Final = 10.0  # seconds after a start, or its record in the audit trail, has failed
-SIMULATED: Final = "SIMULATED"  # the only kind of backend that there is
+SIMULATED: Final = "SIMULATED"
 _PIN_REFUSED: Final = "FUSE_REFUSED"
 _SIGN: Final = "after an upgrade of this package, Python or a library: kmsd enclave sign --config FILE"
+_NOT_ALLOWED: Final = (
+    "it is SIMULATED, which protects nothing from this machine; with the profile production set "
+    "enclave.allow_simulated = true to use it all the same"
+)
 
 
 class NodeEnclave:
@@ -56,20 +57,32 @@ class NodeEnclave:
 
     def __init__(
         self,
-        command: Sequence[str],
-        settings: Settings,
+        backend: EnclaveBackend,
         now: Callable[[], datetime],
         *,
+        simulated_allowed: bool,
         retry: float = RETRY,
     ) -> None:
-        """Prepare; nothing is started before run()."""
-        self._settings = settings
+        """Prepare; nothing is started before run().
+
+        Args:
+            backend: what kind of enclave it is.
+            now: tells the time.
+            simulated_allowed: whether one that says that it is SIMULATED may be used.
+            retry: seconds after a start, or its record, has failed.
+
+        Raises:
+            SettingsError: a library that the backend needs is not installed.
+        """
+        self._backend = backend
         self._now = now
+        self._simulated_allowed = simulated_allowed
         self._retry = retry
-        self._attester = Attester(settings.attestation, bytes.fromhex(settings.platform_id), now)
-        self._host = EnclaveHost(command, self._greeting, on_change=self._changed)
+        self._attester = Attester(backend.policy, backend.collateral, now)
+        self._host = EnclaveHost(backend.command(), backend.greeting, on_change=self._changed)
         self._changes = asyncio.Event()
         self._usable = asyncio.Event()  # cleared at once when the process ends
+        self._settled = asyncio.Event()  # usable, or failed: there is nothing to wait for
         self._recorded: int | None = None  # the process whose start is in the audit trail
         self._shown: EnclaveShown | None = None
         self._verdict = NOT_YET  # on the process that runs
@@ -77,30 +90,24 @@ class NodeEnclave:
         self._why = "has not been started yet"
         self._failed = False  # whether the last step has, so that it is of no use to wait for the next
 
-    def _greeting(self) -> Sequence[object]:
-        """Return the arguments of `open`, anew for each process; the fuse is not among them."""
-        settings = self._settings
-        token = settings.token
-        try:
-            structure = settings.structure.read_bytes()
-            authority = self._attester.authority()
-        except OSError as error:
-            raise HostUnavailable(f"enclave.structure {settings.structure}: {error.strerror}") from error
-        except NotAttested as error:
-            raise HostUnavailable(str(error)) from error
-        fuse = [str(token.module), token.label, bytes.fromhex(settings.platform_id)]
-        chosen = [bytes.fromhex(settings.cpu_svn), MODE64BIT, 0, 0, bytes(64), 0]
-        return [fuse, bytes.fromhex(settings.owner_epoch), structure, chosen, authority]
-
     def _changed(self, status: HostStatus) -> None:
         self._usable.clear()
         self._shown = None
         self._verdict = NOT_YET
-        self._failed = False
+        # Where the supervisor tries again after a start that was refused, as while a TPM does not answer, nobody waits.
+        trying = status.state in (HostState.BACKING_OFF, HostState.STARTING)
+        self._settle(failed=trying and bool(self._host.refused and status.reason))
         self._changes.set()
         self._tell()
         tell = _log.warning if status.state in (HostState.BACKING_OFF, HostState.FAILED) else _log.info
         tell("enclave.host", state=status.state, reason=status.reason, restarts=status.restarts, pid=status.pid)
+
+    def _settle(self, *, failed: bool) -> None:
+        self._failed = failed
+        if failed or self._usable.is_set():
+            self._settled.set()
+        else:
+            self._settled.clear()
 
     async def run(self, trail: Acts) -> None:
         """Keep it running and attested until cancelled; each of its starts is in the audit trail before it is used."""
@@ -110,8 +117,8 @@ class NodeEnclave:
                 seconds = await self._step(trail)
             except (EnclaveUnavailable, AuditUnavailable, NotAttested) as error:
                 self._why = str(error)
-                _log.error("enclave.unusable", backend=SIMULATED, reason=self._why)
-                self._failed = True
+                _log.error("enclave.unusable", backend=self._backend.name, reason=self._why)
+                self._settle(failed=True)
                 self._changes.clear()  # what has led to this; the supervisor may be at it already
                 seconds = self._retry
             self._tell()
@@ -142,8 +149,8 @@ class NodeEnclave:
             shown = await self._attest(trail, facts)
         if self._host.status.pid == pid:  # the process that was recorded and attested, and no other
             self._shown = shown
-            self._failed = False
             self._usable.set()
+            self._settle(failed=False)
         return max(0.0, (_renewal(shown) - self._now()).total_seconds())
 
     async def _start(self) -> None:
@@ -167,9 +174,11 @@ class NodeEnclave:
 
     async def _attest(self, trail: Acts, facts: EnclaveFacts) -> EnclaveShown:
         try:
+            self._check_allowed(facts)
             judged = await self._attester.attest(self._host.attest, facts.mrenclave)
         except NotAttested as error:
             self._usable.clear()
+            self._settle(failed=False)
             self._shown = None
             state = AttestationState.REVOKED if error.revoked else AttestationState.INVALID
             self._verdict = Verdict(state, str(error), error.quote, self._now())
@@ -184,6 +193,10 @@ class NodeEnclave:
         self._verdict = Verdict(AttestationState.VALID, "", judged.quote, self._now(), attested.expires)
         return EnclaveShown(attested.platform_id, self._now(), attested.expires)
 
+    def _check_allowed(self, facts: EnclaveFacts) -> None:
+        if facts.simulated and not self._simulated_allowed:
+            raise NotAttested(_NOT_ALLOWED)
+
     @property
     def facts(self) -> EnclaveFacts | None:
         """Who runs and may be used; Enclave has the words."""
@@ -197,7 +210,7 @@ class NodeEnclave:
             status.state,
             why,
             status.restarts,
-            simulated=True,
+            simulated=self._simulated,
             facts=self.facts,
             shown=self._shown,
             greeted=self._host.facts,
@@ -207,7 +220,7 @@ class NodeEnclave:
     @property
     def platform_id(self) -> bytes:
         """The platform that it runs on by the settings, 16 bytes."""
-        return bytes.fromhex(self._settings.platform_id)
+        return self._backend.platform_id
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Call *changed* whenever the overview has changed; NodeEnclave has the words."""
@@ -217,31 +230,37 @@ class NodeEnclave:
         for changed in self._watching:
             changed()
 
+    @property
+    def _simulated(self) -> bool:
+        """Whether it is known to be SIMULATED: by its backend, or by what the last process of it has said."""
+        return self._backend.simulated or self._host.simulated
+
     def _reason(self) -> str:
         """Why it is not in use."""
         running = self._host.status.state in (HostState.STOPPED, HostState.FAILED, HostState.RUNNING)
         return self._why if running else self._host.status.reason or "is being started"
 
     async def health(self) -> PartHealth:
-        """Ask it who it is; the reason says SIMULATED also where nothing is wrong."""
+        """Ask it who it is; the reason of a simulated one says SIMULATED also where nothing is wrong."""
+        word = SIMULATED if self._simulated else ""
         if not self._usable.is_set():
-            return PartHealth(HealthStatus.UNHEALTHY, f"{SIMULATED}; {self._reason()}")
+            return PartHealth(HealthStatus.UNHEALTHY, "; ".join(filter(None, (word, self._reason()))))
         found = await self._host.health()
         shown, status, why = self._shown, found.status, found.reason
         if status is HealthStatus.HEALTHY and self._failed:  # in use by what it has shown before
             status, why = HealthStatus.DEGRADED, f"cannot be attested again: {self._why}"
         until = "" if shown is None else f"attested until {shown.expires.isoformat(timespec='seconds')}"
-        reason = "; ".join(filter(None, (SIMULATED, why, until)))
+        reason = "; ".join(filter(None, (word, why, until)))
         return PartHealth(status, reason, found.response_time)
 
     async def answer(self, nonce: bytes, channel_key: bytes, claims: bytes) -> EnclaveAnswer:
         """Answer a challenge; NodeEnclave has the words."""
         try:
-            lists = self._attester.collateral()
+            lists = self._backend.collateral()
         except NotAttested as error:
             raise EnclaveUnavailable(f"the enclave of this node cannot be attested: {error}") from error
         quote = await self.attest(challenge_binding(nonce, channel_key, claims))
-        return EnclaveAnswer(quote, lists.root_list, lists.platform_list)
+        return EnclaveAnswer(quote) if lists is None else EnclaveAnswer(quote, lists.root_list, lists.platform_list)
 
     async def attest(self, report_data: bytes) -> bytes:
         """Return a quote; Enclave has the words."""
@@ -269,17 +288,14 @@ class NodeEnclave:
         """
         if self._shown is not None and self._now() >= self._shown.expires:  # and was not shown again in time
             self._usable.clear()
+            self._settle(failed=False)
             self._changes.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DEADLINE):
+                while not self._usable.is_set() and not self._failed:  # it may have ended again before this goes on
+                    await self._settled.wait()
         if self._usable.is_set():
             return
-        try:
-            if not self._failed:
-                async with asyncio.timeout(DEADLINE):
-                    while not self._usable.is_set():  # it may have ended again before this goes on
-                        await self._usable.wait()
-                return
-        except TimeoutError:
-            pass
         raise EnclaveUnavailable(f"the enclave of this node is not in use: {self._reason()}")
 
 
@@ -317,14 +333,16 @@ def _about(facts: EnclaveFacts) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def opened_enclave(settings: Settings | None) -> AsyncIterator[NodeEnclave | None]:
-    """Put together the enclave that the settings name, if any; run() starts it, and the end of the block stops it."""
+async def opened_enclave(settings: Settings | None, *, simulated_allowed: bool) -> AsyncIterator[NodeEnclave | None]:
+    """Put together the enclave that the settings name, if any; run() starts it, and the end of the block stops it.
+
+    Raises:
+        SettingsError: a library that it needs is not installed.
+    """
     if settings is None:
         yield None
         return
-    token = settings.token
-    host = TokenHostCommand(HOST_COMMAND, token.environment, token.pin_file)
-    enclave = NodeEnclave(serve_command(settings.counters, token_host=host), settings, now)
+    enclave = NodeEnclave(backend_of(settings), now, simulated_allowed=simulated_allowed)
     try:
         yield enclave
     finally:

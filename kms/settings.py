@@ -19,7 +19,7 @@ from kms.core.events import KINDS, Answer, EventType
 from kms.core.outbox import Topic
 from kms.core.retention import DEFAULT_HOT, DEFAULT_KEEP, SHORTEST_HOT
 from kms.core.webhooks import parse_url
-from kms.enclave_settings import Enclave
+from kms.enclave_settings import Enclave, SimulatedEnclave
 from kms.setting_values import (
     Address,
     CallsPerSecond,
@@ -354,12 +354,18 @@ class Settings(Part):
     def _closed_in_production(self) -> Settings:
         if self.profile == "production" and self.access.open_tenants:
             raise ValueError("access.open_tenants is for the profile development alone")
-        if self.profile == "production" and self.enclave is not None and not self.enclave.allow_simulated:
+        # Whether a TPM is simulated is known when it answers.
+        if isinstance(self.enclave, SimulatedEnclave) and not self.simulated_enclave_allowed:
             raise ValueError(
                 "enclave.backend is SIMULATED, which protects nothing from this machine; with the profile production "
                 "set enclave.allow_simulated = true to use it all the same, or leave the section out"
             )
         return self
+
+    @property
+    def simulated_enclave_allowed(self) -> bool:
+        """Whether an enclave that says it is SIMULATED may be used."""
+        return self.profile == "development" or (self.enclave is not None and self.enclave.allow_simulated)
 
     @property
     def archive_directory(self) -> Path:
@@ -374,7 +380,7 @@ class Settings(Part):
         return 0 if self.profile == "development" else 2
 
 
-_WORDS = {"extra_forbidden": "unknown setting", "missing": "is missing", "union_tag_not_found": "kind is missing"}
+_WORDS = {"extra_forbidden": "unknown setting", "missing": "is missing"}
 
 
 def load(path: Path) -> Settings:
@@ -396,5 +402,7 @@ def load(path: Path) -> Settings:
         for problem in error.errors(include_input=False, include_url=False):
             where = ".".join(str(part) for part in problem["loc"])
             what = _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "union_tag_not_found":
+                what = f"{problem['ctx']['discriminator']} is missing".replace("'", "")
             lines.append(f"{path}: {where or 'file'}: {what}")
         raise SettingsError("\n".join(lines)) from error

@@ -24,7 +24,9 @@ from kms_client.profile import Profile
 
 from kms.core.suites import Purpose, Suite
 from kms.kmsd.installation import TOKEN_LABEL, initialise, issue_certificate
+from kms.kmsd.tpm_files import TpmChoices
 from softhsm import create_token
+from tests.swtpm import Swtpm
 
 KMSD = [str(Path(sys.executable).with_name("kmsd"))]
 PATIENCE = 30.0
@@ -107,14 +109,15 @@ class Daemon:
 class Installation:
     """A directory made as `kmsd init` makes it, and what runs on it."""
 
-    def __init__(self, directory: Path, *, enclave: bool = False) -> None:
+    def __init__(self, directory: Path, *, enclave: bool = False, tpm: TpmChoices | None = None) -> None:
         self.directory = directory
         self.port = free_port()
         self.config = directory / "kmsd.toml"
         self._daemons: list[Daemon] = []
         umask = os.umask(0o077)
         try:
-            initialise(directory, f"127.0.0.1:{self.port}", "kms.local", datetime.now(UTC), enclave=enclave)
+            address = f"127.0.0.1:{self.port}"
+            initialise(directory, address, "kms.local", datetime.now(UTC), enclave=enclave or tpm is not None, tpm=tpm)
         finally:
             os.umask(umask)
 
@@ -209,6 +212,29 @@ def enclave_installation() -> Iterator[Installation]:
     """A fresh installation with an enclave, as `kmsd init` makes it; its daemons are stopped at the end."""
     parent = Path(tempfile.mkdtemp(prefix="kms"))
     made = Installation(parent / "i", enclave=True)
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(parent)
+
+
+@pytest.fixture
+def software_tpm() -> Iterator[Swtpm]:
+    """A software TPM of the test's own."""
+    made = Swtpm()
+    made.start()
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture
+def tpm_installation(software_tpm: Swtpm) -> Iterator[Installation]:
+    """A fresh installation with an enclave upon a software TPM; its daemons are stopped at the end."""
+    parent = Path(tempfile.mkdtemp(prefix="kms"))
+    made = Installation(parent / "i", tpm=TpmChoices(software_tpm.tcti))
     try:
         yield made
     finally:

@@ -47,8 +47,10 @@ def signing_key(number: int = 1) -> rsa.RSAPrivateKey:
 
 
 @functools.cache
-def measured(package: Path = PACKAGE) -> bytes:
-    done = subprocess.run(measure_command(package), env={}, capture_output=True, check=True, text=True, timeout=60)
+def measured(package: Path = PACKAGE, backend: str = "simulated") -> bytes:
+    done = subprocess.run(
+        measure_command(package, backend), env={}, capture_output=True, check=True, text=True, timeout=60
+    )
     return bytes.fromhex(done.stdout)
 
 

@@ -46,7 +46,8 @@ def list_(
 @app.command()
 def attest(
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Gets quote.bin, root.crl and platform.crl; made if need be.")
+        Path,
+        typer.Option("--out", metavar="DIR", help="Gets quote.bin, and root.crl and platform.crl; made if need be."),
     ],
     *,
     nonce: Annotated[
@@ -76,6 +77,7 @@ def attest(
     except OSError as error:
         raise typer.BadParameter(f"{out}: {error.strerror}", param_hint="--out") from error
     files = {"quote": out / "quote.bin", "root_list": out / "root.crl", "platform_list": out / "platform.crl"}
+    files = {name: path for name, path in files.items() if getattr(answer, name)}  # a TPM has no lists
     for name, path in files.items():
         write_new(path, getattr(answer, name), "--out")
     record = {name: str(path) for name, path in files.items()}

@@ -63,8 +63,15 @@ def verify(
     quote: Annotated[Path, typer.Argument(metavar="QUOTE", help="The quote's bytes.")],
     *,
     policy: Annotated[Path, typer.Option(metavar="FILE", help="What it must show, in YAML.")],
-    root_list: Annotated[Path, typer.Option(metavar="FILE", help="The root's revocation list, DER or PEM.")],
-    platform_list: Annotated[Path, typer.Option(metavar="FILE", help="The platform's revocation list.")],
+    root_list: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The root's revocation list, DER or PEM; a TPM has none.", show_default=False
+        ),
+    ] = None,
+    platform_list: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The platform's revocation list.", show_default=False)
+    ] = None,
     nonce: Annotated[bytes, typer.Option(parser=parse_nonce, metavar="HEX", help="What the enclave was asked with.")],
     issued: Annotated[datetime, typer.Option(parser=parse_time, metavar="TIME", help="When it was asked.")],
     at: Annotated[
@@ -84,15 +91,14 @@ def verify(
     That a nonce was used once cannot be seen in a file: ask with a new one each time.
     """
     from enclave.attestation_errors import ChallengeRefused, QuoteRefused  # noqa: PLC0415
-    from enclave.chain import Collateral  # noqa: PLC0415
     from enclave.nonces import Challenge  # noqa: PLC0415
     from enclave.quotes import MAX_QUOTE  # noqa: PLC0415
-    from enclave.verifier import verify as judge  # noqa: PLC0415
+    from kms.attestation_policies import judge  # noqa: PLC0415
 
-    from .attestation_policy_file import read_list, read_policy  # noqa: PLC0415
+    from .attestation_policy_file import read_lists, read_policy  # noqa: PLC0415
 
     asked = read_policy(policy)
-    collateral = Collateral(read_list(root_list, "--root-list"), read_list(platform_list, "--platform-list"))
+    collateral = read_lists(asked, root_list, platform_list)
     challenge = Challenge(
         nonce,
         issued,

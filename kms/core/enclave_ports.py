@@ -88,11 +88,11 @@ class EnclaveStatus:
 
 @dataclass(frozen=True, slots=True)
 class EnclaveAnswer:
-    """An answer to a challenge, and the lists that it is verified with."""
+    """An answer to a challenge, and the lists that it is verified with: empty where its kind has none."""
 
     quote: bytes
-    root_list: bytes  # DER
-    platform_list: bytes  # DER
+    root_list: bytes = b""  # DER
+    platform_list: bytes = b""  # DER
 
 
 class Enclave(Protocol):

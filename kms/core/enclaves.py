@@ -17,7 +17,10 @@ EnclaveUid = NewType("EnclaveUid", UUID)
 # A node says every ten seconds that it is there (kms/services/membership.py); so several may fail, and clocks differ.
 HEARD_WITHIN: Final = timedelta(seconds=60)
 MAX_QUOTE: Final = 16_384  # bytes; a test compares it with the enclave's own
-QUOTE_SIGNATURE: Final = slice(436, 500)  # of a quote, version 3: docs/attestation.md
+# Where the attestation key's signature stands in a quote: docs/attestation.md.
+SGX_SIGNATURE: Final = slice(436, 500)  # version 3
+TPM_SIGNATURE: Final = slice(-64, None)
+_TPM_LABELS: Final = (b"SIMULATED TPM2", b"TPM2")
 LONGEST_REASON: Final = 1_024  # characters
 
 
@@ -28,7 +31,7 @@ class EnclaveRecord:
     uid: EnclaveUid
     node: str  # the node's stable name
     node_uid: UUID  # of the daemon that told this, new at every start
-    platform_id: bytes  # 16 bytes, of the settings; a quote that shows another is refused
+    platform_id: bytes  # 16 bytes, by the settings: a simulated platform's own, of a TPM that of its storage root key
     facts: EnclaveFacts
     verdict: Verdict
     state: str  # of its process, such as "running"
@@ -54,7 +57,8 @@ class EnclaveRecord:
     @property
     def signature(self) -> bytes:
         """The attestation key's signature in the quote, 64 bytes; empty where there is no quote."""
-        return self.verdict.quote[QUOTE_SIGNATURE]
+        quote = self.verdict.quote
+        return quote[TPM_SIGNATURE if quote.startswith(_TPM_LABELS) else SGX_SIGNATURE]
 
 
 class EnclaveRepository(Protocol):

@@ -26,7 +26,9 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_network.metrics,
     check_token.token,
     check_enclave.structure,
+    check_enclave.tpm,
     check_enclave.fuse,
+    check_enclave.policy,
     check_enclave.attestation,
     check_database.database,
 )

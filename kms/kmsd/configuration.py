@@ -110,6 +110,24 @@ policy = "enclave/policy.yaml"
 
 """
 
+_TPM: Final = """\
+# An enclave whose seals this machine's TPM guards; docs/enclave.md says what that is worth.{simulated}
+# Without this section there is no enclave, and what needs one is refused.
+[enclave]
+backend = "tpm2"
+tpm = {place}
+# By what the TPM is known again: the Name of its storage root key.
+storage_root = {storage_root}
+{owner_auth}structure = "enclave/structure.bin"
+
+[enclave.attestation]
+policy = "enclave/policy.yaml"
+
+"""
+_SOFTWARE: Final = """
+# SIMULATED: a software TPM, which protects nothing from whoever has its files.
+# allow_simulated = true in this section is what the profile production takes for it."""
+
 _KMS: Final = """\
 # A profile for `kms` and the SDK: export KMS_PROFILE={profile}
 # {principal}
@@ -121,6 +139,38 @@ private_key = {private_key}
 
 
 @dataclass(frozen=True, slots=True)
+class SimulatedSection:
+    """What differs between two simulated enclaves."""
+
+    platform_id: str  # 16 bytes in hex
+    module: Path
+
+    def text(self) -> str:
+        """Return the section."""
+        return _ENCLAVE.format(platform_id=_quoted(self.platform_id), module=_quoted(str(self.module)))
+
+
+@dataclass(frozen=True, slots=True)
+class TpmSection:
+    """What differs between two enclaves upon a TPM."""
+
+    place: str
+    storage_root: str  # 34 bytes in hex
+    simulated: bool
+    owner_auth: Path | None  # relative to the directory of kmsd.toml
+
+    def text(self) -> str:
+        """Return the section."""
+        auth = "" if self.owner_auth is None else f"owner_auth_file = {_quoted(str(self.owner_auth))}\n"
+        return _TPM.format(
+            place=_quoted(self.place),
+            storage_root=_quoted(self.storage_root),
+            owner_auth=auth,
+            simulated=_SOFTWARE if self.simulated else "",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonChoices:
     """What differs between two fresh installations."""
 
@@ -129,22 +179,18 @@ class DaemonChoices:
     principal: str
     module: Path
     token_label: str
-    platform_id: str | None = None  # of the enclave, 16 bytes in hex; None: there is none
+    enclave: SimulatedSection | TpmSection | None = None
 
 
 def daemon_toml(choices: DaemonChoices) -> str:
     """Return a commented kmsd.toml."""
-    module = _quoted(str(choices.module))
-    enclave = ""
-    if choices.platform_id is not None:
-        enclave = _ENCLAVE.format(platform_id=_quoted(choices.platform_id), module=module)
     return _KMSD.format(
-        enclave=enclave,
+        enclave="" if choices.enclave is None else choices.enclave.text(),
         config="kmsd.toml",
         trust_domain=_quoted(choices.trust_domain),
         address=_quoted(choices.address),
         principal=_quoted(choices.principal),
-        module=module,
+        module=_quoted(str(choices.module)),
         label=_quoted(choices.token_label),
     )
 

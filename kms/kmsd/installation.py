@@ -23,12 +23,23 @@ from typing import Final
 
 from cryptography import x509
 
+from enclave.command import SIMULATED, TPM
 from kms.core.errors import KmsError
 from kms.core.names import Principal, parse_trust_domain
 from kms.kmsd.certificates import CertificateAuthority, Issued
-from kms.kmsd.configuration import DaemonChoices, client_target, daemon_toml, profile_toml, server_names
-from kms.kmsd.enclave_files import make_fuse_key, make_signed_files, start_measuring
+from kms.kmsd.configuration import (
+    DaemonChoices,
+    SimulatedSection,
+    TpmSection,
+    client_target,
+    daemon_toml,
+    profile_toml,
+    server_names,
+)
+from kms.kmsd.enclave_files import make_fuse_key, make_signed_files
+from kms.kmsd.measuring import start_measuring
 from kms.kmsd.private_files import Refused, write_private
+from kms.kmsd.tpm_files import OWNER_AUTH, TpmChoices, make_tpm_files
 from kms.setting_values import parse_address
 from kms.settings import TcpListener, load
 from softhsm import SoftHsmError, SoftHsmToken, create_token
@@ -47,19 +58,27 @@ _SERIAL: Final = re.compile(r"[0-9a-fA-F]{1,40}")
 _PIN_BYTES: Final = 20  # 160 random bits, as 40 hexadecimal digits
 
 
-def initialise(directory: Path, address: str, trust_domain: str, now: datetime, *, enclave: bool = True) -> None:
+def initialise(
+    directory: Path,
+    address: str,
+    trust_domain: str,
+    now: datetime,
+    *,
+    enclave: bool = True,
+    tpm: TpmChoices | None = None,
+) -> None:
     """Make a working installation in *directory*, which is missing or empty: all of it, or nothing.
 
-    With *enclave* it has a simulated enclave of its own.
+    With *enclave* it has an enclave of its own: upon that TPM, or a simulated one.
 
     Raises:
         Refused: a value breaks its rule, the directory holds something, or a part could not be made.
     """
     directory = Path(os.path.abspath(directory))  # noqa: PTH100  resolve() would follow a link that is to be refused
     _check_choices(directory, address, trust_domain)
+    measuring = start_measuring(SIMULATED if tpm is None else TPM) if enclave else None  # beside everything else
     # 1. Build beside the final place, so that the last step is one rename on one file system.
     building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.init-", dir=directory.parent))
-    measuring = start_measuring() if enclave else None  # beside everything else
     try:
         os.umask(0o077)
         for name in ("certificates", "data", "run", "secrets"):
@@ -69,8 +88,12 @@ def initialise(directory: Path, address: str, trust_domain: str, now: datetime, 
         _point(building / "token", directory / "token")
         # 3. Certificates, enclave, configuration, database.
         _make_certificates(building, address, trust_domain, now)
-        platform_id = None if measuring is None else _make_enclave(building, directory, measuring, now)
-        choices = DaemonChoices(address, trust_domain, str(OPERATOR), token.module, TOKEN_LABEL, platform_id)
+        section: SimulatedSection | TpmSection | None = None
+        if measuring is not None and tpm is not None:
+            section = _make_tpm_enclave(building, tpm, measuring)
+        elif measuring is not None:
+            section = _make_enclave(building, directory, measuring, now)
+        choices = DaemonChoices(address, trust_domain, str(OPERATOR), token.module, TOKEN_LABEL, section)
         write_private(building / "kmsd.toml", daemon_toml(choices).encode())
         profile = profile_toml(
             directory / "kms.toml",
@@ -124,14 +147,21 @@ def _point(directory: Path, final: Path) -> None:
     configuration.write_text(text.replace(str(directory.resolve()), str(final)), encoding="utf-8")
 
 
-def _make_enclave(building: Path, final: Path, measuring: subprocess.Popen[str], now: datetime) -> str:
-    """Make the enclave's files and the token of its fuse; returns the platform's id in hex."""
+def _make_enclave(building: Path, final: Path, measuring: subprocess.Popen[str], now: datetime) -> SimulatedSection:
+    """Make the files of a simulated enclave, and the token of its fuse."""
     platform_id = secrets.token_bytes(16)
     token, pin = _make_token(building / "enclave/token", ENCLAVE_LABEL, building / "secrets/enclave-pin")
     make_fuse_key(token, pin)
     _point(building / "enclave/token", final / "enclave/token")
     make_signed_files(building, platform_id, measuring, now)
-    return platform_id.hex()
+    return SimulatedSection(platform_id.hex(), token.module)
+
+
+def _make_tpm_enclave(building: Path, tpm: TpmChoices, measuring: subprocess.Popen[str]) -> TpmSection:
+    """Pin the TPM, and make the files of an enclave upon it."""
+    pinned = make_tpm_files(building, tpm, measuring)
+    auth = None if tpm.owner_auth is None else OWNER_AUTH
+    return TpmSection(tpm.place, pinned.storage_root.hex(), pinned.simulated, auth)
 
 
 def _make_certificates(building: Path, address: str, trust_domain: str, now: datetime) -> None:

@@ -11,7 +11,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -36,6 +36,13 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+class EnclaveBackend(StrEnum):
+    """What `kmsd init` can make an enclave upon."""
+
+    SIMULATED = "simulated"
+    TPM2 = "tpm2"
+
+
 app = typer.Typer(
     name="kmsd",
     help="Key management and encrypted storage daemon.",
@@ -53,12 +60,32 @@ def init(
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the daemon will listen.")] = "127.0.0.1:7443",
     trust_domain: Annotated[str, typer.Option(metavar="NAME", help="The trust domain of callers.")] = "kms.local",
     *,
-    enclave: Annotated[bool, typer.Option(help="Make a simulated enclave, too.")] = True,
+    enclave: Annotated[bool, typer.Option(help="Make an enclave, too.")] = True,
+    enclave_backend: Annotated[
+        EnclaveBackend, typer.Option(help="What the enclave stands upon.")
+    ] = EnclaveBackend.SIMULATED,
+    tpm: Annotated[
+        str | None,
+        typer.Option(metavar="TCTI", help="The TPM of backend tpm2: device:/dev/tpmrm0, or swtpm:path=SOCKET."),
+    ] = None,
+    tpm_owner_auth: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The authorization of its owner hierarchy, where it has one; is copied."),
+    ] = None,
+    tpm_pcr: Annotated[int | None, typer.Option(min=0, max=15, help="The PCR to extend.  [default: 13]")] = None,
 ) -> None:
     """Set up one machine: a SoftHSM token, a database, certificates and the configuration."""
     from kms.kmsd.installation import initialise  # noqa: PLC0415  what a command needs is loaded by that command
+    from kms.kmsd.tpm_files import TpmChoices  # noqa: PLC0415
 
-    initialise(directory, address, trust_domain, datetime.now(UTC), enclave=enclave)
+    chosen = None
+    if enclave and enclave_backend is EnclaveBackend.TPM2:
+        if tpm is None:
+            raise typer.BadParameter("backend tpm2 takes --tpm, such as device:/dev/tpmrm0", param_hint="--tpm")
+        chosen = TpmChoices(tpm, tpm_owner_auth, *([] if tpm_pcr is None else [tpm_pcr]))
+    elif (tpm, tpm_owner_auth, tpm_pcr) != (None, None, None):
+        raise typer.BadParameter("is for --enclave-backend tpm2", param_hint="--tpm")
+    initialise(directory, address, trust_domain, datetime.now(UTC), enclave=enclave, tpm=chosen)
     place = directory.absolute()
     typer.echo(
         f"{place} is ready. Next:\n"
@@ -69,7 +96,12 @@ def init(
         f"  kmsd issue-cert --config {place}/kmsd.toml tenants/acme/principals/app --out app\n"
         f"{place}/secrets and {place}/token together open every key: keep them private, and back them up apart."
     )
-    if enclave:
+    if chosen is not None:
+        typer.echo(
+            f"The enclave stands upon the TPM {chosen.place}, as it answers now, and what it seals opens upon no other. "
+            f"Move {place}/secrets/enclave-signing-key.pem away from the machine: it is not needed to serve."
+        )
+    elif enclave:
         typer.echo(
             f"The enclave is SIMULATED: it protects nothing from this machine. Move {place}/secrets/enclave-signing-key.pem "
             "and enclave-root-key.pem away from it: they are not needed to serve."
@@ -170,10 +202,15 @@ def enclave_sign(
     ] = None,
 ) -> None:
     """Measure the installed enclave and sign it, after an upgrade of this package, Python or a library."""
-    from kms.kmsd.enclave_files import sign_anew  # noqa: PLC0415
+    from kms.kmsd.enclave_signing import sign_anew  # noqa: PLC0415
 
-    release = sign_anew(config, key, isv_svn, datetime.now(UTC))
-    typer.echo(f"SIMULATED enclave {release.mrenclave.hex()} is signed, with security version {release.isv_svn}")
+    settings, signed = sign_anew(config, key, isv_svn, datetime.now(UTC))
+    kind = "the enclave upon the TPM," if settings.backend == "tpm2" else "SIMULATED enclave"
+    typer.echo(f"{kind} {signed.mrenclave.hex()} is signed, with security version {signed.isv_svn}")
+    if settings.backend == "tpm2":
+        typer.echo(
+            "Restart the machine: until then its TPM remembers the code of before, and the enclave does not start."
+        )
 
 
 integrity = typer.Typer(help="What to do about a database that is not what was anchored; the daemon is stopped.")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from enclave import attestation_errors
-from kms.attestation_policies import _Policy
+from kms.attestation_policies import _Policy, _TpmPolicy
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/attestation.md").read_text()
@@ -54,7 +54,11 @@ def test_the_layout_of_a_quote_has_no_gap():
 
 def test_every_field_of_a_policys_file_is_listed_with_whether_it_must_be_there():
     part = PAGE.partition("## At a desk")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \|$", part, re.MULTILINE)
-    assert [name for name, _ in rows] == list(_Policy.model_fields)
-    must = {name for name, absent in rows if absent.startswith("must be there")}
-    assert must == {name for name, field in _Policy.model_fields.items() if field.is_required()}
+    sgx, tpm = (
+        re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \|$", table, re.MULTILINE)
+        for table in part.split("\nA policy for the quotes of a TPM has the first six of these fields, and\n")
+    )
+    for rows, model in ((sgx, _Policy), (sgx[:6] + tpm, _TpmPolicy)):
+        assert [name for name, _ in rows] == list(model.model_fields)
+        must = {name for name, absent in rows if absent.startswith("must be there")}
+        assert must == {name for name, field in model.model_fields.items() if field.is_required()}

@@ -11,14 +11,27 @@ from kms.core.names import KeyName, TenantName
 from kms.node_enclave import opened_enclave
 from kms.parts import opened_parts
 from kms.settings import load
-from tests.daemon import Daemon, Installation
+from tests.daemon import Daemon, Installation, wait_for_service
 from tests.memory_search import count_in_memory
+from tests.node_enclaves import enclave_pid
 from tests.secret_search import deks, files_below, forms, found, halves
+from tests.swtpm import MISSING, WHY_NOT
 
 pytestmark = pytest.mark.softhsm
 
 PLACE = {"table": "users", "column": "totp", "row": "7"}
 KEYS = ("sealed", "sealed-gcm", "soft")
+
+
+@pytest.fixture(params=["simulated", "tpm2"])
+def holder(request: pytest.FixtureRequest) -> Installation:
+    """An installation with an enclave of either backend."""
+    if request.param == "tpm2" and MISSING:
+        pytest.skip(WHY_NOT)
+    made: Installation = request.getfixturevalue(
+        "tpm_installation" if request.param == "tpm2" else "enclave_installation"
+    )
+    return made
 
 
 def use(client: Client) -> None:
@@ -33,11 +46,13 @@ def use(client: Client) -> None:
 
 
 async def sealed_deks(installation: Installation, counters: Path) -> dict[str, bytes]:
-    """The DEKs of the two keys of level ENCLAVE, from a second enclave process with the same fuse."""
+    """The DEKs of the two keys of level ENCLAVE, from a second enclave process with the same fuse, or upon the same TPM."""
     settings = load(installation.config)
     assert settings.enclave is not None
     known = {}
-    async with opened_enclave(settings.enclave.model_copy(update={"counters": counters})) as second:
+    async with opened_enclave(
+        settings.enclave.model_copy(update={"counters": counters}), simulated_allowed=True
+    ) as second:
         assert second is not None
         await second._host.start()
         async with opened_parts(settings, compared=False, enclave=second._host) as parts:
@@ -56,12 +71,6 @@ async def sealed_deks(installation: Installation, counters: Path) -> dict[str, b
     return known
 
 
-def enclave_pid(daemon: Daemon) -> int:
-    """The process that holds the secrets: the child of the one that the supervisor knows."""
-    started = daemon.events("enclave.host")[-1]["pid"]
-    return int(Path(f"/proc/{started}/task/{started}/children").read_text())
-
-
 def in_the_enclave(client: Client, daemon: Daemon, needles: list[bytes]) -> bool:
     """Whether a DEK is seen where it is used; between two calls it is there only until its place is used again."""
     name = f"tenants/acme/keys/{KEYS[0]}"
@@ -72,9 +81,9 @@ def in_the_enclave(client: Client, daemon: Daemon, needles: list[bytes]) -> bool
     return False
 
 
-async def test_the_daemon_never_holds_a_dek_of_the_enclave(enclave_installation: Installation, tmp_path: Path) -> None:
-    daemon = enclave_installation.start()
-    with enclave_installation.tenant("acme") as client:
+async def test_the_daemon_never_holds_a_dek_of_the_enclave(holder: Installation, tmp_path: Path) -> None:
+    daemon = holder.start()
+    with holder.tenant("acme") as client:
         classes = {each.classification: each.available for each in client.list_classes()}
         assert classes[Classification.SECRET] is True
         secret = client.create_key("tenants/acme", "sealed", Purpose.ENCRYPT, policy="tenants/acme/policies/secret")
@@ -83,8 +92,12 @@ async def test_the_daemon_never_holds_a_dek_of_the_enclave(enclave_installation:
         assert gcm.suite is Suite.AES_256_GCM
         client.create_key("tenants/acme", "soft", Purpose.ENCRYPT)
         use(client)
-        inside = await sealed_deks(enclave_installation, tmp_path / "counters")
-        software = await deks(enclave_installation, ["soft"])
+        daemon.stop()  # a software TPM has one client at a time
+        inside = await sealed_deks(holder, tmp_path / "counters")
+        software = await deks(holder, ["soft"])
+        daemon = holder.start()
+        wait_for_service(client)
+        use(client)
         assert (len(inside), len(software)) == (2 * 3, 3)
 
         pid = daemon.process.pid
@@ -98,5 +111,5 @@ async def test_the_daemon_never_holds_a_dek_of_the_enclave(enclave_installation:
         assert set(counts) == {0}
         assert in_the_enclave(client, daemon, list(inside.values()))
     daemon.stop()
-    log = {"log": "".join(daemon.raw).encode()}
-    assert found(files_below(enclave_installation.directory) | log, inside) == set()
+    log = {"log": holder.story().encode()}
+    assert found(files_below(holder.directory) | log, inside) == set()

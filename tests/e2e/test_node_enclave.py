@@ -8,8 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,20 +31,19 @@ from kms.core.enclave_ports import SealedInput
 from kms.core.errors import EnclaveUnavailable
 from kms.core.ports import HealthStatus
 from kms.kmsd import checks
-from kms.kmsd.enclave_files import policy_text, sign_anew
-from kms.node_enclave import NodeEnclave, opened_enclave
+from kms.kmsd.enclave_files import policy_text
+from kms.kmsd.enclave_signing import sign_anew
 from kms.setting_values import SettingsError
 from kms.settings import load
 from softhsm import SoftHsmToken
 from tests.daemon import Installation, wait_until
 from tests.enclaves import measured
+from tests.node_enclaves import PATIENCE, inner, running, until
 from tests.secret_search import forms
-from tests.softhsm_token import Token, eventually
-from tests.trail import MemoryWriter, make_trail
+from tests.softhsm_token import Token
+from tests.trail import MemoryWriter
 
 pytestmark = pytest.mark.softhsm
-
-PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -64,24 +62,6 @@ def place(made: Path, tmp_path: Path) -> Path:
     configuration = tmp_path / "i/enclave/token/softhsm2.conf"
     configuration.write_text(configuration.read_text().replace(str(made), str(tmp_path / "i")))
     return tmp_path / "i"
-
-
-@asynccontextmanager
-async def running(place: Path, writer: MemoryWriter | None = None) -> AsyncIterator[NodeEnclave]:
-    """The enclave of an installation, kept running as the daemon does."""
-    async with opened_enclave(load(place / "kmsd.toml").enclave) as enclave:
-        assert enclave is not None
-        enclave._retry = 0.2
-        task = asyncio.create_task(enclave.run(make_trail(writer or MemoryWriter())))
-        try:
-            yield enclave
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
-
-
-async def until(condition: Callable[[], object]) -> None:
-    await eventually(lambda: bool(condition()), PATIENCE)
 
 
 def fuse_of(place: Path) -> bytes:
@@ -119,12 +99,6 @@ def holds(pid: int, secret: bytes) -> bool:
 
 def children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def inner(enclave: NodeEnclave) -> int:
-    """The process that has the secrets."""
-    greeted: dict[str, int] = enclave._host._host.greeted  # type: ignore[assignment]
-    return greeted["pid"]
 
 
 async def test_its_start_is_audited_it_is_attested_before_use_and_its_death_in_a_call_is_survived(place: Path) -> None:
@@ -318,6 +292,8 @@ def test_a_real_daemon_serves_with_its_enclave_and_knows_neither_fuse_nor_pin(
     # The search finds what is there, in both processes.
     assert any(holds(pid, fuse) for pid in inside)
     assert holds(daemon.process.pid, measured())
+    # Nothing of what the enclave upon a TPM takes is loaded.
+    assert not [pid for pid in inside if "tss2" in Path(f"/proc/{pid}/maps").read_text()]
     assert not holds(daemon.process.pid, fuse)
     assert not holds(daemon.process.pid, pin)
     for pid in inside:

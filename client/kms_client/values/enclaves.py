@@ -74,7 +74,7 @@ class NodeEnclave:
 
 @dataclass(frozen=True, slots=True)
 class EnclaveQuote:
-    """A quote and the revocation lists (DER) that it is verified with; nothing of it has been verified."""
+    """A quote and the revocation lists (DER; a TPM has none) that it is verified with; nothing has been verified."""
 
     quote: bytes
     root_list: bytes

@@ -6,13 +6,14 @@ import math
 import os
 import socket
 import threading
+from pathlib import Path
 
 import msgpack
 import pytest
 
-from enclave.counters import open_file
 from enclave.host import ANSWER, FAREWELL, MAX_MESSAGE, REFUSAL, Host, serve
 from enclave.sigstruct import Release, sign
+from enclave.simulated_start import SimulatedStart
 from kms import framing
 from tests.enclaves import signing_key
 
@@ -21,7 +22,7 @@ ALWAYS = math.inf
 
 @pytest.fixture
 def host():
-    return Host(bytes(32), -1, [])
+    return Host(bytes(32), SimulatedStart(Path("/nowhere")), [])
 
 
 def test_a_call_whose_time_is_over_is_not_carried_out(host):
@@ -49,19 +50,20 @@ def structure():
     ],
 )
 def test_an_enclave_that_may_not_start_is_refused_for_good(tmp_path, structure, wrong, refusal):
-    descriptor = open_file(tmp_path / "counters")
+    backend = SimulatedStart(tmp_path / "counters")
+    backend.ready()
     given = {"fuse": os.urandom(32), "owner_epoch": bytes(16), "structure": structure, "cpu_svn": bytes(16), "flags": 4}
 
     def opened(changes):
         fuse, owner_epoch, signed, cpu_svn, flags = {**given, **changes}.values()
         arguments = [fuse, owner_epoch, signed, [cpu_svn, flags, 0, 0, bytes(64), 0]]
-        return Host(bytes(32), descriptor, []).answer(ALWAYS, "open", arguments)
+        return Host(bytes(32), backend, []).answer(ALWAYS, "open", arguments)
 
     try:
         assert opened({})[0] == ANSWER
         assert opened(wrong) == (FAREWELL, refusal)
     finally:
-        os.close(descriptor)
+        os.close(backend._counters)
 
 
 def test_a_mistake_is_told_without_what_the_call_held(host):
