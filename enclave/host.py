@@ -40,9 +40,9 @@ from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from . import allocation, isolation, own_quotes, sigstruct
 from . import counters as counter_files
 from . import fuse as fuses
-from . import isolation, own_quotes, sigstruct
 from .errors import CounterFault, EnclaveError, InvalidParameter
 from .identity import InvalidIdentity
 from .interface import Enclave, Policy, SealedInput
@@ -212,6 +212,7 @@ def warm_up() -> None:
 
 def main(measured: bytes, counters: Path, fd: int, token_host: fuses.TokenHost | None = None) -> None:
     """Close the process off and serve the socket *fd*; what was measured is 32 bytes."""
+    allocation.keep_freed_memory()
     ours = () if token_host is None else (token_host.sock.fileno(), token_host.pin)
     measures = isolation.close_off(fd, *ours)
     try:
