@@ -1,7 +1,7 @@
 """A bare grpc.aio server of streams: what SealBlob and UnsealBlob carry, and nothing done with it.
 
 It has the same event loop, options, listener and messages as the daemon. `python -m bench.blob_echo SOCKET` serves until it
-is ended.
+is ended; with `kept` behind that, it keeps freed memory as the daemon does (kms/allocation.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 import grpc
 import uvloop
 
+from kms.allocation import keep_freed_memory
 from kms.rpc.server import RpcServer
 from kms.settings import Limits, Listen, UnixListener
 from kms.v1 import blobs_pb2 as pb
@@ -52,4 +53,6 @@ async def serve(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[2:] == ["kept"]:
+        keep_freed_memory()
     uvloop.run(serve(Path(sys.argv[1])))

@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from . import isolation
+from . import allocation, isolation
 from .errors import CounterFault, EnclaveError, InvalidParameter, PlatformFault
 from .interface import Enclave, Policy, SealedInput
 from .xaes import Xaes256Gcm
@@ -199,6 +199,7 @@ def warm_up() -> None:
 
 def main(measured: bytes, backend: Backend, fd: int) -> None:
     """Close the process off and serve the socket *fd*; what was measured is 32 bytes."""
+    allocation.keep_freed_memory()
     measures = isolation.close_off(fd, *backend.descriptors)
     try:
         backend.ready()

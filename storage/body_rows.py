@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Update, and_, delete, insert, or_, select, tuple_, update
@@ -29,17 +29,15 @@ class BodyRows:
 
     async def begin(self, name: BodyName, uid: UUID, now: datetime) -> None:
         """Add a body that nobody sees yet."""
-        row = {
-            "tenant_id": name.tenant,
-            "id": uid,
-            "blob_id": name.blob,
-            "generation": name.generation,
-            "segment": name.segment,
-            "status": WRITING,
-            "length": 0,
-            "written_at": now,
-        }
-        await self._session.change(insert(b), [row])
+        await self._session.change(insert(b), [_row(name, uid, WRITING, 0, now)])
+
+    async def put(self, name: BodyName, uid: UUID, content: bytes, now: datetime) -> list[UUID]:
+        """Add a whole body of at most one chunk, in place of the one of that name; returns what is gone instead."""
+        before = await self.hide(name)
+        await self._session.change(insert(b), [_row(name, uid, WHOLE, len(content), now)])
+        if content:
+            await self._add_chunk(name.tenant, uid, 0, content)
+        return before
 
     async def add_chunk(self, tenant: TenantUid, uid: UUID, number: int, content: bytes, now: datetime) -> None:
         """Add the next chunk of a body that is being written.
@@ -50,6 +48,9 @@ class BodyRows:
         touched = _one(tenant, uid, WRITING).values(written_at=now)
         if await self._session.change(touched) != 1:
             raise Conflict("the body that is being written has been removed")
+        await self._add_chunk(tenant, uid, number, content)
+
+    async def _add_chunk(self, tenant: TenantUid, uid: UUID, number: int, content: bytes) -> None:
         row = {"tenant_id": tenant, "body_id": uid, "number": number, "content": content}
         await self._session.change(insert(c), [row])
 
@@ -123,6 +124,19 @@ class BodyRows:
         left = or_(b.c.status == GONE, and_(b.c.status == WRITING, b.c.written_at < before))
         query = select(b.c.tenant_id, b.c.id).where(left).order_by(b.c.written_at).limit(limit)
         return [(row.tenant_id, row.id) for row in await self._session.rows(query)]
+
+
+def _row(name: BodyName, uid: UUID, status: str, length: int, now: datetime) -> dict[str, Any]:
+    return {
+        "tenant_id": name.tenant,
+        "id": uid,
+        "blob_id": name.blob,
+        "generation": name.generation,
+        "segment": name.segment,
+        "status": status,
+        "length": length,
+        "written_at": now,
+    }
 
 
 def _named(name: BodyName) -> ColumnElement[bool]:

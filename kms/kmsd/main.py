@@ -262,8 +262,9 @@ def run(settings: Settings) -> None:
     gc.disable()  # what is loaded stays: looking through it again and again takes a quarter of the start
     import uvloop  # noqa: PLC0415
 
-    from kms import daemon, logs  # noqa: PLC0415
+    from kms import allocation, daemon, logs  # noqa: PLC0415
 
+    allocation.keep_freed_memory()
     gc.freeze()
     gc.enable()
     logs.configure(settings.log.level, settings.log.format)

@@ -2,7 +2,8 @@
 
 1. the enclave makes its key, which the KEK wraps;
 2. segment by segment, its body becomes durable; of an upload that can be resumed, so does each segment's place in it;
-3. the record, which has key, manifest and hashes, is stored in one transaction. Before that nobody sees anything.
+3. the record, which has key, manifest and hashes, is stored in one transaction, together with those of the tenant's other
+   blobs that are ready at the same moment. Before that nobody sees anything.
 
 What a failure leaves in the store is removed at once where that is sure to be right, and else swept.
 """
@@ -10,7 +11,7 @@ What a failure leaves in the store is removed at once where that is sure to be r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -18,7 +19,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from kms.acting import note_body
+from kms.acting import note_body, note_changes, noting
+from kms.core.audit_ports import RecordChange
 from kms.core.blobs import (
     MAX_SEGMENTS,
     SEGMENT,
@@ -35,11 +37,12 @@ from kms.core.context import Context
 from kms.core.enclave_ports import SealedInput
 from kms.core.errors import AlreadyExists, Conflict, FailedPrecondition, LimitExceeded, NotFound
 from kms.core.keyring import Tenant
-from kms.core.names import BlobName, Principal
+from kms.core.names import BlobName, Principal, TenantUid
 from kms.core.ports import Storage
 from kms.failpoints import reach
 from kms.services.blob_segments import Sealer, Source, framed
 from kms.services.blobs import Blobs, ShownBlob
+from kms.services.gathering import Gathering
 from kms.services.wrapping import hold_kek
 
 _log = structlog.get_logger(__name__)
@@ -99,6 +102,23 @@ class _Begun:
         return self.upload.manifest
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A blob whose body is durable."""
+
+    tenant: Tenant
+    blob: Blob
+    upload: BlobUpload
+
+    def own(self, changes: Sequence[RecordChange]) -> Sequence[RecordChange]:
+        """Return what of these changes is this blob's."""
+        identities = ({"blob_id": self.blob.blob_id}, {"id": self.upload.uid})
+        return [change for change in changes if change.identity in identities]
+
+
+_Stored = tuple[Blob, Sequence[RecordChange]]
+
+
 class BlobSealing:
     """Makes blobs."""
 
@@ -107,6 +127,8 @@ class BlobSealing:
         self._storage = storage
         self._blobs = blobs
         self._segment = segment
+        # A transaction writes the path in the tenant's tree and waits for the disk, for one blob as for many.
+        self._records: Gathering[TenantUid, _Ready, _Stored] = Gathering(self._store)
 
     async def seal(self, caller: Principal, wanted: NewBlob, pieces: AsyncIterator[bytes]) -> ShownBlob:
         """Seal what *pieces* brings, to its end.
@@ -262,19 +284,43 @@ class BlobSealing:
             expires_at=wanted.expires_at,
         )
         try:
-            async with self._storage.transaction(upload.tenant, write=True) as work:
-                blob = await work.blobs.add(blob)
-                if upload.revision:
-                    await work.blobs.remove_upload(upload)
-                await hold_kek(work, begun.tenant, upload.key.kek_version)
-                reach("seal_blob.before_commit")
+            blob, changes = await self._records.ask(upload.tenant, _Ready(begun.tenant, blob, upload))
         except (AlreadyExists, Conflict):
             await self._give_up(begun)
             raise
+        note_changes(changes)
         reach("seal_blob.committed")
         note_body(blob.sealed_sha256)
         _log.info("blob.sealed", blob=str(wanted.name), uid=str(blob.uid), size=blob.size, store=blob.store)
         return blob
+
+    async def _store(self, _: TenantUid, ready: Sequence[_Ready]) -> Sequence[_Stored | Exception]:
+        """Store the records of blobs in one transaction, or, where one of them cannot be stored, each in its own."""
+        try:
+            return await self._stored(ready)
+        except (AlreadyExists, Conflict) as error:  # and nothing is stored; whatever else happens, some may be
+            if len(ready) == 1:
+                return [error]
+        each: list[_Stored | Exception] = []
+        for one in ready:
+            try:
+                each += await self._stored([one])
+            except Exception as error:  # noqa: BLE001  its caller gets it
+                each.append(error)
+        return each
+
+    async def _stored(self, ready: Sequence[_Ready]) -> list[_Stored]:
+        tenant = ready[0].tenant
+        with noting() as noted:
+            async with self._storage.transaction(tenant.uid, write=True) as work:
+                blobs = [await work.blobs.add(one.blob) for one in ready]
+                for one in ready:
+                    if one.upload.revision:
+                        await work.blobs.remove_upload(one.upload)
+                for version in sorted({one.upload.key.kek_version for one in ready}):
+                    await hold_kek(work, tenant, version)
+                reach("seal_blob.before_commit")
+        return [(blob, one.own(noted.changes)) for blob, one in zip(blobs, ready, strict=True)]
 
     async def _give_up(self, begun: _Begun) -> None:
         """Remove what has been made; whatever stays is swept."""

@@ -24,8 +24,9 @@ from kms.core.repositories import UnitOfWork
 from kms.failpoints import reach
 from kms.services.blob_keys import BlobKeys
 from kms.services.body_stores import BodyStores
+from kms.services.gathering import Gathering
 from kms.services.receipts import Receipts
-from kms.services.visibility import visible_tenant
+from kms.services.visibility import ready_tenant, require_own, visible_tenant
 
 _log = structlog.get_logger(__name__)
 
@@ -66,6 +67,7 @@ class Blobs:
         self.stores = stores
         self.keys = keys
         self.now = now
+        self._tenants: Gathering[TenantName, None, Tenant] = Gathering(self._tenant)
 
     async def get(self, caller: Principal, name: BlobName) -> ShownBlob:
         """Return one blob.
@@ -178,9 +180,13 @@ class Blobs:
             NotFound: it is not, or is not there.
         """
         try:
-            return await visible_tenant(self._storage, caller, name.parent)
+            require_own(caller, name.parent)
+            return await self._tenants.ask(name.parent, None)
         except NotFound as error:
             raise NotFound(str(name)) from error
+
+    async def _tenant(self, name: TenantName, asked: Sequence[None]) -> Sequence[Tenant]:
+        return [await ready_tenant(self._storage, name)] * len(asked)
 
 
 async def found(work: UnitOfWork, tenant: Tenant, name: BlobName, etag: str = "") -> Blob:

@@ -6,6 +6,7 @@ KEK shreds it as any other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from kms.core.classification import WITH_ENCLAVE, WITHOUT_ENCLAVE
 from kms.core.enclave_ports import Enclave, SealedInput
 from kms.core.errors import Conflict, CorruptRecord, EnclaveUnavailable, HsmUnavailable, VersionExhausted
 from kms.core.keyring import Kek, KekState, Key, KeyVersion, Tenant
+from kms.core.names import TenantUid
 from kms.core.ports import Counter, KekVault, Storage
 from kms.core.repositories import UnitOfWork
 from kms.core.suites import RULES, WRAP_ROTATE, WRAP_STOP, ProtectionLevel
@@ -21,6 +23,7 @@ from kms.core.wrapping import DekPlace, WrappedDek, binding, seal_binding
 from kms.crypto.dek import Dek
 from kms.services.counting import UsageCounters
 from kms.services.enclave_cipher import EnclaveCipher
+from kms.services.gathering import Gathering
 
 # What a KEK version that unwraps may be: in quarantine it still does, until what it wraps is under another one.
 _UNWRAPS: Final = frozenset({KekState.ACTIVE, KekState.DESTRUCTION_SCHEDULED})
@@ -57,6 +60,7 @@ class DekWrapping:
         self._vault = vault
         self._usage = usage
         self._enclave = enclave
+        self._keks: Gathering[tuple[TenantUid, int], None, Kek | None] = Gathering(self._read)
 
     @property
     def levels(self) -> frozenset[ProtectionLevel]:
@@ -181,8 +185,11 @@ class DekWrapping:
         return await self._vault.unwrap(kek, version.wrapped, bound)
 
     async def _kek(self, tenant: Tenant, version: int) -> Kek:
-        async with self._storage.transaction(tenant.uid) as work:
-            kek = await work.keks.get(tenant.uid, version)
+        kek = await self._keks.ask((tenant.uid, version), None)
         if kek is None or kek.uid != tenant.kek:
             raise CorruptRecord(f"{tenant.name.kek(version)} is not there")
         return kek
+
+    async def _read(self, which: tuple[TenantUid, int], asked: Sequence[None]) -> Sequence[Kek | None]:
+        async with self._storage.transaction(which[0]) as work:
+            return [await work.keks.get(*which)] * len(asked)

@@ -1,9 +1,12 @@
-"""Bodies of blobs in the database of the daemon: chunks are committed one by one, and shown by one last change."""
+"""Bodies of blobs in the database of the daemon: one transaction for a short one.
+
+The chunks of a longer one are committed one by one, and shown by one last change.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final
@@ -30,13 +33,29 @@ class DatabaseBodies:
 
     async def write(self, name: BodyName, data: AsyncIterable[bytes]) -> int:
         """Store a body, whole and durable when this returns, or not at all; returns its length in bytes."""
+        pieces = pieces_of(MAX_PIECE, data)
+        first = await anext(pieces, b"")
+        second = await anext(pieces, b"")
+        if not second:
+            return await self._write_short(name, first)
+        return await self._write_long(name, _chained((first, second), pieces))
+
+    async def _write_short(self, name: BodyName, piece: bytes) -> int:
+        """Store a body of one piece, or none, in one transaction."""
+        with _translated():
+            async with self._database.transaction(name.tenant, write=True) as work:
+                replaced = await work.bodies.put(name, uuid4(), piece, self._now())
+        await self._remove_all(name.tenant, replaced)
+        return len(piece)
+
+    async def _write_long(self, name: BodyName, pieces: AsyncIterable[bytes]) -> int:
         uid = uuid4()
         length = number = 0
         try:
             with _translated():
                 async with self._database.transaction(name.tenant, write=True) as work:
                     await work.bodies.begin(name, uid, self._now())
-            async for piece in pieces_of(MAX_PIECE, data):
+            async for piece in pieces:
                 with _translated():
                     async with self._database.transaction(name.tenant, write=True) as work:
                         await work.bodies.add_chunk(name.tenant, uid, number, piece, self._now())
@@ -48,23 +67,22 @@ class DatabaseBodies:
             with suppress(Unavailable):  # what cannot be removed now is swept
                 await self._give_up(name.tenant, uid)
             raise
-        for gone in replaced:
-            with suppress(Unavailable):
-                await self._remove(name.tenant, gone)
+        await self._remove_all(name.tenant, replaced)
         return length
 
     async def read(self, name: BodyName, start: int, length: int) -> AsyncIterator[bytes]:
         """Yield exactly *length* bytes from *start*, in pieces of at most MAX_PIECE."""
-        with _translated():
-            async with self._database.transaction(name.tenant) as work:
-                uid = await work.bodies.find(name)
-        if uid is None:
-            raise BodyMissing(f"body {name} is not there")
-        while length:
+        uid: UUID | None = None
+        while length or uid is None:
             number, offset = divmod(start, MAX_PIECE)
             with _translated():
                 async with self._database.transaction(name.tenant) as work:
-                    chunk = await work.bodies.chunk(name.tenant, uid, number)
+                    uid = uid or await work.bodies.find(name)
+                    chunk = await work.bodies.chunk(name.tenant, uid, number) if uid and length else None
+            if uid is None:
+                raise BodyMissing(f"body {name} is not there")
+            if not length:
+                return
             piece = b"" if chunk is None else chunk[offset : offset + length]
             if not piece:
                 raise BodyMissing(f"body {name} ends before it should")
@@ -109,12 +127,24 @@ class DatabaseBodies:
                 await work.bodies.give_up(tenant, uid)
         await self._remove(tenant, uid)
 
+    async def _remove_all(self, tenant: TenantUid, replaced: Iterable[UUID]) -> None:
+        for gone in replaced:
+            with suppress(Unavailable):  # it is swept
+                await self._remove(tenant, gone)
+
     async def _remove(self, tenant: TenantUid, uid: UUID) -> None:
         removed = False
         while not removed:
             with _translated():
                 async with self._database.transaction(tenant, write=True) as work:
                     removed = await work.bodies.remove(tenant, uid, REMOVED_AT_ONCE)
+
+
+async def _chained(first: Iterable[bytes], rest: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in first:
+        yield piece
+    async for piece in rest:
+        yield piece
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from kms.acting import note_changes, noting
 from kms.core.blobs import BlobAccess, Compression, Sealing, Segment, manifest_text
 from kms.core.errors import (
     AlreadyExists,
@@ -394,3 +396,32 @@ async def test_the_keys_of_blobs_come_under_a_new_kek_and_keep_the_old_one_until
     assert [await both.read(app, f"blob-{number}") for number in range(5)] == [data] * 5
     tenant = await both.blobs.tenant(app, name_of(app, "x"))
     assert (await retirement.retire(tenant, old)).state is KekState.DESTRUCTION_SCHEDULED
+
+
+async def test_blobs_that_are_ready_together_are_stored_together_and_each_told_of_its_own(both: World, app: Principal):
+    async def seal(blob_id: str) -> list[str]:
+        with noting() as noted:
+            await both.seal(app, blob_id, blob_id.encode())
+        return [str(change.identity["blob_id"]) for change in noted.changes if change.table == "blobs"]
+
+    async def epoch() -> int:
+        return sum(root.epoch for root in await both.storage.roots())
+
+    both.storage._line.seals.on_changes = note_changes  # as the daemon does
+    await seal("first")  # which has a block of wraps counted
+    before = await epoch()
+    blob_ids = [f"blob-{number}" for number in range(20)]
+    assert await asyncio.gather(*map(seal, blob_ids)) == [[blob_id] for blob_id in blob_ids]
+    assert await epoch() - before < len(blob_ids)
+    assert [await both.read(app, blob_id) for blob_id in blob_ids] == [blob_id.encode() for blob_id in blob_ids]
+
+
+async def test_a_name_that_is_taken_refuses_one_blob_of_those_that_are_stored_together(both: World, app: Principal):
+    blob_ids = [f"blob-{number % 10}" for number in range(20)]
+    contents = [os.urandom(1000) for _ in blob_ids]
+    answers = await asyncio.gather(*map(both.seal, [app] * 20, blob_ids, contents), return_exceptions=True)
+    refused = [number for number, answer in enumerate(answers) if isinstance(answer, AlreadyExists)]
+    assert len(refused) == 10
+    for number in set(range(20)).difference(refused):
+        assert await both.read(app, blob_ids[number]) == contents[number]
+    assert len(both.bodies()) == 10
