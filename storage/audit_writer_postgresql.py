@@ -3,34 +3,32 @@
 Like everything on PostgreSQL here it works through a transaction pooler: role, limits and durability are set for each
 transaction, nothing is prepared in the server, and no lock outlives a transaction.
 
-The columns of a group go as one array each, in the server's binary form, and are sent through libpq's own interface: the
-driver's ways take several times as long, and a call waits for it.
+Rows go in the server's binary form (audit_binary.py) and through libpq's own interface: the driver's ways take several times
+as long, and a call waits for it.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from itertools import chain, repeat
-from typing import Any, Final, NamedTuple
+from datetime import datetime
+from typing import Any, Final
 from uuid import UUID
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn
 from psycopg.waiting import Ready, Wait
 
 from kms.core.audit import StreamUid
 from kms.core.audit_ports import Position
-from kms.core.canonical import microseconds
 from kms.core.errors import AuditUnavailable, StorageUnavailable
 
+from .audit_binary import statement_of
 from .audit_opening import open_audit_writer
-from .audit_rows import COLUMNS, NUMBERS, OCTETS, WORDS, Row
+from .audit_rows import Row
 from .audit_store import Collided, NotWritten, OutcomeUnknown, bounded
 from .audit_writer import GroupCommit
 from .conninfo import parameters
@@ -48,95 +46,6 @@ _LAST: Final = "SELECT sequence, hash FROM audit.audit_log WHERE stream_id = %b 
 _NEWEST: Final = "SELECT stream_id FROM audit.audit_log WHERE node = %b AND sequence = 1 ORDER BY at DESC LIMIT 1"
 
 _UNIQUE: Final = "23505"  # an attempt that was given up has come through after all
-
-_LENGTH: Final = struct.Struct(">i").pack
-_NUMBER: Final = struct.Struct(">iq").pack
-_HEADER: Final = struct.Struct(">iiIii").pack
-_NULL: Final = _LENGTH(-1)
-_SINCE_2000: Final = microseconds(datetime(2000, 1, 1, tzinfo=UTC))  # where PostgreSQL's own time begins
-
-
-class _Kind(NamedTuple):
-    """A type of the server and the type of its arrays, by number."""
-
-    array: int
-    element: int
-
-
-_TEXT: Final = _Kind(1009, 25)
-_BIGINT: Final = _Kind(1016, 20)
-_BYTEA: Final = _Kind(1001, 17)
-_UUID: Final = _Kind(2951, 2950)
-_TIMESTAMPTZ: Final = _Kind(1185, 1184)
-
-
-def _array(kind: _Kind, count: int, elements: bytes, *, nulls: bool = False) -> bytes:
-    return _HEADER(1, nulls, kind.element, count, 1) + elements
-
-
-def _pieces(values: Sequence[bytes]) -> bytes:
-    return b"".join(chain.from_iterable(zip(map(_LENGTH, map(len, values)), values, strict=True)))
-
-
-def _texts(values: Sequence[str]) -> bytes:
-    first = values[0]
-    count = len(values)
-    if values.count(first) == count:  # most columns of most groups
-        data = first.encode()
-        return _array(_TEXT, count, (_LENGTH(len(data)) + data) * count)
-    return _array(_TEXT, count, _pieces([value.encode() for value in values]))
-
-
-def _octets(values: Sequence[bytes]) -> bytes:
-    return _array(_BYTEA, len(values), _pieces(values))
-
-
-def _numbers(values: Sequence[int]) -> bytes:
-    return _array(_BIGINT, len(values), b"".join(map(_NUMBER, repeat(8), values)))
-
-
-def _uids(values: Sequence[UUID | None]) -> bytes:
-    pieces = [_NULL if value is None else b"\0\0\0\x10" + value.bytes for value in values]
-    return _array(_UUID, len(values), b"".join(pieces), nulls=True)
-
-
-def _times(values: Sequence[datetime | None]) -> bytes:
-    pieces = [_NULL if value is None else _NUMBER(8, microseconds(value) - _SINCE_2000) for value in values]
-    return _array(_TIMESTAMPTZ, len(values), b"".join(pieces), nulls=True)
-
-
-def _arrays(rows: Sequence[Row]) -> list[bytes]:
-    """Return the columns of rows, in the order of COLUMNS."""
-    plain, tenants, keys, intents, kept_until, streams, sequences, times, canonicals, hashes = zip(*rows, strict=True)
-    columns = list(zip(*plain, strict=True))
-    return [
-        *map(_texts, columns[:WORDS]),
-        *map(_numbers, columns[WORDS : WORDS + NUMBERS]),
-        *map(_octets, columns[WORDS + NUMBERS :]),
-        _uids(tenants),
-        _uids(keys),
-        _uids(intents),
-        _times(kept_until),
-        _uids(streams),
-        _numbers(sequences),
-        _times(times),
-        _octets(canonicals),
-        _octets(hashes),
-    ]
-
-
-_KINDS: Final = (
-    *repeat(_TEXT, WORDS),
-    *repeat(_BIGINT, NUMBERS),
-    *repeat(_BYTEA, OCTETS),
-    *(_UUID, _UUID, _UUID, _TIMESTAMPTZ),
-    *(_UUID, _BIGINT, _TIMESTAMPTZ, _BYTEA, _BYTEA),
-)
-_TYPES: Final = [kind.array for kind in _KINDS]
-_BINARY: Final = [Format.BINARY] * len(COLUMNS)
-_INSERT: Final = "INSERT INTO audit.audit_log ({}) SELECT * FROM unnest({})".format(  # noqa: S608
-    ", ".join(COLUMNS), ", ".join(f"${number}" for number, _ in enumerate(COLUMNS, 1))
-).encode()
 
 
 def _exchange(line: PGconn) -> PQGen[None]:
@@ -175,7 +84,7 @@ class PostgresqlAuditStore:
 
     async def write(self, rows: Sequence[Row]) -> None:
         """Return once all rows are durable, in one commit."""
-        arrays = _arrays(rows)
+        statement, values = statement_of(rows)
         try:
             connection = await self._connected()
         except (psycopg.Error, OSError) as error:
@@ -185,7 +94,7 @@ class PostgresqlAuditStore:
             line.enter_pipeline_mode()
             line.send_query_params(_BEGIN.encode(), None)
             line.send_query_params(_SET.encode(), None)
-            line.send_query_params(_INSERT, arrays, _TYPES, _BINARY)
+            line.send_query_params(statement.text, values, statement.types, statement.formats)
             line.flush()
             self._reach("audit.group_written")
             line.send_query_params(b"COMMIT", None)

@@ -15,6 +15,7 @@ from kms.core.audit_ports import Position
 from kms.core.errors import AuditUnavailable
 from kms.core.ports import HealthStatus
 from storage import audit_writer
+from storage.audit_binary import FEW
 from storage.audit_rows import COLUMNS, LONGEST_BODY
 from storage.audit_store import BOUND
 from storage.audit_tables import audit_log
@@ -46,6 +47,15 @@ async def test_an_event_that_is_confirmed_is_in_the_log_whole(log):
         assert position == writer.head == Position(writer.head.stream, 2, log.rows()[-1]["hash"])
         assert log.verified(position.stream)[-1] == event
         assert (event.stream, event.sequence) == (position.stream, 2)
+
+
+@pytest.mark.parametrize("events", [1, 2, FEW, FEW + 1])
+async def test_a_group_of_any_size_is_written_whole(log, events):
+    async with log.opened() as writer:
+        made = [new_event(number) if number % 2 else full_event() for number in range(events)]
+        await asyncio.gather(*map(writer.append, made))
+        assert writer.counts.groups == 2
+        assert log.verified(writer.head.stream)[1:] == made
 
 
 async def test_events_stand_in_the_order_in_which_they_were_given(log):
