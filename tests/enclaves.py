@@ -15,11 +15,16 @@ from typing import Any, Self
 import msgpack
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from enclave import sigstruct
 from enclave.command import measure_command, serve_command
-from enclave.identity import DEBUG, MODE64BIT
+from enclave.identity import DEBUG, MODE64BIT, Identity
+from enclave.sgx_keys import Platform
 from enclave.sigstruct import Release, sign
 from kms.enclave_host import EnclaveHost
 from kms.hosts import Host
+from kms.settings import load
+from softhsm import SoftHsmToken
+from tests.softhsm_token import Token
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "enclave"
@@ -50,6 +55,33 @@ def signing_key(number: int = 1) -> rsa.RSAPrivateKey:
 def measured(package: Path = PACKAGE) -> bytes:
     done = subprocess.run(measure_command(package), env={}, capture_output=True, check=True, text=True, timeout=60)
     return bytes.fromhex(done.stdout)
+
+
+def started(structure: bytes, cpu_svn: bytes, mrenclave: bytes) -> Identity:
+    """Who an enclave is that a signed structure lets start."""
+    return sigstruct.start(structure, mrenclave, sigstruct.Start(cpu_svn=cpu_svn, flags=FLAGS))
+
+
+def fuse_of(place: Path) -> bytes:
+    """The fuse of an installation, made in its token by a process of the test's."""
+    settings = load(place / "kmsd.toml").enclave
+    assert settings is not None
+    token = SoftHsmToken(settings.token.module, settings.token.label, settings.token.environment)
+    script = (
+        "(key,) = session.get_objects({Attribute.LABEL: 'kms-enclave-fuse'})\n"
+        f"message = b'kms/v1/enclave-fuse' + bytes(1) + bytes.fromhex('{settings.platform_id}')\n"
+        "result = key.sign(message, mechanism=Mechanism.SHA256_HMAC).hex()\n"
+    )
+    pin = settings.token.pin_file.read_text().strip()
+    return bytes.fromhex(Token(place / "enclave/token", token, pin).run(script))
+
+
+def keys_of(place: Path) -> tuple[Platform, Identity]:
+    """What the sealing keys of an installation's enclave come from."""
+    settings = load(place / "kmsd.toml").enclave
+    assert settings is not None
+    platform = Platform(fuse_of(place), bytes.fromhex(settings.owner_epoch))
+    return platform, started(settings.structure.read_bytes(), bytes.fromhex(settings.cpu_svn), measured())
 
 
 def copy_of_the_package(directory: Path, **changed: str) -> Path:
@@ -105,6 +137,12 @@ class EnclaveProcess:
     def adapter(self, **changes: Any) -> EnclaveHost:
         """The same enclave as the services see it; not started."""
         return EnclaveHost(serve_command(self.directory / self.counters, self.package), self._greeting, **changes)
+
+    @property
+    def keys(self) -> tuple[Platform, Identity]:
+        """What its sealing keys come from, for enclave.sealing: no call gives what a function has sealed."""
+        structure = self.structure or self.signed()
+        return Platform(self.fuse, self.owner_epoch), started(structure, self.cpu_svn, measured(self.package))
 
     def signed(self) -> bytes:
         release = Release(

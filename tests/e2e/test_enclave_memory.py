@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from kms_client import Classification, Client, ProtectionLevel, Purpose, Suite
 
+from enclave.sealing import unseal
 from kms.core.names import KeyName, TenantName
 from kms.node_enclave import opened_enclave
 from kms.parts import opened_parts
 from kms.settings import load
 from tests.daemon import Daemon, Installation
+from tests.enclaves import keys_of
 from tests.memory_search import count_in_memory
 from tests.secret_search import deks, files_below, forms, found, halves
 
@@ -33,10 +35,10 @@ def use(client: Client) -> None:
 
 
 async def sealed_deks(installation: Installation, counters: Path) -> dict[str, bytes]:
-    """The DEKs of the two keys of level ENCLAVE, from a second enclave process with the same fuse."""
+    """The DEKs of the two keys of level ENCLAVE, unsealed with the fuse that the test has from its token."""
     settings = load(installation.config)
     assert settings.enclave is not None
-    known = {}
+    known, sealing = {}, keys_of(installation.directory)
     async with opened_enclave(settings.enclave.model_copy(update={"counters": counters})) as second:
         assert second is not None
         await second._host.start()
@@ -51,7 +53,7 @@ async def sealed_deks(installation: Installation, counters: Path) -> dict[str, b
                     versions = await work.key_versions.list_by_version(tenant.uid, key.uid, 0, 100)
                 for version in versions:
                     sealed = (await parts.wrapping.enclave_cipher(tenant, key, version)).sealed
-                    data: bytes = await second._host._call("unseal", sealed.blob, sealed.associated_data)
+                    data = unseal(*sealing, sealed.blob, sealed.associated_data)
                     known |= halves(f"{slug} version {version.version}", data[-32:])
     return known
 

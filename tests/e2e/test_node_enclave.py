@@ -36,11 +36,10 @@ from kms.kmsd.enclave_files import policy_text, sign_anew
 from kms.node_enclave import NodeEnclave, opened_enclave
 from kms.setting_values import SettingsError
 from kms.settings import load
-from softhsm import SoftHsmToken
 from tests.daemon import Installation, wait_until
-from tests.enclaves import measured
+from tests.enclaves import fuse_of, measured
 from tests.secret_search import forms
-from tests.softhsm_token import Token, eventually
+from tests.softhsm_token import eventually
 from tests.trail import MemoryWriter, make_trail
 
 pytestmark = pytest.mark.softhsm
@@ -82,20 +81,6 @@ async def running(place: Path, writer: MemoryWriter | None = None) -> AsyncItera
 
 async def until(condition: Callable[[], object]) -> None:
     await eventually(lambda: bool(condition()), PATIENCE)
-
-
-def fuse_of(place: Path) -> bytes:
-    """The fuse, made in its token by a process of the test's."""
-    settings = load(place / "kmsd.toml").enclave
-    assert settings is not None
-    token = SoftHsmToken(settings.token.module, settings.token.label, settings.token.environment)
-    script = (
-        "(key,) = session.get_objects({Attribute.LABEL: 'kms-enclave-fuse'})\n"
-        f"message = b'kms/v1/enclave-fuse' + bytes(1) + bytes.fromhex('{settings.platform_id}')\n"
-        "result = key.sign(message, mechanism=Mechanism.SHA256_HMAC).hex()\n"
-    )
-    pin = settings.token.pin_file.read_text().strip()
-    return bytes.fromhex(Token(place / "enclave/token", token, pin).run(script))
 
 
 def memory_of(pid: int) -> Iterator[bytes]:
