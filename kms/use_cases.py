@@ -257,7 +257,7 @@ async def make_services(
         now,
         interval=settings.audit.verify_interval,
     )
-    blobs = Blobs(storage, parts.bodies, BlobKeys(parts.enclave, parts.wrapping), receipts, now)
+    blobs = Blobs(storage, parts.bodies, BlobKeys(storage, parts.enclave, parts.wrapping), receipts, now)
     blob_uses = BlobUseRecorder(storage, now)
     fields = Fields(keyrings, settings.limits.batch_values, settings.rotation.identity)
     return Services(

@@ -39,6 +39,7 @@ from .retention_repositories import (
     AuditMonthRepository,
     LegalHoldRepository,
 )
+from .seal_repositories import EnclaveUpgradeRepository
 
 
 class OperationRepository(Protocol):
@@ -245,6 +246,9 @@ class UnitOfWork(Protocol):
 
     @property
     def blobs(self) -> BlobRepository: ...  # noqa: D102
+
+    @property
+    def enclave_upgrades(self) -> EnclaveUpgradeRepository: ...  # noqa: D102
 
     @property
     def audit_reads(self) -> AuditReadRepository: ...  # noqa: D102

@@ -10,10 +10,10 @@ What a failure leaves in the store is removed at once where that is sure to be r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -23,11 +23,11 @@ from kms.core.blobs import (
     SEGMENT,
     Blob,
     BlobAccess,
+    BlobKey,
     BlobUid,
     BlobUpload,
     Compression,
     Manifest,
-    Sealing,
     Segment,
 )
 from kms.core.context import Context
@@ -36,6 +36,8 @@ from kms.core.errors import AlreadyExists, Conflict, FailedPrecondition, LimitEx
 from kms.core.keyring import Tenant
 from kms.core.names import BlobName, Principal
 from kms.core.ports import Storage
+from kms.core.repositories import UnitOfWork
+from kms.core.seals import Sealing
 from kms.failpoints import reach
 from kms.services.blob_segments import Sealer, Source, framed
 from kms.services.blobs import Blobs, ShownBlob
@@ -44,6 +46,8 @@ from kms.services.wrapping import hold_kek
 _log = structlog.get_logger(__name__)
 
 MOST_UPLOADS: Final = 100  # of one tenant, under way
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,8 @@ class BlobSealing:
             created_by=str(caller),
         )
         if wanted.upload is not None:
-            upload = await self._put(upload)
+            new = upload
+            upload = await self._store_key(tenant, new, lambda work, key: work.blobs.put_upload(replace(new, key=key)))
         sealer = self._sealer(tenant, upload, key, context, wanted)
         return _Begun(tenant, sealer, upload, upload.revision * MAX_SEGMENTS, hashlib.sha256(), hashlib.sha256())
 
@@ -235,9 +240,19 @@ class BlobSealing:
             reach("seal_blob.segment_written")
             begun.upload = await self._put(begun.upload)
 
+    async def _store_key(
+        self, tenant: Tenant, upload: BlobUpload, put: Callable[[UnitOfWork, BlobKey], Awaitable[T]]
+    ) -> T:
+        return await self._blobs.keys.store(tenant, upload.blob, 1, upload.key, put)
+
     async def _put(self, upload: BlobUpload) -> BlobUpload:
+        """Store an upload as far as it is.
+
+        Raises:
+            Conflict: another call carries it on.
+        """
         async with self._storage.transaction(upload.tenant, write=True) as work:
-            return await work.blobs.put_upload(upload)
+            return await work.blobs.put_upload(await _over(work, upload))
 
     async def _commit(self, caller: Principal, wanted: NewBlob, begun: _Begun) -> Blob:
         upload = begun.upload
@@ -260,13 +275,17 @@ class BlobSealing:
             access=wanted.access,
             expires_at=wanted.expires_at,
         )
+
+        async def put(work: UnitOfWork, key: BlobKey) -> Blob:
+            made = await work.blobs.add(replace(blob, key=key))
+            if upload.revision:
+                await work.blobs.remove_upload(await _over(work, upload))
+            await hold_kek(work, begun.tenant, key.kek_version)
+            reach("seal_blob.before_commit")
+            return made
+
         try:
-            async with self._storage.transaction(upload.tenant, write=True) as work:
-                blob = await work.blobs.add(blob)
-                if upload.revision:
-                    await work.blobs.remove_upload(upload)
-                await hold_kek(work, begun.tenant, upload.key.kek_version)
-                reach("seal_blob.before_commit")
+            blob = await self._store_key(begun.tenant, upload, put)
         except (AlreadyExists, Conflict):
             await self._give_up(begun)
             raise
@@ -279,5 +298,17 @@ class BlobSealing:
         upload = begun.upload
         if upload.revision:
             async with self._storage.transaction(upload.tenant, write=True) as work:
-                await work.blobs.remove_upload(upload)
+                await work.blobs.remove_upload(await _over(work, upload))
         await self._blobs.drop(upload.store, [begun.sealer.body(one.number) for one in upload.manifest])
+
+
+async def _over(work: UnitOfWork, upload: BlobUpload) -> BlobUpload:
+    """Return an upload over the stored revision where since its own only its key was sealed anew, by an upgrade."""
+    stored = await work.blobs.upload(upload.tenant, upload.uid)
+    if stored is None or stored.key == upload.key:
+        return upload
+    before = upload.manifest[: len(stored.manifest)]
+    at_most_one_more = len(upload.manifest) - len(stored.manifest) <= 1
+    if at_most_one_more and stored == replace(upload, key=stored.key, revision=stored.revision, manifest=before):
+        return replace(upload, key=stored.key, revision=stored.revision)
+    return upload

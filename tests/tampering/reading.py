@@ -49,6 +49,7 @@ class Known:
     archives: list[Month]
     reports: list[Any]
     blobs: list[str]
+    upgrades: list[Any]
 
 
 async def _tenant(work: Work, known: Known) -> AsyncIterator[Any]:
@@ -156,6 +157,12 @@ async def _holds(work: Work, known: Known) -> AsyncIterator[Any]:
         yield await work.legal_holds.get(known.uid, hold)
 
 
+async def _upgrades(work: Work, known: Known) -> AsyncIterator[Any]:
+    yield await work.enclave_upgrades.list_all(known.uid)
+    for uid in known.upgrades:
+        yield await work.enclave_upgrades.get(known.uid, uid)
+
+
 async def _archives(work: Work, known: Known) -> AsyncIterator[Any]:
     yield await work.audit_archives.list_after(known.uid, "", MOST)
     for month in known.archives:
@@ -199,6 +206,7 @@ READS: Final[Mapping[str, Callable[[Work, Known], AsyncIterator[Any]]]] = Mappin
         "operations": _operations,
         "security_events": _events,
         "legal_holds": _holds,
+        "enclave_upgrades": _upgrades,
         "audit_archives": _archives,
         "compliance_reports": _reports,
         "blobs": _blobs,
@@ -307,4 +315,5 @@ def _known(tenant: TenantUid, slug: str, rows: Snapshot, seal: ReportSeal) -> Kn
         archives=[Month.parse(row["month"]) for row in of("audit_archives")],
         reports=[uid_of(row["id"]) for row in of("compliance_reports")],
         blobs=[row["blob_id"] for row in of("blobs")],
+        upgrades=[row["id"] for row in of("enclave_upgrades")],
     )
