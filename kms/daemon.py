@@ -111,7 +111,7 @@ def _servicers(
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership),
-        EnclaveServicer(enclave),
+        EnclaveServicer(enclave, services.enclave_upgrades),
         AccessServicer(services.principals, services.grants, services.accesses, now, services.classify),
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),

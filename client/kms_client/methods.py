@@ -72,7 +72,7 @@ SAFE: Final = MappingProxyType(
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes",),
-        ENCLAVES: ("GetEnclave", "AttestEnclave"),
+        ENCLAVES: ("GetEnclave", "AttestEnclave", "GetSealCensus", "GetEnclaveUpgrade", "ListEnclaveUpgrades"),
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
@@ -117,6 +117,7 @@ NEVER_RETRIED: Final = MappingProxyType(
         POLICIES: ("CreatePolicy", "UpdatePolicy"),
         CENSUS: ("CreatePlace", "DeletePlace", "DeclarePlaces", "ReportCensus"),
         OPERATIONS: ("CancelOperation", "ResumeOperation"),
+        ENCLAVES: ("CreateEnclaveUpgrade", "FinishEnclaveUpgrade", "CancelEnclaveUpgrade"),
         ACCESS: (
             "CreatePrincipal",
             "UpdatePrincipal",

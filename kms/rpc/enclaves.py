@@ -7,6 +7,8 @@ from typing import Final
 from kms.core.enclave_ports import EnclaveStatus, NodeEnclave
 from kms.core.errors import FailedPrecondition, invalid
 from kms.core.names import Principal
+from kms.rpc.enclave_upgrades import UpgradeCalls
+from kms.services.enclave_upgrades import EnclaveUpgrades
 from kms.v1 import enclaves_pb2 as pb
 
 NONCE_LENGTH: Final = 32  # bytes
@@ -14,10 +16,11 @@ NONE: Final = "none"  # the state of an enclave that a daemon does not have
 MAX_SAID: Final = 1 << 16  # bytes of a channel's key, or of claims
 
 
-class EnclaveServicer:
+class EnclaveServicer(UpgradeCalls):
     """Serves kms.v1.EnclaveService."""
 
-    def __init__(self, enclave: NodeEnclave | None) -> None:
+    def __init__(self, enclave: NodeEnclave | None, upgrades: EnclaveUpgrades) -> None:
+        super().__init__(upgrades)
         self._enclave = enclave
 
     async def GetEnclave(self, request: pb.GetEnclaveRequest, caller: Principal) -> pb.Enclave:

@@ -45,7 +45,7 @@ from .crypto import (
     ReIndexedBatch,
     TextBatch,
 )
-from .enclaves import Enclave, EnclaveMeasure, EnclaveQuote
+from .enclaves import Enclave, EnclaveMeasure, EnclaveQuote, EnclaveUpgrade, SealCount
 from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes
@@ -101,6 +101,7 @@ __all__ = [
     "Enclave",
     "EnclaveMeasure",
     "EnclaveQuote",
+    "EnclaveUpgrade",
     "Encrypted",
     "EncryptedBatch",
     "Founder",
@@ -140,6 +141,7 @@ __all__ = [
     "ReportRecipient",
     "ReportStep",
     "Role",
+    "SealCount",
     "SealingPolicy",
     "SecurityEvent",
     "SecurityEventSum",

@@ -10,6 +10,7 @@ from kms.core.enclave_ports import EnclaveAnswer, EnclaveFacts, EnclaveShown, En
 from kms.core.errors import FailedPrecondition, InvalidRequest
 from kms.core.names import Principal
 from kms.rpc.enclaves import MAX_SAID, EnclaveServicer, enclave_message
+from kms.services.enclave_upgrades import EnclaveUpgrades
 from kms.v1 import enclaves_pb2 as pb
 
 APP = Principal("acme", "app")
@@ -28,6 +29,9 @@ FACTS = EnclaveFacts(
 )
 
 
+UPGRADES: EnclaveUpgrades = None  # type: ignore[assignment]  what is asked here is about no tenant
+
+
 class Recorded:
     """An enclave that remembers what it was asked."""
 
@@ -40,7 +44,7 @@ class Recorded:
 
 
 async def test_a_daemon_without_an_enclave_says_so() -> None:
-    servicer = EnclaveServicer(None)
+    servicer = EnclaveServicer(None, UPGRADES)
     told = await servicer.GetEnclave(pb.GetEnclaveRequest(), APP)
     assert (told.state, told.in_use, told.simulated, told.backend) == ("none", False, False, "")
     with pytest.raises(FailedPrecondition, match="no enclave"):
@@ -62,14 +66,14 @@ async def test_a_challenge_that_breaks_a_rule_is_refused_by_the_name_of_its_fiel
 ) -> None:
     enclave = Recorded()
     with pytest.raises(InvalidRequest, match=f"{field}: must be"):
-        await EnclaveServicer(enclave).AttestEnclave(request_, APP)  # type: ignore[arg-type]
+        await EnclaveServicer(enclave, UPGRADES).AttestEnclave(request_, APP)  # type: ignore[arg-type]
     assert enclave.asked == []
 
 
 async def test_a_challenge_is_passed_on_whole() -> None:
     enclave = Recorded()
     request = pb.AttestEnclaveRequest(nonce=b"n" * 32, channel_key=b"k" * MAX_SAID, claims=b"c")
-    answer = await EnclaveServicer(enclave).AttestEnclave(request, APP)  # type: ignore[arg-type]
+    answer = await EnclaveServicer(enclave, UPGRADES).AttestEnclave(request, APP)  # type: ignore[arg-type]
     assert enclave.asked == [(b"n" * 32, b"k" * MAX_SAID, b"c")]
     assert (answer.quote, answer.root_list, answer.platform_list) == (b"quote", b"root", b"platform")
 
