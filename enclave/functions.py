@@ -6,6 +6,8 @@
     decrypt   a sealed key; argument [[nonce, associated data, ciphertext and tag], ...]
                                                                         -> [data, or nil where it does not decrypt, ...]
 
+    reseal    a sealed key; argument [policy]           -> the same key, sealed by this enclave under that policy
+
     seal_chunks, open_chunks   a sealed key of suite 0x10: streams.py
 
     sealed    32 bytes: a key of suite 0x01        suite u8 | 32 bytes: a key of suite 0x02 or 0x10
@@ -13,13 +15,14 @@
 
 Arguments and answers are msgpack. The nonces are the caller's, who frames the ciphertexts (FORMATS section 9), and who
 answers for their being used once. The suite is sealed with the key, so that no caller gets one key used by two
-algorithms.
+algorithms. A key that is sealed anew keeps its associated data, which no caller can exchange: it stays in its place.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -44,10 +47,20 @@ _MARKS: Final = MappingProxyType({AES_256_GCM: b"", XAES_256_GCM: bytes([XAES_25
 
 Aead: TypeAlias = AESGCM | Xaes256Gcm
 Seal: TypeAlias = Callable[[bytes, Policy, bytes], bytes]
-Function: TypeAlias = Callable[[Seal, Sequence[bytes], Any], object]
 
 
-def run(name: str, seal: Seal, inputs: Sequence[bytes], argument: bytes) -> bytes:
+@dataclass(frozen=True, slots=True, repr=False)
+class Unsealed:
+    """What an input holds, and the associated data that it was sealed with."""
+
+    data: bytes
+    associated_data: bytes
+
+
+Function: TypeAlias = Callable[[Seal, Sequence[Unsealed], Any], object]
+
+
+def run(name: str, seal: Seal, inputs: Sequence[Unsealed], argument: bytes) -> bytes:
     """Run the function *name* on inputs that have been unsealed; *seal* seals what is to leave.
 
     Raises:
@@ -65,7 +78,7 @@ def run(name: str, seal: Seal, inputs: Sequence[bytes], argument: bytes) -> byte
     return answer
 
 
-def _new_key(seal: Seal, inputs: Sequence[bytes], argument: Any) -> object:
+def _new_key(seal: Seal, inputs: Sequence[Unsealed], argument: Any) -> object:
     match argument:
         case [str(policy), bytes(associated_data)]:
             suite = AES_256_GCM
@@ -78,12 +91,20 @@ def _new_key(seal: Seal, inputs: Sequence[bytes], argument: Any) -> object:
     return seal(_MARKS[suite] + os.urandom(KEY_LENGTH), Policy(policy), associated_data)
 
 
-def _encrypt(_: Seal, inputs: Sequence[bytes], argument: Any) -> object:
+def _reseal(seal: Seal, inputs: Sequence[Unsealed], argument: Any) -> object:
+    match argument:
+        case [str(policy)] if policy in list(Policy):
+            _key(inputs)
+            return seal(inputs[0].data, Policy(policy), inputs[0].associated_data)
+    raise InvalidParameter("reseal: [policy], one that there is")
+
+
+def _encrypt(_: Seal, inputs: Sequence[Unsealed], argument: Any) -> object:
     cipher, nonce_length = _cipher(inputs)
     return [cipher.encrypt(nonce, data, aad) for nonce, aad, data in _items(argument, nonce_length)]
 
 
-def _decrypt(_: Seal, inputs: Sequence[bytes], argument: Any) -> object:
+def _decrypt(_: Seal, inputs: Sequence[Unsealed], argument: Any) -> object:
     cipher, nonce_length = _cipher(inputs)
     return [_opened(cipher, *item) for item in _items(argument, nonce_length)]
 
@@ -95,7 +116,7 @@ def _opened(cipher: Aead, nonce: bytes, aad: bytes, ciphertext: bytes) -> bytes 
         return None
 
 
-def _cipher(inputs: Sequence[bytes]) -> tuple[Aead, int]:
+def _cipher(inputs: Sequence[Unsealed]) -> tuple[Aead, int]:
     """Return the cipher of the sealed key, and how long its nonces are."""
     suite, key = _key(inputs)
     if suite == AES_256_GCM:
@@ -105,27 +126,28 @@ def _cipher(inputs: Sequence[bytes]) -> tuple[Aead, int]:
     raise InvalidParameter("inputs: one sealed key of suite 1 or 2")
 
 
-def _seal_chunks(_: Seal, inputs: Sequence[bytes], argument: Any) -> object:
+def _seal_chunks(_: Seal, inputs: Sequence[Unsealed], argument: Any) -> object:
     return streams.seal_chunks(_stream_key(inputs), argument)
 
 
-def _open_chunks(_: Seal, inputs: Sequence[bytes], argument: Any) -> object:
+def _open_chunks(_: Seal, inputs: Sequence[Unsealed], argument: Any) -> object:
     return streams.open_chunks(_stream_key(inputs), argument)
 
 
-def _stream_key(inputs: Sequence[bytes]) -> bytes:
+def _stream_key(inputs: Sequence[Unsealed]) -> bytes:
     suite, key = _key(inputs)
     if suite != STREAM:
         raise InvalidParameter("inputs: one sealed key of suite 16")
     return key
 
 
-def _key(inputs: Sequence[bytes]) -> tuple[int, bytes]:
+def _key(inputs: Sequence[Unsealed]) -> tuple[int, bytes]:
     """Return the suite of the sealed key, and the key."""
     if len(inputs) == 1:
+        data = inputs[0].data
         for suite, mark in _MARKS.items():
-            if len(inputs[0]) == len(mark) + KEY_LENGTH and inputs[0].startswith(mark):
-                return suite, inputs[0][len(mark) :]
+            if len(data) == len(mark) + KEY_LENGTH and data.startswith(mark):
+                return suite, data[len(mark) :]
     raise InvalidParameter("inputs: one sealed key, as new_key makes it")
 
 
@@ -149,6 +171,7 @@ FUNCTIONS: Final = MappingProxyType[str, Function](
         "new_key": _new_key,
         "encrypt": _encrypt,
         "decrypt": _decrypt,
+        "reseal": _reseal,
         "seal_chunks": _seal_chunks,
         "open_chunks": _open_chunks,
     }

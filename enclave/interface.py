@@ -72,6 +72,8 @@ class Enclave(Protocol):
     def seal(self, data: bytes, policy: Policy, associated_data: bytes) -> bytes:
         """Return a blob that only enclaves under *policy* open, and only with the same associated data.
 
+        No function takes it: what a function works with, a function has sealed (domains.py).
+
         Args:
             data: 1 to 65,536 bytes.
             policy: who may unseal.
@@ -79,7 +81,7 @@ class Enclave(Protocol):
         """
 
     def unseal(self, blob: bytes, associated_data: bytes) -> bytes:
-        """Undo seal().
+        """Undo seal(); what a function has sealed it does not open.
 
         Raises:
             InvalidIsvSvn: sealed by a newer version.

@@ -23,6 +23,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from .domains import MAX_BOUND
 from .errors import EnclaveError, InvalidCpuSvn, InvalidIsvSvn, InvalidKeyName, InvalidParameter, MacMismatch
 from .identity import DEBUG, INIT, Identity
 from .interface import MAX_ASSOCIATED_DATA, MAX_SEALED, Policy
@@ -77,7 +78,7 @@ def options_for(policy: Policy) -> SealOptions:
 def seal(
     platform: Platform, identity: Identity, options: SealOptions, data: bytes | bytearray, associated_data: bytes
 ) -> bytes:
-    """Return a blob; data of 1 to 65,536 bytes, associated data of at most 16,384.
+    """Return a blob; data of 1 to 65,536 bytes, associated data (domains.py has them) of at most 16,400.
 
     Raises:
         InvalidParameter: a length, no identity in the policy, or masks without INIT and DEBUG.
@@ -85,7 +86,7 @@ def seal(
     """
     if not 1 <= len(data) <= MAX_SEALED:
         raise InvalidParameter(f"data: 1 to {MAX_SEALED} bytes are sealed")
-    if len(associated_data) > MAX_ASSOCIATED_DATA:
+    if len(associated_data) > MAX_BOUND:
         raise InvalidParameter(f"associated data: at most {MAX_ASSOCIATED_DATA} bytes")
     if not options.policy & (KeyPolicy.MRENCLAVE | KeyPolicy.MRSIGNER):
         # EGETKEY itself would give every enclave with this product id and these versions the same key.
@@ -145,7 +146,7 @@ def parse_header(blob: bytes, associated_data: bytes) -> KeyRequest:
         raise InvalidParameter("blob: reserved bytes are zero")
     if not 1 <= length <= MAX_SEALED or len(blob) != HEADER_LENGTH + length + TAG_LENGTH:
         raise InvalidParameter("blob: its length is not what its header says")
-    if associated_length != len(associated_data) or associated_length > MAX_ASSOCIATED_DATA:
+    if associated_length != len(associated_data) or associated_length > MAX_BOUND:
         raise InvalidParameter("associated data: not of the length that was sealed")
     parsed = parse_key_request(request)
     if parsed.key_name != KeyName.SEAL:

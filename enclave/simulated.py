@@ -7,6 +7,7 @@ from typing import Final
 
 from . import execution, sealing
 from .counters import Counters
+from .domains import outside
 from .errors import InvalidParameter, Unsupported
 from .identity import Identity
 from .interface import REPORT_DATA_LENGTH, Description, Freshness, Policy, SealedInput
@@ -42,11 +43,11 @@ class SimulatedEnclave:
 
     def seal(self, data: bytes, policy: Policy, associated_data: bytes) -> bytes:
         """Seal; Enclave has the words."""
-        return sealing.seal(self._platform, self._identity, sealing.options_for(policy), data, associated_data)
+        return self._seal(data, policy, outside(associated_data))
 
     def unseal(self, blob: bytes, associated_data: bytes) -> bytes:
         """Unseal; Enclave has the words."""
-        return sealing.unseal(self._platform, self._identity, blob, associated_data)
+        return self._unseal(blob, outside(associated_data))
 
     def create_counter(self, name: str) -> int:
         """Make a counter; Enclave has the words."""
@@ -62,4 +63,10 @@ class SimulatedEnclave:
 
     def execute(self, function: str, inputs: Sequence[SealedInput], argument: bytes) -> bytes:
         """Run a registered function on what the inputs seal; Enclave has the words."""
-        return execution.execute(self, function, inputs, argument)
+        return execution.execute(self._seal, self._unseal, function, inputs, argument)
+
+    def _seal(self, data: bytes, policy: Policy, bound: bytes) -> bytes:
+        return sealing.seal(self._platform, self._identity, sealing.options_for(policy), data, bound)
+
+    def _unseal(self, blob: bytes, bound: bytes) -> bytes:
+        return sealing.unseal(self._platform, self._identity, blob, bound)

@@ -6,7 +6,7 @@ r"""The enclave whose seals a TPM guards: it opens them only where it has been e
              | zero (4)
     label  = "SIMULATED TPM2\0\0", or "TPM2" and zeros
     policy = 1 mrenclave, 2 mrsigner, 3 hybrid
-    AES-256-GCM, nonce of 12 zero bytes, AAD = header | private | public | associated data
+    AES-256-GCM, nonce of 12 zero bytes, AAD = header | private | public | associated data, as domains.py has them
 
 Big endian. A TPM seals at most 128 bytes: it seals a fresh random key of 32, and the data are under that; so the zero nonce
 is sound. Private and public part are TPM2B_PRIVATE and TPM2B_PUBLIC of the object. What a seal is worth, and what it does
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from . import execution
 from .counters import NAME
+from .domains import MAX_BOUND, outside
 from .errors import CounterFault, InvalidIsvSvn, InvalidParameter, MacMismatch, PlatformFault, UnknownCounter
 from .interface import (
     MAX_ASSOCIATED_DATA,
@@ -98,9 +99,12 @@ class TpmEnclave:
 
     def seal(self, data: bytes, policy: Policy, associated_data: bytes) -> bytes:
         """Seal; Enclave has the words."""
+        return self._seal(data, policy, outside(associated_data))
+
+    def _seal(self, data: bytes, policy: Policy, bound: bytes) -> bytes:
         if not 1 <= len(data) <= MAX_SEALED:
             raise InvalidParameter(f"data: 1 to {MAX_SEALED} bytes are sealed")
-        if len(associated_data) > MAX_ASSOCIATED_DATA:
+        if len(bound) > MAX_BOUND:
             raise InvalidParameter(f"associated data: at most {MAX_ASSOCIATED_DATA} bytes")
         identity = self._release.identity
         key = os.urandom(_KEY_LENGTH)
@@ -112,16 +116,19 @@ class TpmEnclave:
             identity.isv_prod_id,
             identity.isv_svn,
             len(data),
-            len(associated_data),
+            len(bound),
             len(private),
             len(public),
         )
         front = header + private + public
-        return front + AESGCM(key).encrypt(_NONCE, data, front + associated_data)
+        return front + AESGCM(key).encrypt(_NONCE, data, front + bound)
 
     def unseal(self, blob: bytes, associated_data: bytes) -> bytes:
         """Unseal; Enclave has the words."""
-        policy, isv_svn, private, public = self._parse(blob, associated_data)
+        return self._unseal(blob, outside(associated_data))
+
+    def _unseal(self, blob: bytes, bound: bytes) -> bytes:
+        policy, isv_svn, private, public = self._parse(blob, bound)
         if isv_svn > self._release.identity.isv_svn:
             # For a signer's seal the TPM would refuse: there is no approval for it. A measurement's has only this check,
             # which the measured code itself makes.
@@ -135,7 +142,7 @@ class TpmEnclave:
             raise MacMismatch("the blob does not open in this enclave")
         front = blob[: HEADER_LENGTH + len(private) + len(public)]
         try:
-            return AESGCM(key).decrypt(_NONCE, blob[len(front) :], front + associated_data)
+            return AESGCM(key).decrypt(_NONCE, blob[len(front) :], front + bound)
         except InvalidTag:
             raise MacMismatch("the blob does not open in this enclave") from None
 
@@ -177,7 +184,7 @@ class TpmEnclave:
 
     def execute(self, function: str, inputs: Sequence[SealedInput], argument: bytes) -> bytes:
         """Run a registered function on what the inputs seal; Enclave has the words."""
-        return execution.execute(self, function, inputs, argument)
+        return execution.execute(self._seal, self._unseal, function, inputs, argument)
 
     def _check_pcr(self) -> None:
         pcr = self._release.pcr
@@ -203,7 +210,7 @@ class TpmEnclave:
             raise UnknownCounter("there is no counter of this name")
         return handle, steps
 
-    def _parse(self, blob: bytes, associated_data: bytes) -> tuple[Policy, int, bytes, bytes]:
+    def _parse(self, blob: bytes, bound: bytes) -> tuple[Policy, int, bytes, bytes]:
         """Return policy, security version, private and public part; what is wrong with a blob is not told."""
         mismatch = MacMismatch("the blob does not open in this enclave")
         if len(blob) < HEADER_LENGTH:
@@ -212,7 +219,7 @@ class TpmEnclave:
         policy = _BY_NUMBER.get(number)
         if label != self._label or version != VERSION or policy is None:
             raise mismatch
-        if product != self._release.identity.isv_prod_id or associated != len(associated_data):
+        if product != self._release.identity.isv_prod_id or associated != len(bound):
             raise mismatch
         at = HEADER_LENGTH + private
         if not 1 <= length <= MAX_SEALED or len(blob) != at + public + length + TAG_LENGTH:

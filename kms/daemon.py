@@ -128,7 +128,7 @@ def _servicers(
         CensusServicer(services.census),
         OperationServicer(services.operations),
         NodeServicer(services.membership, health.reports),
-        EnclaveServicer(enclave, services.enclaves),
+        EnclaveServicer(enclave, services.enclaves, services.enclave_upgrades),
         AccessServicer(services.principals, services.grants, services.accesses, now, services.classify),
         TokenServicer(services.tokens, services.pins, now),
         ApprovalServicer(services.approvals, services.quorum_rules),

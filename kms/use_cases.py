@@ -41,6 +41,7 @@ from kms.services.census import Census
 from kms.services.data_keys import DataKeys
 from kms.services.destruction import Destruction, KeyDestruction
 from kms.services.due_keys import DueKeys
+from kms.services.enclave_upgrades import EnclaveUpgrades
 from kms.services.enclaves import Enclaves
 from kms.services.evidence import KnownEvidence
 from kms.services.fields import Fields
@@ -66,6 +67,7 @@ from kms.services.replan import Replan
 from kms.services.report_generation import ReportGeneration
 from kms.services.report_stages import Installation
 from kms.services.reports import Reports
+from kms.services.reseal import Reseal
 from kms.services.retention import Retention
 from kms.services.rewrap import Rewrap
 from kms.services.rings import Ring
@@ -127,6 +129,7 @@ class Services:
     audit_verification: AuditVerification
     enclave: Enclave | None  # of this node
     enclaves: Enclaves
+    enclave_upgrades: EnclaveUpgrades
     blobs: Blobs
     blob_sealing: BlobSealing
     blob_reading: BlobReading
@@ -194,6 +197,8 @@ async def make_services(
             storage, parts.report_seal, parts.vault, receipts, _installation(settings), evidence, now
         ),
     }
+    blob_keys = BlobKeys(storage, parts.enclave, parts.wrapping)
+    runners[OperationKind.RESEAL] = Reseal(storage, parts.wrapping, blob_keys, parts.enclave, now)
     archiving = runners[OperationKind.ARCHIVE_AUDIT] = make_runner(
         settings, storage, parts.vault, receipts, parts.installation
     )
@@ -259,9 +264,10 @@ async def make_services(
         now,
         interval=settings.audit.verify_interval,
     )
-    blobs = Blobs(storage, parts.bodies, BlobKeys(parts.enclave, parts.wrapping), receipts, now)
+    blobs = Blobs(storage, parts.bodies, blob_keys, receipts, now)
     blob_uses = BlobUseRecorder(storage, now)
     fields = Fields(keyrings, settings.limits.batch_values, settings.rotation.identity)
+    enclaves = Enclaves(storage, now)
     return Services(
         rings=rings,
         versions=versions,
@@ -307,7 +313,8 @@ async def make_services(
         scrub=scrub,
         audit_verification=audit_verification,
         enclave=parts.enclave,
-        enclaves=Enclaves(storage, now),
+        enclaves=enclaves,
+        enclave_upgrades=EnclaveUpgrades(storage, parts.enclave, operations.wake, now, enclaves.elsewhere),
         blobs=blobs,
         blob_sealing=BlobSealing(storage, blobs),
         blob_reading=BlobReading(storage, blobs, accesses.of, blob_uses),

@@ -12,6 +12,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from .schemas import INTERNAL, SECRET, VERSION, column, metadata, record
@@ -35,6 +36,7 @@ blobs: Final = record(
     column("expires_at", Timestamp, nullable=True),
     column("legal_hold", Small),
     column("sealing_policy", Words),
+    column("present_policy", Words, default=text("''")),
     column("mrenclave", Bytes),
     column("mrsigner", Bytes),
     column("isv_svn", Int64),
@@ -69,6 +71,7 @@ blob_uploads: Final = record(
     column("blob_uid", Uid),
     column("request_hash", Bytes),
     column("sealing_policy", Words),
+    column("present_policy", Words, default=text("''")),
     column("mrenclave", Bytes),
     column("mrsigner", Bytes),
     column("isv_svn", Int64),

@@ -19,13 +19,13 @@ from kms.core.blobs import (
     BlobUpload,
     BlobUse,
     Compression,
-    Sealing,
     manifest_text,
     parse_manifest,
 )
 from kms.core.canonical import Value
 from kms.core.errors import AlreadyExists, Conflict, KmsError
 from kms.core.names import TenantUid
+from kms.core.seals import SealedBy, Sealing
 
 from .blob_tables import blob_uploads as p
 from .blob_tables import blob_uses as u
@@ -44,10 +44,8 @@ def _key(row: Row[Any]) -> BlobKey:
         row.wrapped_dek,
         row.kek_version,
         Sealing(row.sealing_policy),
-        row.mrenclave,
-        row.mrsigner,
-        row.isv_svn,
-        bool(row.simulated),
+        SealedBy(row.mrenclave, row.mrsigner, row.isv_svn, bool(row.simulated)),
+        Sealing(row.present_policy) if row.present_policy else None,
     )
 
 
@@ -56,10 +54,11 @@ def _key_columns(key: BlobKey) -> dict[str, Value]:
         "wrapped_dek": key.wrapped,
         "kek_version": key.kek_version,
         "sealing_policy": key.sealing.value,
-        "mrenclave": key.mrenclave,
-        "mrsigner": key.mrsigner,
-        "isv_svn": key.isv_svn,
-        "simulated": int(key.simulated),
+        "present_policy": "" if key.present is None else key.present.value,
+        "mrenclave": key.by.mrenclave,
+        "mrsigner": key.by.mrsigner,
+        "isv_svn": key.by.isv_svn,
+        "simulated": int(key.by.simulated),
     }
 
 
@@ -214,6 +213,13 @@ class Blobs:
         """Return at most *limit* uploads that were begun before a time, the oldest first."""
         query = select(p).where(p.c.tenant_id == tenant, p.c.created_at < before)
         return await find(self._session, p, query.order_by(p.c.created_at, p.c.id).limit(limit), _upload)
+
+    async def list_uploads_after(self, tenant: TenantUid, after: UUID | None, limit: int) -> list[BlobUpload]:
+        """Return at most *limit* uploads with uids greater than *after*, ordered."""
+        query = select(p).where(p.c.tenant_id == tenant)
+        if after is not None:
+            query = query.where(p.c.id > after)
+        return await find(self._session, p, query.order_by(p.c.id).limit(limit), _upload)
 
     async def count_uploads(self, tenant: TenantUid) -> int:
         """Return how many uploads are under way."""

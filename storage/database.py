@@ -40,6 +40,7 @@ from .audit_months import AuditMonths
 from .audit_reads import AuditReads
 from .blobs import Blobs
 from .body_rows import BodyRows
+from .enclave_upgrades import EnclaveUpgrades
 from .enclaves import Enclaves
 from .events import SecurityEvents
 from .grants import Grants
@@ -96,6 +97,7 @@ class Work:
         self.legal_holds = LegalHolds(session)
         self.blobs = Blobs(session)
         self.enclaves = Enclaves(session)
+        self.enclave_upgrades = EnclaveUpgrades(session)
         self.epochs = epochs.Epochs(session)
         self.audit_reads = AuditReads(session)
         self.bodies = BodyRows(session)

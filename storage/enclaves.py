@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from kms.core.canonical import Value
 from kms.core.enclave_ports import AttestationState, EnclaveFacts, Verdict
@@ -133,14 +133,17 @@ class Enclaves:
     ) -> int:
         """Remove enclaves that none of *living* tells of: told last before a time, or beyond the *keep* newest of them.
 
-        At most *limit* (1,000) at once; returns how many.
+        At most *limit* (1,000) at once, the oldest first; returns how many.
         """
-        ended = (
+        ended = (e.c.tenant_id == tenant, e.c.node_id.not_in(living))
+        [counted] = await self._session.rows(select(func.count().label("ended")).select_from(e).where(*ended))
+        query = (
             select(e.c.tenant_id, e.c.id, e.c.revision, e.c.changed_at)
-            .where(e.c.tenant_id == tenant, e.c.node_id.not_in(living))
-            .order_by(e.c.changed_at.desc(), e.c.id)
-            .limit(keep + limit)
+            .where(*ended)
+            .order_by(e.c.changed_at, e.c.id.desc())
+            .limit(limit)
         )
-        rows = await self._session.rows(ended)
-        old = [columns_of(row) for index, row in enumerate(rows) if index >= keep or row.changed_at < before]
-        return await remove(self._session, e, old[-limit:])
+        rows = await self._session.rows(query)
+        too_many = counted.ended - keep
+        old = [columns_of(row) for index, row in enumerate(rows) if index < too_many or row.changed_at < before]
+        return await remove(self._session, e, old)

@@ -67,6 +67,7 @@ IDENTITIES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "audit_archives": ((), ("month",)),
     "compliance_reports": (("id",), ()),
     "blobs": ((), ("blob_id",)),
+    "enclave_upgrades": ((), ("id",)),
 }
 # Progress and notices: a MAC, and no place in a tree (docs/threat-model.md).
 MAC_ONLY: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {

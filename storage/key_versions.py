@@ -13,10 +13,13 @@ from kms.core.errors import Conflict, KmsError
 from kms.core.keyring import KeyVersion
 from kms.core.lifecycle import KeyState
 from kms.core.names import KeyUid, TenantUid
+from kms.core.seals import SealedBy
+from kms.core.suites import ProtectionLevel
 
 from .integrity import page
 from .records import find, find_one, store, store_unchanged
 from .session import Session
+from .tables import encryption_keys as k
 from .tables import key_versions as v
 from .types import Int64, Uid
 
@@ -41,8 +44,15 @@ def _version(row: Row[Any]) -> KeyVersion:
         due_at=row.scheduled_for,
         forced_by=row.forced_by,
         exposed_at=row.exposed_at,
+        sealed_by=_sealed_by(row),
         revision=row.revision,
     )
+
+
+def _sealed_by(row: Row[Any]) -> SealedBy | None:
+    if row.seal_mrenclave is None:
+        return None
+    return SealedBy(row.seal_mrenclave, row.seal_mrsigner, row.seal_isv_svn, bool(row.seal_simulated))
 
 
 class KeyVersions:
@@ -106,6 +116,18 @@ class KeyVersions:
             query = query.where(tuple_(v.c.key_uid, v.c.version) > tuple_(literal(key, Uid), literal(version, Int64)))
         return await find(self._session, v, query.order_by(v.c.key_uid, v.c.version).limit(limit), _version)
 
+    async def list_sealed(self, tenant: TenantUid, after: tuple[KeyUid, int] | None, limit: int) -> list[KeyVersion]:
+        """Return at most *limit* versions, not destroyed, of keys of level ENCLAVE.
+
+        Ordered by key and number, from those beyond *after*.
+        """
+        sealed = select(k.c.id).where(k.c.tenant_id == tenant, k.c.protection_level == ProtectionLevel.ENCLAVE.value)
+        query = select(v).where(v.c.tenant_id == tenant, v.c.key_uid.in_(sealed), _WRAPPED)
+        if after is not None:
+            key, version = after
+            query = query.where(tuple_(v.c.key_uid, v.c.version) > tuple_(literal(key, Uid), literal(version, Int64)))
+        return await find(self._session, v, query.order_by(v.c.key_uid, v.c.version).limit(limit), _version)
+
     async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:
         """Return how many key versions, not destroyed, each KEK version of the tenant wraps; without those that wrap none."""
         wraps = func.count().label("wraps")
@@ -143,6 +165,7 @@ class KeyVersions:
 
 def row_of(version: KeyVersion) -> dict[str, Value]:
     """Return all columns of a version but its revision and MAC."""
+    by = version.sealed_by
     return {
         "tenant_id": version.tenant,
         "key_uid": version.key,
@@ -160,4 +183,8 @@ def row_of(version: KeyVersion) -> dict[str, Value]:
         "scheduled_for": version.due_at,
         "forced_by": version.forced_by,
         "exposed_at": version.exposed_at,
+        "seal_mrenclave": None if by is None else by.mrenclave,
+        "seal_mrsigner": None if by is None else by.mrsigner,
+        "seal_isv_svn": None if by is None else by.isv_svn,
+        "seal_simulated": None if by is None else int(by.simulated),
     }

@@ -11,7 +11,7 @@ from .errors import DatabaseMissing, DatabaseOutdated, DatabaseTooNew
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-HEAD: Final = "0018"
+HEAD: Final = "0019"
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 

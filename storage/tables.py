@@ -30,6 +30,7 @@ from . import (  # noqa: F401  all are declared once this is loaded
 )
 from .access_tables import grants, principals
 from .approval_tables import approval_votes, approvals, quorum_rules
+from .enclave_upgrade_tables import enclave_upgrades
 from .event_tables import outbox_items, security_events
 from .report_tables import compliance_reports
 from .retention_tables import audit_archives, legal_holds
@@ -143,6 +144,10 @@ key_versions: Final = record(
     column("scheduled_for", Timestamp, nullable=True),
     column("forced_by", Words, default=text("''")),
     column("exposed_at", Timestamp, nullable=True),
+    column("seal_mrenclave", Bytes, nullable=True),
+    column("seal_mrsigner", Bytes, nullable=True),
+    column("seal_isv_svn", Int64, nullable=True),
+    column("seal_simulated", Small, nullable=True),
     PrimaryKeyConstraint("tenant_id", "key_uid", "version", name="pk_key_versions"),
     ForeignKeyConstraint(
         ["tenant_id", "key_uid"],
@@ -327,6 +332,7 @@ RECORDS: Final = (
     blob_tables.blobs,
     blob_tables.blob_uploads,
     enclave_tables.enclaves,
+    enclave_upgrades,
 )
 
 

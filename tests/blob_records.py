@@ -1,15 +1,17 @@
-"""Records of blobs for tests of what stores them."""
+"""Records of blobs, and of upgrades of enclaves, for tests of what stores them."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any
 
-from kms.core.blobs import Blob, BlobKey, BlobUid, BlobUpload, Compression, Sealing, Segment
+from kms.core.blobs import Blob, BlobKey, BlobUid, BlobUpload, Compression, Segment
+from kms.core.enclave_upgrades import EnclaveUpgrade, UpgradeState, UpgradeUid
 from kms.core.keyring import Tenant
+from kms.core.seals import SealedBy, Sealing
 from tests.keyrings import NOW
 
-KEY = BlobKey(b"\1wrapped", 1, Sealing.MRENCLAVE, bytes(32), bytes(32), 1, simulated=True)
+KEY = BlobKey(b"\1wrapped", 1, Sealing.MRENCLAVE, SealedBy(bytes(32), bytes(32), 1, simulated=True))
 
 
 def blob_of(tenant: Tenant, blob_id: str = "ledger.tar", **values: Any) -> Blob:
@@ -44,3 +46,19 @@ def upload_of(tenant: Tenant, **values: Any) -> BlobUpload:
         "created_by": "tenants/acme/principals/app",
     }
     return BlobUpload(**{**made, **values})
+
+
+def upgrade_of(tenant: Tenant, **values: Any) -> EnclaveUpgrade:
+    made: dict[str, Any] = {
+        "uid": UpgradeUid(uuid.uuid4()),
+        "tenant": tenant.uid,
+        "mrenclave": b"n" * 32,
+        "isv_svn": 2,
+        "from_mrenclave": bytes(32),
+        "from_isv_svn": 1,
+        "state": UpgradeState.PREPARING,
+        "state_at": NOW,
+        "created_at": NOW,
+        "created_by": "tenants/acme/principals/officer",
+    }
+    return EnclaveUpgrade(**{**made, **values})

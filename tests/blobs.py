@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from enclave.command import serve_command
-from kms.core.blobs import ANYBODY, Compression, Sealing
+from kms.core.blobs import ANYBODY, Compression
 from kms.core.names import BlobName, Principal
+from kms.core.seals import Sealing
 from kms.enclave_host import EnclaveHost
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.blob_keys import BlobKeys
@@ -45,13 +46,13 @@ class World:
     node: Node = field(init=False)
 
     def __post_init__(self) -> None:
-        self.node = Node(self.storage, self.vault, wall=self.wall)
+        self.node = Node(self.storage, self.vault, wall=self.wall, enclave=self.enclave)
         self.stores = BodyStores(
             {name: DirectoryBodies(self.directory / name) for name in ("first", "second")}, "first"
         )
         receipts = Receipts(self.storage, self.vault, self.wall)
-        keys = BlobKeys(self.enclave, self.node.wrapping)
-        self.blobs = Blobs(self.storage, self.stores, keys, receipts, self.wall)
+        self.keys = BlobKeys(self.storage, self.enclave, self.node.wrapping)
+        self.blobs = Blobs(self.storage, self.stores, self.keys, receipts, self.wall)
         self.uses = BlobUseRecorder(self.storage, self.wall)
         self.sealing = BlobSealing(self.storage, self.blobs, self.segment)
         self.reading = BlobReading(self.storage, self.blobs, self.node.accesses.of, self.uses)

@@ -30,6 +30,7 @@ from kms_client import (
     Conditions,
     Effect,
     EnclaveMeasure,
+    EnclaveUpgrade,
     Founder,
     IndexNormaliser,
     KekState,
@@ -43,6 +44,7 @@ from kms_client import (
     ProtectionLevel,
     Purpose,
     ReportForm,
+    SealCount,
     SealingPolicy,
     Severity,
     StopState,
@@ -87,6 +89,7 @@ HOLD = "tenants/acme/legalHolds/matter-7"
 ARCHIVE = "auditArchives/2024-07"
 REPORT = "tenants/acme/reports/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 BLOB = "tenants/acme/blobs/report.pdf"
+UPGRADE = "tenants/acme/enclaveUpgrades/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 EVENT = "tenants/acme/securityEvents/7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 UUID_TEXT = "7b0f3c1e-52a0-4b39-8d35-0a3a53a9c1de"
 AUDIT_EVENT = f"tenants/acme/auditEvents/{UUID_TEXT}-7"
@@ -213,6 +216,28 @@ def is_archive(value):
         MOMENT,
         True,
     ) and value.delete_time is None
+
+
+def upgrade_of(request, context):
+    return enclaves_pb2.EnclaveUpgrade(
+        name=UPGRADE,
+        mrenclave=b"m" * 32,
+        isv_svn=2,
+        from_mrenclave=b"n" * 32,
+        from_isv_svn=1,
+        state="finishing",
+        state_time=stamp(),
+        create_time=stamp(),
+        creator=APP,
+        operation=OPERATION,
+        forced_by=APP,
+    )
+
+
+def is_upgrade(value):
+    return value == EnclaveUpgrade(
+        UPGRADE, b"m" * 32, 2, b"n" * 32, 1, "finishing", MOMENT, MOMENT, APP, OPERATION, APP
+    )
 
 
 def report_of(request, context):
@@ -1172,6 +1197,70 @@ METHODS = {
             lambda c: c.attest_enclave(b"n" * 32, channel_key=b"k", claims=b"c"),
             lambda v: (v.quote, v.root_list, v.platform_list) == (b"n" * 32, b"r", b"p"),
             enclaves_pb2.AttestEnclaveRequest(nonce=b"n" * 32, channel_key=b"k", claims=b"c"),
+        ),
+        "get_seal_census": (
+            "GetSealCensus",
+            lambda *_: enclaves_pb2.SealCensus(
+                rows=[
+                    enclaves_pb2.SealCount(kind="key_version", wanted_policy="mrsigner", policy="mrsigner", count=3),
+                    enclaves_pb2.SealCount(
+                        kind="blob",
+                        wanted_policy="hybrid",
+                        policy="mrsigner",
+                        recorded=True,
+                        mrenclave=b"m" * 32,
+                        mrsigner=b"s" * 32,
+                        isv_svn=2,
+                        simulated=True,
+                        this_enclave=True,
+                        count=2**40,
+                    ),
+                ]
+            ),
+            lambda c: c.get_seal_census(TENANT),
+            lambda v: (
+                v
+                == (
+                    SealCount("key_version", "mrsigner", "mrsigner", False, b"", b"", 0, False, False, 3),
+                    SealCount("blob", "hybrid", "mrsigner", True, b"m" * 32, b"s" * 32, 2, True, True, 2**40),
+                )
+            ),
+            enclaves_pb2.GetSealCensusRequest(parent=TENANT),
+        ),
+        "create_enclave_upgrade": (
+            "CreateEnclaveUpgrade",
+            upgrade_of,
+            lambda c: c.create_enclave_upgrade(TENANT, b"m" * 32, 2),
+            is_upgrade,
+            enclaves_pb2.CreateEnclaveUpgradeRequest(parent=TENANT, mrenclave=b"m" * 32, isv_svn=2),
+        ),
+        "get_enclave_upgrade": (
+            "GetEnclaveUpgrade",
+            upgrade_of,
+            lambda c: c.get_enclave_upgrade(UPGRADE),
+            is_upgrade,
+            enclaves_pb2.GetEnclaveUpgradeRequest(name=UPGRADE),
+        ),
+        "list_enclave_upgrades": (
+            "ListEnclaveUpgrades",
+            lambda *_: enclaves_pb2.ListEnclaveUpgradesResponse(enclave_upgrades=[upgrade_of(None, None)]),
+            lambda c: c.list_enclave_upgrades(TENANT, page_size=7),
+            lambda v: all(map(is_upgrade, v)) and len(v) == 1,
+            enclaves_pb2.ListEnclaveUpgradesRequest(parent=TENANT, page_size=7),
+        ),
+        "finish_enclave_upgrade": (
+            "FinishEnclaveUpgrade",
+            upgrade_of,
+            lambda c: c.finish_enclave_upgrade(UPGRADE, force=True),
+            is_upgrade,
+            enclaves_pb2.FinishEnclaveUpgradeRequest(name=UPGRADE, force=True),
+        ),
+        "cancel_enclave_upgrade": (
+            "CancelEnclaveUpgrade",
+            upgrade_of,
+            lambda c: c.cancel_enclave_upgrade(UPGRADE),
+            is_upgrade,
+            enclaves_pb2.CancelEnclaveUpgradeRequest(name=UPGRADE),
         ),
         "get_approval": (
             "GetApproval",

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,11 +16,19 @@ from typing import Any, Self
 import msgpack
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from enclave.command import measure_command, serve_command
-from enclave.identity import DEBUG, MODE64BIT
+from enclave import sigstruct
+from enclave.command import TPM, measure_command, serve_command
+from enclave.identity import DEBUG, MODE64BIT, Identity
+from enclave.sealing import unseal
+from enclave.sgx_keys import Platform
 from enclave.sigstruct import Release, sign
 from kms.enclave_host import EnclaveHost
+from kms.enclave_settings import SimulatedEnclave
 from kms.hosts import Host
+from kms.kmsd.measuring import measurement_of, start_measuring
+from kms.settings import load
+from softhsm import SoftHsmToken
+from tests.softhsm_token import Token
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "enclave"
@@ -52,6 +61,53 @@ def measured(package: Path = PACKAGE, backend: str = "simulated") -> bytes:
         measure_command(package, backend), env={}, capture_output=True, check=True, text=True, timeout=60
     )
     return bytes.fromhex(done.stdout)
+
+
+def started(structure: bytes, cpu_svn: bytes, mrenclave: bytes) -> Identity:
+    """Who an enclave is that a signed structure lets start."""
+    return sigstruct.start(structure, mrenclave, sigstruct.Start(cpu_svn=cpu_svn, flags=FLAGS))
+
+
+def fuse_of(place: Path) -> bytes:
+    """The fuse of an installation, made in its token by a process of the test's."""
+    settings = load(place / "kmsd.toml").enclave
+    assert isinstance(settings, SimulatedEnclave)
+    token = SoftHsmToken(settings.token.module, settings.token.label, settings.token.environment)
+    script = (
+        "(key,) = session.get_objects({Attribute.LABEL: 'kms-enclave-fuse'})\n"
+        f"message = b'kms/v1/enclave-fuse' + bytes(1) + bytes.fromhex('{settings.platform_id}')\n"
+        "result = key.sign(message, mechanism=Mechanism.SHA256_HMAC).hex()\n"
+    )
+    pin = settings.token.pin_file.read_text().strip()
+    return bytes.fromhex(Token(place / "enclave/token", token, pin).run(script))
+
+
+def keys_of(place: Path) -> tuple[Platform, Identity]:
+    """What the sealing keys of an installation's enclave come from."""
+    settings = load(place / "kmsd.toml").enclave
+    assert isinstance(settings, SimulatedEnclave)
+    platform = Platform(fuse_of(place), bytes.fromhex(settings.owner_epoch))
+    return platform, started(settings.structure.read_bytes(), bytes.fromhex(settings.cpu_svn), measured())
+
+
+@contextmanager
+def opener(place: Path) -> Iterator[Callable[[bytes, bytes], bytes]]:
+    """What opens the seals of functions of an installation's enclave, which no call of it does: blob, associated data."""
+    settings = load(place / "kmsd.toml").enclave
+    if isinstance(settings, SimulatedEnclave):
+        yield functools.partial(unseal, *keys_of(place))
+        return
+    assert settings is not None
+    from enclave.tpm_start import prepare  # noqa: PLC0415  where tpm2-pytss is installed
+
+    measured_now = measurement_of(start_measuring(TPM))
+    upon_tpm = prepare([settings.tpm]).start(
+        measured_now, bytes.fromhex(settings.storage_root), settings.structure.read_bytes()
+    )
+    try:
+        yield upon_tpm._unseal
+    finally:
+        upon_tpm._tpm.close()
 
 
 def copy_of_the_package(directory: Path, **changed: str) -> Path:
@@ -107,6 +163,12 @@ class EnclaveProcess:
     def adapter(self, **changes: Any) -> EnclaveHost:
         """The same enclave as the services see it; not started."""
         return EnclaveHost(serve_command(self.directory / self.counters, self.package), self._greeting, **changes)
+
+    @property
+    def keys(self) -> tuple[Platform, Identity]:
+        """What its sealing keys come from, for enclave.sealing: no call gives what a function has sealed."""
+        structure = self.structure or self.signed()
+        return Platform(self.fuse, self.owner_epoch), started(structure, self.cpu_svn, measured(self.package))
 
     def signed(self) -> bytes:
         release = Release(

@@ -42,6 +42,7 @@ from kms.core.policy import (
 from kms.core.receipts import Receipt, ReceiptUid
 from kms.core.retention import LegalHold, Month
 from kms.core.roles import ALL_PERMISSIONS, GRANTABLE, Role
+from kms.core.seals import SealedBy
 from kms.core.suites import ProtectionLevel, Purpose, Suite
 from kms.core.wrapping import WrapMechanism
 
@@ -299,6 +300,15 @@ def keys(tenant: Tenant) -> st.SearchStrategy[Key]:
     return key | scheduled
 
 
+sealers = st.builds(
+    SealedBy,
+    mrenclave=st.binary(min_size=32, max_size=32),
+    mrsigner=st.binary(min_size=32, max_size=32),
+    isv_svn=st.integers(0, 65_535),
+    simulated=st.booleans(),
+)
+
+
 def key_versions(key: Key, kek: Kek) -> st.SearchStrategy[KeyVersion]:
     version = st.builds(
         KeyVersion,
@@ -315,6 +325,7 @@ def key_versions(key: Key, kek: Kek) -> st.SearchStrategy[KeyVersion]:
         stopped_at=st.none() | times,
         due_at=st.none() | times,
         exposed_at=st.none() | times,
+        sealed_by=st.none() | sealers,
     )
     rotating = st.builds(replace, version, state=st.just(KeyState.ROTATING), stopped_at=times, until=times)
     scheduled = st.builds(

@@ -74,7 +74,14 @@ SAFE: Final = MappingProxyType(
         CENSUS: ("ListPlaces",),
         OPERATIONS: ("ListOperations", "GetOperation", "WaitOperation"),
         NODES: ("ListNodes", "GetHealth"),
-        ENCLAVES: ("GetEnclave", "ListEnclaves", "AttestEnclave"),
+        ENCLAVES: (
+            "GetEnclave",
+            "ListEnclaves",
+            "AttestEnclave",
+            "GetSealCensus",
+            "GetEnclaveUpgrade",
+            "ListEnclaveUpgrades",
+        ),
         ACCESS: ("GetPrincipal", "ListPrincipals", "ListGrants", "ListRoles", "ExplainAccess"),
         TOKENS: ("GetToken", "ListTokens", "ListPinnedCertificates", "WhoAmI"),
         APPROVALS: ("GetApproval", "ListApprovals", "ListQuorumRules"),
@@ -119,6 +126,7 @@ NEVER_RETRIED: Final = MappingProxyType(
         POLICIES: ("CreatePolicy", "UpdatePolicy"),
         CENSUS: ("CreatePlace", "DeletePlace", "DeclarePlaces", "ReportCensus"),
         OPERATIONS: ("CancelOperation", "ResumeOperation"),
+        ENCLAVES: ("CreateEnclaveUpgrade", "FinishEnclaveUpgrade", "CancelEnclaveUpgrade"),
         ACCESS: (
             "CreatePrincipal",
             "UpdatePrincipal",

@@ -9,7 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from .enclave_verify import MAX_SAID, NONCE_DIGITS, parse_nonce, verify
+from . import enclave_upgrades
+from .enclave_verify import MAX_SAID, NONCE_DIGITS, parse_hex, verify
 from .files import read_bounded, write_new
 from .output import Output, show, show_all
 from .records import moment, of_enclave, of_node_enclave
@@ -17,6 +18,8 @@ from .session import OutputOption, ProfileOption, Session
 
 app = typer.Typer(help="Enclaves: who they are, and what proves it.", no_args_is_help=True, rich_markup_mode=None)
 app.command()(verify)
+app.command()(enclave_upgrades.census)
+app.add_typer(enclave_upgrades.app, name="upgrade")
 
 _COLUMNS: Final = (
     *("node", "assurance", "mrenclave", "isv_svn", "attestation_status", "attest_expire_time", "active", "health"),
@@ -52,7 +55,7 @@ def attest(
     *,
     nonce: Annotated[
         bytes | None,
-        typer.Option(parser=parse_nonce, metavar="HEX", help="What to ask with; random.", show_default=False),
+        typer.Option(parser=parse_hex, metavar="HEX", help="What to ask with; random.", show_default=False),
     ] = None,
     channel_key: Annotated[
         Path | None,

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 MAX_SAID: Final = 1 << 16  # bytes of a channel's key, or of claims
 NONCE_DIGITS: Final = 64
-_NONCE: Final = re.compile(rf"[0-9a-fA-F]{{{NONCE_DIGITS}}}")
+_HEX: Final = re.compile(rf"[0-9a-fA-F]{{{NONCE_DIGITS}}}")
 
 
-def parse_nonce(text: str) -> bytes:
-    """Read a nonce, 64 hex digits.
+def parse_hex(text: str) -> bytes:
+    """Read 32 bytes, a nonce or a measurement, as 64 hex digits.
 
     Raises:
         BadParameter: another form.
     """
-    if _NONCE.fullmatch(text) is None:
+    if _HEX.fullmatch(text) is None:
         raise typer.BadParameter(f"must be {NONCE_DIGITS} hex digits")
     return bytes.fromhex(text)
 
@@ -72,7 +72,7 @@ def verify(
     platform_list: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The platform's revocation list.", show_default=False)
     ] = None,
-    nonce: Annotated[bytes, typer.Option(parser=parse_nonce, metavar="HEX", help="What the enclave was asked with.")],
+    nonce: Annotated[bytes, typer.Option(parser=parse_hex, metavar="HEX", help="What the enclave was asked with.")],
     issued: Annotated[datetime, typer.Option(parser=parse_time, metavar="TIME", help="When it was asked.")],
     at: Annotated[
         datetime | None,

@@ -85,6 +85,10 @@ class Session:
         """Return an operation's resource name for a whole or a short one."""
         return name if "/" in name else f"{self.tenant}/operations/{name}"
 
+    def enclave_upgrade(self, name: str) -> str:
+        """Return an upgrade's resource name for a whole or a short one."""
+        return name if "/" in name else f"{self.tenant}/enclaveUpgrades/{name}"
+
     def report(self, name: str) -> str:
         """Return a report's resource name for a whole or a short one."""
         return name if "/" in name else f"{self.tenant}/reports/{name}"

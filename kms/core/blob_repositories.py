@@ -74,6 +74,10 @@ class BlobRepository(Protocol):
         """Return at most *limit* uploads that were begun before a time, the oldest first."""
         ...
 
+    async def list_uploads_after(self, tenant: TenantUid, after: UUID | None, limit: int) -> list[BlobUpload]:
+        """Return at most *limit* uploads with uids greater than *after*, ordered."""
+        ...
+
     async def count_uploads(self, tenant: TenantUid) -> int:
         """Return how many uploads are under way."""
         ...

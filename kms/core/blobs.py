@@ -20,6 +20,7 @@ from uuid import UUID
 from .context import Context
 from .errors import CorruptRecord, invalid
 from .names import BlobName, KekUid, KeyUid, TenantName, TenantUid
+from .seals import SealedBy, Sealing
 from .stream import CHUNK_BITS, HEADER_LENGTH, KEY_LENGTH, StreamHeader, sealed_length
 from .wrapping import WrapMechanism, bound_bytes
 
@@ -41,14 +42,6 @@ _SEAL_LABEL: Final = b"kms/v1/blob-seal\0"
 _SEALED_FOR: Final = struct.Struct(">16s16sIBBB")
 
 _PURPOSE_RULE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-
-
-class Sealing(StrEnum):
-    """Which enclaves open a blob's key."""
-
-    MRENCLAVE = "mrenclave"
-    MRSIGNER = "mrsigner"
-    HYBRID = "hybrid"
 
 
 class Compression(StrEnum):
@@ -172,15 +165,22 @@ ANYBODY: Final = BlobAccess()
 
 @dataclass(frozen=True, slots=True)
 class BlobKey:
-    """The key of one generation as it is stored: KEK-wrap(seal(key)), and where it was born."""
+    """The key of one generation as it is stored: KEK-wrap(seal(key)), and who has sealed it."""
 
     wrapped: bytes
     kek_version: int
-    sealing: Sealing
-    mrenclave: bytes  # 32 bytes
-    mrsigner: bytes  # 32 bytes
-    isv_svn: int
-    simulated: bool
+    sealing: Sealing  # as it is wanted
+    by: SealedBy
+    present: Sealing | None = None  # as it is, where an upgrade of the enclave has made it another for a time
+
+    @property
+    def policy(self) -> Sealing:
+        """Which enclaves open it now."""
+        return self.present or self.sealing
+
+    def sealed_anew(self, wrapped: tuple[bytes, int], policy: Sealing, by: SealedBy) -> BlobKey:
+        """Return the same key under another seal; *wrapped* is the seal wrapped, and the version of the KEK."""
+        return BlobKey(*wrapped, self.sealing, by, None if policy is self.sealing else policy)
 
 
 @dataclass(frozen=True, slots=True)

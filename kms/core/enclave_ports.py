@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from .ports import PartHealth
+from .seals import SealedBy
 
 # What one call of a function takes; a test compares them with the enclave's own.
 MAX_ITEMS: Final = 1000  # of encrypt and decrypt
@@ -29,6 +30,11 @@ class EnclaveFacts:
     cpu_svn: bytes  # 16 bytes
     debug: bool
     measures: tuple[tuple[str, bool, str], ...]  # what closes it off: name, whether it took effect, detail
+
+    @property
+    def sealer(self) -> SealedBy:
+        """What is recorded beside what it seals."""
+        return SealedBy(self.mrenclave, self.mrsigner, self.isv_svn, self.simulated)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from uuid import UUID
 from .enclave_ports import AttestationState, EnclaveFacts, Verdict
 from .names import TenantUid
 from .ports import HealthStatus, Node
+from .seals import SealedBy
 
 EnclaveUid = NewType("EnclaveUid", UUID)
 
@@ -120,6 +121,6 @@ class LiveNode:
     enclave: EnclaveRecord | None
 
 
-def others_than(nodes: Sequence[LiveNode], mrenclave: bytes) -> list[EnclaveRecord]:
-    """Return the enclaves among those of live nodes that have another measurement, running or not."""
-    return [one.enclave for one in nodes if one.enclave is not None and one.enclave.facts.mrenclave != mrenclave]
+def others_than(nodes: Sequence[LiveNode], runs: SealedBy) -> list[EnclaveRecord]:
+    """Return the enclaves among those of live nodes that are another one, running or not."""
+    return [one.enclave for one in nodes if one.enclave is not None and one.enclave.facts.sealer != runs]

@@ -159,6 +159,13 @@ class KeyVersionRepository(Protocol):
         """
         ...
 
+    async def list_sealed(self, tenant: TenantUid, after: tuple[KeyUid, int] | None, limit: int) -> list[KeyVersion]:
+        """Return at most *limit* versions, not destroyed, of keys of level ENCLAVE.
+
+        Ordered by key and number, from those beyond *after*.
+        """
+        ...
+
     async def count_by_kek(self, tenant: TenantUid) -> dict[int, int]:
         """Return how many key versions, not destroyed, each KEK version of the tenant wraps; without those that wrap none."""
         ...

@@ -11,6 +11,7 @@ from typing import Final
 from .lifecycle import ENCRYPTING, KEY_TRANSITIONS, VERSION_TRANSITIONS, KeyEvent, KeyState, advance
 from .names import KekUid, KeyName, KeyUid, TenantName, TenantUid
 from .policy import Overrides
+from .seals import SealedBy
 from .suites import ProtectionLevel, Purpose, Suite
 from .wrapping import DekPlace, WrapMechanism
 
@@ -179,6 +180,7 @@ class KeyVersion:
     due_at: datetime | None = None  # the scheduled time that it was made for; one version at most has it
     forced_by: str = ""  # from its retirement on: who has it destroyed whatever the census says
     exposed_at: datetime | None = None  # when its DEK first left the daemon; None: never
+    sealed_by: SealedBy | None = None  # of level ENCLAVE: who has sealed it, to the signer; None: not recorded then
     revision: int = 0
 
     def after(self, event: KeyEvent, now: datetime, *, until: datetime | None = None, reason: str = "") -> KeyVersion:

@@ -401,6 +401,38 @@ class ReportName:
 
 
 @dataclass(frozen=True, slots=True)
+class EnclaveUpgradeName:
+    """`tenants/{tenant}/enclaveUpgrades/{upgrade}`; {upgrade} is a UUID."""
+
+    tenant: str
+    upgrade: UUID
+
+    @classmethod
+    def parse(cls, text: str, field: str = "name") -> Self:
+        """Read the resource name of an upgrade of an enclave.
+
+        Raises:
+            InvalidRequest: *field* has another form.
+        """
+        pattern = "tenants/{tenant}/enclaveUpgrades/{upgrade}"
+        head, _, uid = text.rpartition("/enclaveUpgrades/")
+        if _UUID.fullmatch(uid) is None:
+            raise invalid(field, f"must have the form {pattern}; {{upgrade}} is a UUID in lower case with hyphens")
+        try:
+            return cls(TenantName.parse(head, field).tenant, UUID(uid))
+        except InvalidRequest as error:
+            raise invalid(field, f"must have the form {pattern}; names {SLUG_RULE}") from error
+
+    @property
+    def parent(self) -> TenantName:
+        """The tenant whose seals it is about."""
+        return TenantName(self.tenant)
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/enclaveUpgrades/{self.upgrade}"
+
+
+@dataclass(frozen=True, slots=True)
 class SecurityEventsParent:
     """`tenants/{tenant}`, or (tenant None) `installation`: whose security events are meant."""
 

@@ -28,6 +28,7 @@ class OperationKind(StrEnum):
     REPLAN = "replan"  # plans a tenant's keys anew after a change of a policy
     DESTROY_KEY = "destroy_key"  # erases the versions of a key whose waiting period is over
     GENERATE_REPORT = "generate_report"  # gathers what a compliance report says
+    RESEAL = "reseal"  # brings a tenant's sealed keys to where an upgrade of the enclave wants them
     ARCHIVE_AUDIT = "archive_audit"  # brings months of the audit trail that are old to files
 
 

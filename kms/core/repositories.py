@@ -39,6 +39,7 @@ from .retention_repositories import (
     AuditMonthRepository,
     LegalHoldRepository,
 )
+from .seal_repositories import EnclaveUpgradeRepository
 
 if TYPE_CHECKING:  # it knows of health and nodes, whose module needs this one
     from .enclaves import EnclaveRepository
@@ -251,6 +252,9 @@ class UnitOfWork(Protocol):
 
     @property
     def enclaves(self) -> EnclaveRepository: ...  # noqa: D102
+
+    @property
+    def enclave_upgrades(self) -> EnclaveUpgradeRepository: ...  # noqa: D102
 
     @property
     def audit_reads(self) -> AuditReadRepository: ...  # noqa: D102

@@ -93,6 +93,7 @@ _ARCHIVES: Final = frozenset({"auditArchives.list", "auditArchives.archive", "au
 _AUDIT: Final = frozenset({"audit.read", "audit.query", "audit.report"})
 _KEY_METADATA: Final = frozenset({"keys.get", "keys.list", "keyVersions.list", "places.list"})
 _BLOB_METADATA: Final = frozenset({"blobs.get", "blobs.list"})
+_UPGRADE_METADATA: Final = frozenset({"enclaveUpgrades.get", "enclaveUpgrades.list", "seals.list"})
 _REPORTS: Final = frozenset({"reports.get", "reports.list", "reports.download", "reports.review"})
 _OPERATIONS: Final = frozenset({"operations.list", "operations.get", "operations.cancel", "operations.resume"})
 
@@ -108,7 +109,11 @@ PERMISSIONS: Final = MappingProxyType(
         | _REPORTS
         | _HOLDS
         | _BLOB_METADATA
+        | _UPGRADE_METADATA
         | {
+            "enclaveUpgrades.create",
+            "enclaveUpgrades.finish",
+            "enclaveUpgrades.cancel",
             "blobs.update",
             "blobs.reseal",
             "blobs.move",
@@ -153,6 +158,7 @@ PERMISSIONS: Final = MappingProxyType(
         | _REPORTS
         | {"legalHolds.list"}
         | _BLOB_METADATA
+        | _UPGRADE_METADATA
         | {
             "reports.generate",
             "reports.submit",

@@ -16,13 +16,13 @@ from kms.core.blobs import (
     MOST_LISTED,
     BlobAccess,
     Compression,
-    Sealing,
     check_purposes,
 )
 from kms.core.context import Pair
 from kms.core.errors import InvalidRequest, invalid
 from kms.core.names import BlobName, Principal, TenantName, parse_blob_id
 from kms.core.roles import Role
+from kms.core.seals import Sealing
 from kms.rpc.fields import pairs_of, parse_etag, parse_labels, parse_text
 from kms.rpc.messages import timestamp
 from kms.rpc.paging import cut, parse_page
@@ -244,10 +244,10 @@ def blob_message(shown: ShownBlob) -> pb.Blob:
         expire_time=timestamp(blob.expires_at),
         legal_hold=blob.legal_hold,
         sealing_policy=f"SEALING_POLICY_{key.sealing.name}",
-        mrenclave=key.mrenclave.hex(),
-        mrsigner=key.mrsigner.hex(),
-        isv_svn=key.isv_svn,
-        simulated=key.simulated,
+        mrenclave=key.by.mrenclave.hex(),
+        mrsigner=key.by.mrsigner.hex(),
+        isv_svn=key.by.isv_svn,
+        simulated=key.by.simulated,
         store=blob.store,
         compression=f"COMPRESSION_{blob.compression.name}",
         size=blob.size,

@@ -49,6 +49,7 @@ _TYPES: Final = {
     "legalHolds": "legal_hold",
     "auditArchives": "audit_archive",
     "blobs": "blob",
+    "enclaveUpgrades": "enclave_upgrade",
 }
 
 

@@ -8,8 +8,10 @@ from kms.core.enclave_ports import EnclaveFacts, EnclaveStatus, NodeEnclave
 from kms.core.enclaves import EnclaveRecord, EnclaveUid
 from kms.core.errors import FailedPrecondition, invalid
 from kms.core.names import Principal
+from kms.rpc.enclave_upgrades import UpgradeCalls
 from kms.rpc.messages import timestamp
 from kms.rpc.paging import cut, parse_page
+from kms.services.enclave_upgrades import EnclaveUpgrades
 from kms.services.enclaves import Enclaves
 from kms.v1 import enclaves_pb2 as pb
 
@@ -18,11 +20,12 @@ NONE: Final = "none"  # the state of an enclave that a daemon does not have
 MAX_SAID: Final = 1 << 16  # bytes of a channel's key, or of claims
 
 
-class EnclaveServicer:
+class EnclaveServicer(UpgradeCalls):
     """Serves kms.v1.EnclaveService."""
 
-    def __init__(self, enclave: NodeEnclave | None, enclaves: Enclaves) -> None:
+    def __init__(self, enclave: NodeEnclave | None, enclaves: Enclaves, upgrades: EnclaveUpgrades) -> None:
         """*enclave* is that of this node."""
+        super().__init__(upgrades)
         self._enclave = enclave
         self._enclaves = enclaves
 

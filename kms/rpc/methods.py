@@ -17,6 +17,7 @@ from kms.core.names import (
     ApprovalName,
     AuditEventName,
     BlobName,
+    EnclaveUpgradeName,
     GrantName,
     KeyName,
     KeyVersionName,
@@ -188,6 +189,7 @@ _EVENT: Final = Named(SecurityEventName.parse, "name")
 _EVENTS_PARENT: Final = Named(SecurityEventsParent.parse, "parent")
 _REPORT: Final = Named(ReportName.parse, "name")
 _BLOB: Final = Named(BlobName.parse, "name")
+_UPGRADE: Final = Named(EnclaveUpgradeName.parse, "name")
 _NEW_BLOB: Final = Named(TenantName.parse, "parent", "blobs", "blob_id", parse_id=parse_blob_id)
 
 METHODS: Final = (
@@ -341,6 +343,38 @@ METHODS: Final = (
     Method(_ENCLAVES, "GetEnclave", "enclaves.get", Callers.ANYONE, AuditKind.READ),
     Method(_ENCLAVES, "ListEnclaves", "enclaves.list", Callers.ANYONE, AuditKind.READ),
     Method(_ENCLAVES, "AttestEnclave", "enclaves.attest", Callers.ANYONE, AuditKind.READ),
+    Method(_ENCLAVES, "GetSealCensus", "seals.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(
+        _ENCLAVES,
+        "CreateEnclaveUpgrade",
+        "enclaveUpgrades.create",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_PARENT,),
+        Quorum.ALWAYS,
+        anchored=True,
+    ),
+    Method(_ENCLAVES, "GetEnclaveUpgrade", "enclaveUpgrades.get", Callers.TENANT, AuditKind.READ, (_UPGRADE,)),
+    Method(_ENCLAVES, "ListEnclaveUpgrades", "enclaveUpgrades.list", Callers.TENANT, AuditKind.READ, (_PARENT,)),
+    Method(
+        _ENCLAVES,
+        "FinishEnclaveUpgrade",
+        "enclaveUpgrades.finish",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_UPGRADE,),
+        Quorum.FORCED,
+        anchored=True,
+    ),
+    Method(
+        _ENCLAVES,
+        "CancelEnclaveUpgrade",
+        "enclaveUpgrades.cancel",
+        Callers.TENANT,
+        AuditKind.ADMIN,
+        (_UPGRADE,),
+        anchored=True,
+    ),
     Method(
         _ACCESS,
         "CreatePrincipal",

@@ -11,10 +11,11 @@ What a failure leaves in the store is removed at once where that is sure to be r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -26,11 +27,11 @@ from kms.core.blobs import (
     SEGMENT,
     Blob,
     BlobAccess,
+    BlobKey,
     BlobUid,
     BlobUpload,
     Compression,
     Manifest,
-    Sealing,
     Segment,
 )
 from kms.core.context import Context
@@ -39,6 +40,8 @@ from kms.core.errors import AlreadyExists, Conflict, FailedPrecondition, LimitEx
 from kms.core.keyring import Tenant
 from kms.core.names import BlobName, Principal, TenantUid
 from kms.core.ports import Storage
+from kms.core.repositories import UnitOfWork
+from kms.core.seals import Sealing
 from kms.failpoints import reach
 from kms.services.blob_segments import Sealer, Source, framed
 from kms.services.blobs import Blobs, ShownBlob
@@ -48,6 +51,8 @@ from kms.services.wrapping import hold_kek
 _log = structlog.get_logger(__name__)
 
 MOST_UPLOADS: Final = 100  # of one tenant, under way
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +209,8 @@ class BlobSealing:
             created_by=str(caller),
         )
         if wanted.upload is not None:
-            upload = await self._put(upload)
+            new = upload
+            upload = await self._store_key(tenant, new, lambda work, key: work.blobs.put_upload(replace(new, key=key)))
         sealer = self._sealer(tenant, upload, key, context, wanted)
         return _Begun(tenant, sealer, upload, upload.revision * MAX_SEGMENTS, hashlib.sha256(), hashlib.sha256())
 
@@ -258,9 +264,19 @@ class BlobSealing:
             reach("seal_blob.segment_written")
             begun.upload = await self._put(begun.upload)
 
+    async def _store_key(
+        self, tenant: Tenant, upload: BlobUpload, put: Callable[[UnitOfWork, BlobKey], Awaitable[T]]
+    ) -> T:
+        return await self._blobs.keys.store(tenant, upload.blob, 1, upload.key, put)
+
     async def _put(self, upload: BlobUpload) -> BlobUpload:
+        """Store an upload as far as it is.
+
+        Raises:
+            Conflict: another call carries it on.
+        """
         async with self._storage.transaction(upload.tenant, write=True) as work:
-            return await work.blobs.put_upload(upload)
+            return await work.blobs.put_upload(await _over(work, upload))
 
     async def _commit(self, caller: Principal, wanted: NewBlob, begun: _Begun) -> Blob:
         upload = begun.upload
@@ -296,36 +312,64 @@ class BlobSealing:
 
     async def _store(self, _: TenantUid, ready: Sequence[_Ready]) -> Sequence[_Stored | Exception]:
         """Store the records of blobs in one transaction, or, where one of them cannot be stored, each in its own."""
-        try:
-            return await self._stored(ready)
-        except (AlreadyExists, Conflict) as error:  # and nothing is stored; whatever else happens, some may be
-            if len(ready) == 1:
-                return [error]
+        if len(ready) > 1:
+            with suppress(AlreadyExists, Conflict):  # and nothing is stored; whatever else happens, some may be
+                return await self._stored_together(ready)
         each: list[_Stored | Exception] = []
         for one in ready:
             try:
-                each += await self._stored([one])
+                each.append(await self._stored(one))
             except Exception as error:  # noqa: BLE001  its caller gets it
                 each.append(error)
         return each
 
-    async def _stored(self, ready: Sequence[_Ready]) -> list[_Stored]:
-        tenant = ready[0].tenant
+    async def _stored_together(self, ready: Sequence[_Ready]) -> list[_Stored]:
+        tenant, keys = ready[0].tenant, [one.upload.key for one in ready]
         with noting() as noted:
             async with self._storage.transaction(tenant.uid, write=True) as work:
-                blobs = [await work.blobs.add(one.blob) for one in ready]
-                for one in ready:
-                    if one.upload.revision:
-                        await work.blobs.remove_upload(one.upload)
-                for version in sorted({one.upload.key.kek_version for one in ready}):
+                if not await self._blobs.keys.fit(work, tenant, keys):
+                    raise Conflict("one of them has to be sealed anew first")
+                blobs = [await _whole(work, one, one.upload.key) for one in ready]
+                for version in sorted({key.kek_version for key in keys}):
                     await hold_kek(work, tenant, version)
                 reach("seal_blob.before_commit")
         return [(blob, one.own(noted.changes)) for blob, one in zip(blobs, ready, strict=True)]
+
+    async def _stored(self, one: _Ready) -> _Stored:
+        async def put(work: UnitOfWork, key: BlobKey) -> Blob:
+            blob = await _whole(work, one, key)
+            await hold_kek(work, one.tenant, key.kek_version)
+            reach("seal_blob.before_commit")
+            return blob
+
+        with noting() as noted:
+            blob = await self._store_key(one.tenant, one.upload, put)
+        return blob, one.own(noted.changes)
 
     async def _give_up(self, begun: _Begun) -> None:
         """Remove what has been made; whatever stays is swept."""
         upload = begun.upload
         if upload.revision:
             async with self._storage.transaction(upload.tenant, write=True) as work:
-                await work.blobs.remove_upload(upload)
+                await work.blobs.remove_upload(await _over(work, upload))
         await self._blobs.drop(upload.store, [begun.sealer.body(one.number) for one in upload.manifest])
+
+
+async def _whole(work: UnitOfWork, ready: _Ready, key: BlobKey) -> Blob:
+    """Store a blob, with its key as it is to be, in the place of its upload."""
+    blob = await work.blobs.add(replace(ready.blob, key=key))
+    if ready.upload.revision:
+        await work.blobs.remove_upload(await _over(work, ready.upload))
+    return blob
+
+
+async def _over(work: UnitOfWork, upload: BlobUpload) -> BlobUpload:
+    """Return an upload over the stored revision where since its own only its key was sealed anew, by an upgrade."""
+    stored = await work.blobs.upload(upload.tenant, upload.uid)
+    if stored is None or stored.key == upload.key:
+        return upload
+    before = upload.manifest[: len(stored.manifest)]
+    at_most_one_more = len(upload.manifest) - len(stored.manifest) <= 1
+    if at_most_one_more and stored == replace(upload, key=stored.key, revision=stored.revision, manifest=before):
+        return replace(upload, key=stored.key, revision=stored.revision)
+    return upload

@@ -17,13 +17,15 @@ from typing import Final
 import structlog
 
 from kms.acting import note_body
-from kms.core.blobs import MAX_SEGMENTS, Blob, BlobUpload, Sealing, Segment
+from kms.core.blobs import MAX_SEGMENTS, Blob, BlobKey, BlobUpload, Segment
 from kms.core.body_ports import BodyName, StoredBody
 from kms.core.context import Context, Pair
 from kms.core.errors import Conflict, CorruptRecord, FailedPrecondition, KmsError, NotFound
 from kms.core.keyring import Tenant
 from kms.core.names import BlobName, Principal, TenantUid
 from kms.core.ports import Storage
+from kms.core.repositories import UnitOfWork
+from kms.core.seals import Sealing
 from kms.failpoints import reach
 from kms.services.blob_segments import Sealer, sealer_of
 from kms.services.blobs import Blobs, ShownBlob, bodies_of, found
@@ -82,10 +84,12 @@ class BlobUpkeep:
             await self._blobs.drop(blob.store, [new.body(one.number) for one in manifest])
             raise
         reach("reseal_blob.body_written")
-        changed = replace(
-            blob, generation=generation, key=stored, manifest=tuple(manifest), sealed_sha256=digest.digest()
-        )
-        await self._replace(tenant, changed, "reseal_blob.before_commit")
+        changed = replace(blob, generation=generation, manifest=tuple(manifest), sealed_sha256=digest.digest())
+
+        async def put(work: UnitOfWork, key: BlobKey) -> None:
+            await self._put(work, tenant, replace(changed, key=key), "reseal_blob.before_commit")
+
+        await self._blobs.keys.store(tenant, blob.uid, generation, stored, put)
         reach("reseal_blob.committed")
         note_body(blob.sealed_sha256)
         note_body(changed.sealed_sha256)
@@ -117,7 +121,8 @@ class BlobUpkeep:
         if digest.digest() != blob.sealed_sha256:
             await self._blobs.drop(to, bodies_of(blob))
             raise CorruptRecord(f"{name}: its body is not what was recorded; it has not been moved")
-        await self._replace(tenant, replace(blob, store=to), "move_blob.before_commit")
+        async with self._storage.transaction(tenant.uid, write=True) as work:
+            await self._put(work, tenant, replace(blob, store=to), "move_blob.before_commit")
         reach("move_blob.committed")
         await self._blobs.drop(blob.store, bodies_of(blob))
         return await self._blobs.get(caller, name)
@@ -154,11 +159,10 @@ class BlobUpkeep:
             raise NotFound(str(name))
         return blob
 
-    async def _replace(self, tenant: Tenant, blob: Blob, failpoint: str) -> None:
-        async with self._storage.transaction(tenant.uid, write=True) as work:
-            await work.blobs.replace(blob)
-            await hold_kek(work, tenant, blob.key.kek_version)
-            reach(failpoint)
+    async def _put(self, work: UnitOfWork, tenant: Tenant, blob: Blob, failpoint: str) -> None:
+        await work.blobs.replace(blob)
+        await hold_kek(work, tenant, blob.key.kek_version)
+        reach(failpoint)
 
     async def _tenants(self, after: str) -> list[Tenant]:
         async with self._storage.transaction() as work:

@@ -7,13 +7,13 @@ and so these are coroutines. What stays in memory is the seal.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from kms.core.ciphertext import HEADER_LENGTH
 from kms.core.enclave_ports import MAX_ARGUMENT, MAX_ITEMS, Enclave, SealedInput
-from kms.core.errors import CannotDecrypt, EnclaveUnavailable
+from kms.core.errors import CannotDecrypt, CorruptRecord, EnclaveUnavailable, FailedPrecondition
 from kms.core.suites import RULES, Suite
 
 _TAG: Final = 16  # bytes
@@ -25,7 +25,7 @@ _FRAMING: Final = 32  # bytes
 Item = tuple[bytes, bytes, bytes]  # nonce, associated data, and the data or the ciphertext with its tag
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class EnclaveCipher:
     """Encrypts and decrypts whole ciphertexts, header included, under one key version of level ENCLAVE.
 
@@ -38,10 +38,11 @@ class EnclaveCipher:
     enclave: Enclave
     suite: Suite
     sealed: SealedInput
+    stored: Callable[[], Awaitable[SealedInput]]  # returns the seal as it is stored now
 
     async def check(self) -> None:
         """Let the enclave open the DEK once, so that one that does not open is met when it is loaded."""
-        await self._call("decrypt", [])
+        await self.enclave.execute("decrypt", [self.sealed], [])
 
     async def encrypt(self, header: bytes, context: bytes, plaintext: bytes) -> bytes:
         """Return the whole ciphertext; *header* is the encoded one of 22 bytes, *context* the canonical one."""
@@ -100,7 +101,14 @@ class EnclaveCipher:
         return made
 
     async def _call(self, function: str, items: Sequence[Item]) -> Any:
-        return await self.enclave.execute(function, [self.sealed], items)
+        try:
+            return await self.enclave.execute(function, [self.sealed], items)
+        except (CorruptRecord, FailedPrecondition):
+            # Another enclave may run since this was remembered, and have sealed the DEK anew.
+            if (stored := await self.stored()) == self.sealed:
+                raise
+            self.sealed = stored
+            return await self.enclave.execute(function, [self.sealed], items)
 
 
 def _cut(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

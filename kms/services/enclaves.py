@@ -7,7 +7,7 @@ told by the next sign of life.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,10 +17,12 @@ from uuid import UUID, uuid4
 import structlog
 
 from kms.core.enclave_ports import EnclaveFacts, NodeEnclave
-from kms.core.enclaves import LONGEST_REASON, EnclaveRecord, EnclaveUid, LiveNode, as_of, living
+from kms.core.enclave_upgrades import spoken
+from kms.core.enclaves import LONGEST_REASON, EnclaveRecord, EnclaveUid, LiveNode, as_of, living, others_than
 from kms.core.errors import Conflict, KmsError
 from kms.core.names import INSTALLATION_UID
 from kms.core.ports import HealthStatus, PartHealth, Storage
+from kms.core.seals import SealedBy
 from kms.services.membership import HEARTBEAT
 
 _log = structlog.get_logger(__name__)
@@ -163,6 +165,15 @@ class Enclaves:
             LiveNode(node, as_of(told[uid], alive, now) if uid in told else None)
             for uid, node in sorted(alive.items(), key=lambda one: one[1].name)
         ]
+
+    async def elsewhere(self, runs: SealedBy) -> Sequence[str]:
+        """Tell which live nodes have another enclave than *runs*, and which one; a node that has told of none has none.
+
+        Raises:
+            StorageUnavailable, CorruptRecord: as of_live_nodes().
+        """
+        others = others_than(await self.of_live_nodes(), runs)
+        return [f"{one.node} ({spoken(one.facts.mrenclave, one.facts.isv_svn)})" for one in others]
 
 
 def _shortened(reason: str) -> str:

@@ -22,13 +22,11 @@ from kms.core.keyring import Kek, Key, KeyVersion, Tenant
 from kms.core.names import KeyUid
 from kms.core.operations import Operation
 from kms.core.ports import KekRewrapper, RewrapItem, Storage
-from kms.core.suites import RULES
-from kms.core.wrapping import binding
 from kms.failpoints import reach
 from kms.services.blob_rewrap import BLOBS_AT_ONCE, rewrap_blobs
 from kms.services.kek_lineages import ACTIVE, keks_in, wrapped_in
 from kms.services.operations import Batch
-from kms.services.wrapping import DekWrapping, hold_kek
+from kms.services.wrapping import DekWrapping, dek_binding, hold_kek
 
 _log = structlog.get_logger(__name__)
 
@@ -156,7 +154,7 @@ class Rewrap:
         tenant, new = load.tenant, load.new
         await self._wrapping.count(tenant, new, len(load.entries))
         items = [
-            RewrapItem(version.wrapped, _bound(key, version, old), _bound(key, version, new))
+            RewrapItem(version.wrapped, dek_binding(key, version.version, old), dek_binding(key, version.version, new))
             for key, version in load.entries
         ]
         began = self._clock()
@@ -193,9 +191,3 @@ def _end_of_pass(operation: Operation, load: _Load, cursor: Cursor) -> Batch:
         why = f"{load.remaining} DEKs of {load.tenant.name} do not unwrap and stay under their older KEK versions"
         return Batch("", 0, finished=True, error=f"{why}; the log names them (key_version.corrupt)")
     return Batch("", 0, finished=False)
-
-
-def _bound(key: Key, version: KeyVersion, kek: Kek) -> bytes:
-    if kek.mechanism is None:
-        raise CorruptRecord(f"version {kek.version} of a KEK is active and has no mechanism")
-    return binding(key.place(version.version), kek.uid, kek.version, kek.mechanism, RULES[key.suite].dek_length)

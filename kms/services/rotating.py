@@ -97,16 +97,17 @@ class Rotator:
         slot: datetime | None = None,
     ) -> KeyVersion:
         """Make the DEK of the key's primary version; nothing is stored."""
-        wrapped, kek_version = await self._wrapping.generate(tenant, key, key.primary_version)
+        dek = await self._wrapping.generate(tenant, key, key.primary_version)
         return KeyVersion(
             tenant=tenant.uid,
             key=key.uid,
             version=key.primary_version,
-            wrapped=wrapped,
-            kek_version=kek_version,
+            wrapped=dek.wrapped,
+            kek_version=dek.kek_version,
             created_at=now,
             created_by=by,
             state=state,
             state_at=now,
             due_at=slot,
+            sealed_by=dek.sealed_by,
         )

@@ -7,6 +7,7 @@ KEK shreds it as any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -18,17 +19,28 @@ from kms.core.keyring import Kek, KekState, Key, KeyVersion, Tenant
 from kms.core.names import TenantUid
 from kms.core.ports import Counter, KekVault, Storage
 from kms.core.repositories import UnitOfWork
+from kms.core.seals import SealedBy, Sealing
 from kms.core.suites import RULES, WRAP_ROTATE, WRAP_STOP, ProtectionLevel
-from kms.core.wrapping import DekPlace, WrappedDek, binding, seal_binding
+from kms.core.wrapping import WrappedDek, binding, seal_binding
 from kms.crypto.dek import Dek
 from kms.services.counting import UsageCounters
 from kms.services.enclave_cipher import EnclaveCipher
+from kms.services.enclave_seals import sealed
 from kms.services.gathering import Gathering
 
 # What a KEK version that unwraps may be: in quarantine it still does, until what it wraps is under another one.
 _UNWRAPS: Final = frozenset({KekState.ACTIVE, KekState.DESTRUCTION_SCHEDULED})
 # Who opens a sealed DEK: the same signer's enclave, so that an upgrade of it loses no keys.
-_SEAL_POLICY: Final = "mrsigner"
+_SEAL_POLICY: Final = Sealing.MRSIGNER
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class NewDek:
+    """A DEK as it is stored."""
+
+    wrapped: bytes
+    kek_version: int
+    sealed_by: SealedBy | None = None  # of level ENCLAVE: by whom, before it was wrapped
 
 
 async def hold_kek(work: UnitOfWork, tenant: Tenant, version: int) -> None:
@@ -52,6 +64,13 @@ def blob_binding(tenant: Tenant, blob: UUID, generation: int, kek: Kek) -> bytes
     return binding_of(tenant.uid, blob, generation, (kek.uid, kek.version, kek.mechanism))
 
 
+def dek_binding(key: Key, version: int, kek: Kek) -> bytes:
+    """Return B for the DEK of a key version under this KEK version."""
+    if kek.mechanism is None:
+        raise CorruptRecord(f"version {kek.version} of a KEK has no mechanism")
+    return binding(key.place(version), kek.uid, kek.version, kek.mechanism, RULES[key.suite].dek_length)
+
+
 class DekWrapping:
     """Makes new DEKs and brings stored ones back."""
 
@@ -67,8 +86,8 @@ class DekWrapping:
         """Where DEKs may be in the clear on this node."""
         return WITHOUT_ENCLAVE if self._enclave is None else WITH_ENCLAVE
 
-    async def generate(self, tenant: Tenant, key: Key, version: int) -> tuple[bytes, int]:
-        """Make a DEK; returns it wrapped, and the version of the KEK that wraps it.
+    async def generate(self, tenant: Tenant, key: Key, version: int) -> NewDek:
+        """Make a DEK.
 
         Its bytes are the token's, or those of the enclave that it is born in.
 
@@ -77,16 +96,36 @@ class DekWrapping:
             VersionExhausted: the KEK has reached its limit of wraps.
             Conflict: the tenant as given names a KEK version that has been retired meanwhile.
         """
+        kek = await self._wrapping_kek(tenant)
+        place = key.place(version)
+        if key.level is ProtectionLevel.ENCLAVE:
+            argument = [_SEAL_POLICY.value, seal_binding(place), int(place.suite)]
+            dek, by = await sealed(self._required_enclave(), "new_key", [], argument)
+            return NewDek(await self._vault.wrap(kek, dek, dek_binding(key, version, kek)), kek.version, by)
+        dek = await self._random(RULES[key.suite].dek_length)
+        return NewDek(await self._vault.wrap(kek, dek, dek_binding(key, version, kek)), kek.version)
+
+    async def sealed_anew(self, tenant: Tenant, key: Key, version: KeyVersion) -> KeyVersion:
+        """Have the enclave seal a DEK of level ENCLAVE anew; nothing is stored.
+
+        Raises:
+            As generate(), and as enclave_cipher().
+        """
+        before = await self._sealed_dek(tenant, key, version)
+        dek, by = await sealed(self._required_enclave(), "reseal", [before], [_SEAL_POLICY.value])
+        kek = await self._wrapping_kek(tenant)
+        wrapped = await self._vault.wrap(kek, dek, dek_binding(key, version.version, kek))
+        return replace(version, wrapped=wrapped, kek_version=kek.version, sealed_by=by)
+
+    async def _wrapping_kek(self, tenant: Tenant) -> Kek:
+        """Return the KEK version that wraps what is new; one wrap under it is counted."""
         kek = await self._kek(tenant, tenant.primary_kek)
         if kek.state is not KekState.ACTIVE:
             raise Conflict(f"{tenant.name.kek(kek.version)} has been replaced and retired meanwhile; try again")
         if kek.mechanism is None:
             raise CorruptRecord(f"{tenant.name.kek(kek.version)} has no mechanism")
         await self.count(tenant, kek, 1)
-        place, length = key.place(version), RULES[key.suite].dek_length
-        dek = await self._sealed(place) if key.level is ProtectionLevel.ENCLAVE else await self._random(length)
-        bound = binding(place, kek.uid, kek.version, kek.mechanism, length)
-        return await self._vault.wrap(kek, dek, bound), kek.version
+        return kek
 
     async def _random(self, length: int) -> bytes:
         dek = await self._vault.random(length)
@@ -94,29 +133,19 @@ class DekWrapping:
             raise HsmUnavailable("the token returned fewer random bytes than it was asked for")
         return dek
 
-    async def _sealed(self, place: DekPlace) -> bytes:
-        sealed: bytes = await self._required_enclave().execute(
-            "new_key", [], [_SEAL_POLICY, seal_binding(place), int(place.suite)]
-        )
-        return sealed
-
     def _required_enclave(self) -> Enclave:
         if self._enclave is None:
             raise EnclaveUnavailable("this node has no enclave, which keys of level ENCLAVE need")
         return self._enclave
 
-    async def wrap_sealed(self, tenant: Tenant, blob: UUID, generation: int, sealed: bytes) -> tuple[bytes, int]:
+    async def wrap_sealed(self, tenant: Tenant, blob: UUID, generation: int, seal: bytes) -> tuple[bytes, int]:
         """Wrap the key of a blob, which is sealed to an enclave; returns it wrapped, and the version of the KEK.
 
         Raises:
             As generate().
         """
-        kek = await self._kek(tenant, tenant.primary_kek)
-        if kek.state is not KekState.ACTIVE:
-            raise Conflict(f"{tenant.name.kek(kek.version)} has been replaced and retired meanwhile; try again")
-        bound = blob_binding(tenant, blob, generation, kek)
-        await self.count(tenant, kek, 1)
-        return await self._vault.wrap(kek, sealed, bound), kek.version
+        kek = await self._wrapping_kek(tenant)
+        return await self._vault.wrap(kek, seal, blob_binding(tenant, blob, generation, kek)), kek.version
 
     async def unwrap_sealed(self, tenant: Tenant, blob: UUID, generation: int, wrapped: tuple[bytes, int]) -> bytes:
         """Undo wrap_sealed(); *wrapped* is what it returned.
@@ -168,10 +197,20 @@ class DekWrapping:
             FailedPrecondition: it was sealed by a newer version of the enclave or on a newer platform.
         """
         enclave = self._required_enclave()
-        sealed = SealedInput(await self._unwrapped(tenant, key, version), seal_binding(key.place(version.version)))
-        cipher = EnclaveCipher(enclave, key.suite, sealed)
+
+        async def stored() -> SealedInput:
+            async with self._storage.transaction(tenant.uid) as work:
+                found = await work.key_versions.get(tenant.uid, key.uid, version.version)
+            if found is None:
+                raise CorruptRecord(f"{key.name(tenant).version(version.version)} is not there")
+            return await self._sealed_dek(tenant, key, found)
+
+        cipher = EnclaveCipher(enclave, key.suite, await self._sealed_dek(tenant, key, version), stored)
         await cipher.check()
         return cipher
+
+    async def _sealed_dek(self, tenant: Tenant, key: Key, version: KeyVersion) -> SealedInput:
+        return SealedInput(await self._unwrapped(tenant, key, version), seal_binding(key.place(version.version)))
 
     async def _unwrapped(self, tenant: Tenant, key: Key, version: KeyVersion) -> bytes:
         wrapped = WrappedDek.parse(version.wrapped)

@@ -1,5 +1,7 @@
 import datetime
 
+from google.api import field_behavior_pb2 as _field_behavior_pb2
+from google.api import resource_pb2 as _resource_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -8,6 +10,116 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class EnclaveUpgrade(_message.Message):
+    __slots__ = ("name", "mrenclave", "isv_svn", "from_mrenclave", "from_isv_svn", "state", "state_time", "create_time", "creator", "operation", "forced_by")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
+    ISV_SVN_FIELD_NUMBER: _ClassVar[int]
+    FROM_MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
+    FROM_ISV_SVN_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CREATOR_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
+    FORCED_BY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    mrenclave: bytes
+    isv_svn: int
+    from_mrenclave: bytes
+    from_isv_svn: int
+    state: str
+    state_time: _timestamp_pb2.Timestamp
+    create_time: _timestamp_pb2.Timestamp
+    creator: str
+    operation: str
+    forced_by: str
+    def __init__(self, name: _Optional[str] = ..., mrenclave: _Optional[bytes] = ..., isv_svn: _Optional[int] = ..., from_mrenclave: _Optional[bytes] = ..., from_isv_svn: _Optional[int] = ..., state: _Optional[str] = ..., state_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., creator: _Optional[str] = ..., operation: _Optional[str] = ..., forced_by: _Optional[str] = ...) -> None: ...
+
+class GetSealCensusRequest(_message.Message):
+    __slots__ = ("parent",)
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    def __init__(self, parent: _Optional[str] = ...) -> None: ...
+
+class SealCensus(_message.Message):
+    __slots__ = ("rows",)
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[SealCount]
+    def __init__(self, rows: _Optional[_Iterable[_Union[SealCount, _Mapping]]] = ...) -> None: ...
+
+class SealCount(_message.Message):
+    __slots__ = ("kind", "wanted_policy", "policy", "mrenclave", "mrsigner", "isv_svn", "simulated", "count", "recorded", "this_enclave")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    WANTED_POLICY_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
+    MRSIGNER_FIELD_NUMBER: _ClassVar[int]
+    ISV_SVN_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_FIELD_NUMBER: _ClassVar[int]
+    THIS_ENCLAVE_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    wanted_policy: str
+    policy: str
+    mrenclave: bytes
+    mrsigner: bytes
+    isv_svn: int
+    simulated: bool
+    count: int
+    recorded: bool
+    this_enclave: bool
+    def __init__(self, kind: _Optional[str] = ..., wanted_policy: _Optional[str] = ..., policy: _Optional[str] = ..., mrenclave: _Optional[bytes] = ..., mrsigner: _Optional[bytes] = ..., isv_svn: _Optional[int] = ..., simulated: _Optional[bool] = ..., count: _Optional[int] = ..., recorded: _Optional[bool] = ..., this_enclave: _Optional[bool] = ...) -> None: ...
+
+class CreateEnclaveUpgradeRequest(_message.Message):
+    __slots__ = ("parent", "mrenclave", "isv_svn")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    MRENCLAVE_FIELD_NUMBER: _ClassVar[int]
+    ISV_SVN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    mrenclave: bytes
+    isv_svn: int
+    def __init__(self, parent: _Optional[str] = ..., mrenclave: _Optional[bytes] = ..., isv_svn: _Optional[int] = ...) -> None: ...
+
+class GetEnclaveUpgradeRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListEnclaveUpgradesRequest(_message.Message):
+    __slots__ = ("parent", "page_size", "page_token")
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    parent: str
+    page_size: int
+    page_token: str
+    def __init__(self, parent: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListEnclaveUpgradesResponse(_message.Message):
+    __slots__ = ("enclave_upgrades", "next_page_token")
+    ENCLAVE_UPGRADES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    enclave_upgrades: _containers.RepeatedCompositeFieldContainer[EnclaveUpgrade]
+    next_page_token: str
+    def __init__(self, enclave_upgrades: _Optional[_Iterable[_Union[EnclaveUpgrade, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class FinishEnclaveUpgradeRequest(_message.Message):
+    __slots__ = ("name", "force")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    force: bool
+    def __init__(self, name: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+
+class CancelEnclaveUpgradeRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class GetEnclaveRequest(_message.Message):
     __slots__ = ()

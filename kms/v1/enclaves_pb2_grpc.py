@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class EnclaveServiceStub:
-    """The enclave of the daemon that answers, and what is known of the others'.
+    """The enclave of the daemon that answers, what is known of the others', and the migration of tenants' sealed keys from one
+    enclave to another.
     """
 
     def __init__(self, channel):
@@ -50,10 +51,41 @@ class EnclaveServiceStub:
                 request_serializer=kms_dot_v1_dot_enclaves__pb2.AttestEnclaveRequest.SerializeToString,
                 response_deserializer=kms_dot_v1_dot_enclaves__pb2.AttestEnclaveResponse.FromString,
                 _registered_method=True)
+        self.GetSealCensus = channel.unary_unary(
+                '/kms.v1.EnclaveService/GetSealCensus',
+                request_serializer=kms_dot_v1_dot_enclaves__pb2.GetSealCensusRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_enclaves__pb2.SealCensus.FromString,
+                _registered_method=True)
+        self.CreateEnclaveUpgrade = channel.unary_unary(
+                '/kms.v1.EnclaveService/CreateEnclaveUpgrade',
+                request_serializer=kms_dot_v1_dot_enclaves__pb2.CreateEnclaveUpgradeRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.FromString,
+                _registered_method=True)
+        self.GetEnclaveUpgrade = channel.unary_unary(
+                '/kms.v1.EnclaveService/GetEnclaveUpgrade',
+                request_serializer=kms_dot_v1_dot_enclaves__pb2.GetEnclaveUpgradeRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.FromString,
+                _registered_method=True)
+        self.ListEnclaveUpgrades = channel.unary_unary(
+                '/kms.v1.EnclaveService/ListEnclaveUpgrades',
+                request_serializer=kms_dot_v1_dot_enclaves__pb2.ListEnclaveUpgradesRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_enclaves__pb2.ListEnclaveUpgradesResponse.FromString,
+                _registered_method=True)
+        self.FinishEnclaveUpgrade = channel.unary_unary(
+                '/kms.v1.EnclaveService/FinishEnclaveUpgrade',
+                request_serializer=kms_dot_v1_dot_enclaves__pb2.FinishEnclaveUpgradeRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.FromString,
+                _registered_method=True)
+        self.CancelEnclaveUpgrade = channel.unary_unary(
+                '/kms.v1.EnclaveService/CancelEnclaveUpgrade',
+                request_serializer=kms_dot_v1_dot_enclaves__pb2.CancelEnclaveUpgradeRequest.SerializeToString,
+                response_deserializer=kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.FromString,
+                _registered_method=True)
 
 
 class EnclaveServiceServicer:
-    """The enclave of the daemon that answers, and what is known of the others'.
+    """The enclave of the daemon that answers, what is known of the others', and the migration of tenants' sealed keys from one
+    enclave to another.
     """
 
     def GetEnclave(self, request, context):
@@ -78,6 +110,51 @@ class EnclaveServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSealCensus(self, request, context):
+        """Counts a tenant's sealed keys by kind, policies and sealer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateEnclaveUpgrade(self, request, context):
+        """Begins an upgrade, in the old enclave: an operation of kind `reseal` seals to the signer what only the old code opens.
+        FAILED_PRECONDITION: no enclave; one is open; a security version below that of the enclave that runs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEnclaveUpgrade(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListEnclaveUpgrades(self, request, context):
+        """Lists upgrades, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishEnclaveUpgrade(self, request, context):
+        """Finishes an upgrade, in the new enclave: an operation of kind `reseal` seals every key anew, blobs under the policies that
+        they want. Asked for again, it goes on. FAILED_PRECONDITION: not prepared, or ended; the enclave that runs is not the
+        target; another node runs another one; keys do not open here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelEnclaveUpgrade(self, request, context):
+        """Ends an upgrade; an operation of the old enclave, or of the target, brings back what was prepared.
+        FAILED_PRECONDITION: it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnclaveServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +173,36 @@ def add_EnclaveServiceServicer_to_server(servicer, server):
                     request_deserializer=kms_dot_v1_dot_enclaves__pb2.AttestEnclaveRequest.FromString,
                     response_serializer=kms_dot_v1_dot_enclaves__pb2.AttestEnclaveResponse.SerializeToString,
             ),
+            'GetSealCensus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSealCensus,
+                    request_deserializer=kms_dot_v1_dot_enclaves__pb2.GetSealCensusRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_enclaves__pb2.SealCensus.SerializeToString,
+            ),
+            'CreateEnclaveUpgrade': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateEnclaveUpgrade,
+                    request_deserializer=kms_dot_v1_dot_enclaves__pb2.CreateEnclaveUpgradeRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.SerializeToString,
+            ),
+            'GetEnclaveUpgrade': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEnclaveUpgrade,
+                    request_deserializer=kms_dot_v1_dot_enclaves__pb2.GetEnclaveUpgradeRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.SerializeToString,
+            ),
+            'ListEnclaveUpgrades': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEnclaveUpgrades,
+                    request_deserializer=kms_dot_v1_dot_enclaves__pb2.ListEnclaveUpgradesRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_enclaves__pb2.ListEnclaveUpgradesResponse.SerializeToString,
+            ),
+            'FinishEnclaveUpgrade': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishEnclaveUpgrade,
+                    request_deserializer=kms_dot_v1_dot_enclaves__pb2.FinishEnclaveUpgradeRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.SerializeToString,
+            ),
+            'CancelEnclaveUpgrade': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelEnclaveUpgrade,
+                    request_deserializer=kms_dot_v1_dot_enclaves__pb2.CancelEnclaveUpgradeRequest.FromString,
+                    response_serializer=kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'kms.v1.EnclaveService', rpc_method_handlers)
@@ -105,7 +212,8 @@ def add_EnclaveServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnclaveService:
-    """The enclave of the daemon that answers, and what is known of the others'.
+    """The enclave of the daemon that answers, what is known of the others', and the migration of tenants' sealed keys from one
+    enclave to another.
     """
 
     @staticmethod
@@ -179,6 +287,168 @@ class EnclaveService:
             '/kms.v1.EnclaveService/AttestEnclave',
             kms_dot_v1_dot_enclaves__pb2.AttestEnclaveRequest.SerializeToString,
             kms_dot_v1_dot_enclaves__pb2.AttestEnclaveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSealCensus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.EnclaveService/GetSealCensus',
+            kms_dot_v1_dot_enclaves__pb2.GetSealCensusRequest.SerializeToString,
+            kms_dot_v1_dot_enclaves__pb2.SealCensus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateEnclaveUpgrade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.EnclaveService/CreateEnclaveUpgrade',
+            kms_dot_v1_dot_enclaves__pb2.CreateEnclaveUpgradeRequest.SerializeToString,
+            kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEnclaveUpgrade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.EnclaveService/GetEnclaveUpgrade',
+            kms_dot_v1_dot_enclaves__pb2.GetEnclaveUpgradeRequest.SerializeToString,
+            kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEnclaveUpgrades(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.EnclaveService/ListEnclaveUpgrades',
+            kms_dot_v1_dot_enclaves__pb2.ListEnclaveUpgradesRequest.SerializeToString,
+            kms_dot_v1_dot_enclaves__pb2.ListEnclaveUpgradesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishEnclaveUpgrade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.EnclaveService/FinishEnclaveUpgrade',
+            kms_dot_v1_dot_enclaves__pb2.FinishEnclaveUpgradeRequest.SerializeToString,
+            kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelEnclaveUpgrade(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/kms.v1.EnclaveService/CancelEnclaveUpgrade',
+            kms_dot_v1_dot_enclaves__pb2.CancelEnclaveUpgradeRequest.SerializeToString,
+            kms_dot_v1_dot_enclaves__pb2.EnclaveUpgrade.FromString,
             options,
             channel_credentials,
             insecure,

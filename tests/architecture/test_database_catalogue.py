@@ -23,7 +23,7 @@ from storage.migrate import upgrade
 
 SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name <> 'alembic_version' ORDER BY type, name"
 
-REFERENCES = 34
+REFERENCES = 35
 # Not part of the declaration: for nodes of the release before, and what keeps the audit log as it is.
 SQLITE_TRIGGERS = [
     ("adopt_key_version", "key_versions"),

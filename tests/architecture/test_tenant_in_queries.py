@@ -29,6 +29,7 @@ from kms.core.audit_filters import AuditFilter, Span
 from kms.core.blobs import Blob, BlobUpload, BlobUse
 from kms.core.body_ports import BodyName
 from kms.core.census import Place, PlaceCount
+from kms.core.enclave_upgrades import EnclaveUpgrade
 from kms.core.enclaves import EnclaveRecord
 from kms.core.errors import KmsError
 from kms.core.events import SecurityEvent
@@ -49,7 +50,7 @@ from storage.migrate import upgrade
 from storage.node_tables import claims, installation
 from storage.tables import encryption_keys, key_versions, operations, tenants
 from tests import keyrings, tenant_in_queries
-from tests.blob_records import blob_of, upload_of
+from tests.blob_records import blob_of, upgrade_of, upload_of
 from tests.contract.storage_approvals import new_request, new_vote
 from tests.contract.storage_tokens import pin
 from tests.enclave_records import new_enclave
@@ -124,6 +125,7 @@ SAMPLES: dict[Any, Any] = {
     Blob: blob_of(TENANT),
     BlobUpload: upload_of(TENANT),
     BlobUse: BlobUse(1, NOW),
+    EnclaveUpgrade: upgrade_of(TENANT),
     Report: new_report(TENANT),
     SecurityEvent: keyrings.new_event(TENANT.uid),
     EventFilter: EventFilter(),
@@ -328,6 +330,8 @@ def test_statements_in_words_are_made_where_no_tenants_row_is_read():
                 makers.add((file.name, name))
     assert makers == {
         ("approval_tables.py", "text"),  # the rows of an index
+        ("blob_tables.py", "text"),  # a default
+        ("enclave_upgrade_tables.py", "text"),  # the rows of an index
         ("audit_months.py", "raw"),  # months as a whole
         ("audit_tables.py", "text"),  # the rows of indexes
         ("database.py", "exec_driver_sql"),  # how a transaction begins

@@ -26,6 +26,8 @@ VALUES: dict[str, Any] = {
     "fingerprint": "ab" * 32,
     "plaintext": b"x",
     "framework": "soc2",
+    "mrenclave": b"m" * 32,
+    "isv_svn": 65_535,
 }
 
 

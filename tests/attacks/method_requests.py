@@ -37,6 +37,7 @@ FORMS = (
     f"/reports/{UID}",
     "/legalHolds/matter-7",
     "/blobs/ledger.tar",
+    f"/enclaveUpgrades/{UID}",
 )
 # What belongs to the installation.
 INSTALLATION_FORMS = (

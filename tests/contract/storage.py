@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -41,8 +42,8 @@ async def with_tenants(storage: Database, *tenants: Tenant) -> None:
             await work.tenants.add(tenant)
 
 
-async def with_key(storage: Database, tenant: Tenant, slug: str | None = None) -> Key:
-    key = new_key(tenant, slug)
+async def with_key(storage: Database, tenant: Tenant, slug: str | None = None, **changes: Any) -> Key:
+    key = replace(new_key(tenant, slug), **changes)
     async with storage.transaction(tenant.uid, write=True) as work:
         stored = await work.keys.add(key)
         await work.key_versions.add(new_version(key))

@@ -67,6 +67,7 @@ APP = {
     "outbox_head": {READ, ADD, CHANGE},
     "audit_log": {READ},
     "legal_holds": {READ, ADD, CHANGE},
+    "enclave_upgrades": {READ, ADD, CHANGE},
     "audit_archives": {READ, ADD, CHANGE},
     "blob_bodies": {READ, ADD, CHANGE, REMOVE},
     "blob_chunks": {READ, ADD, REMOVE},

@@ -17,6 +17,7 @@ from enclave.attestation_errors import (
     QuoteRefused,
     WrongReportData,
 )
+from enclave.domains import OUTSIDE
 from enclave.errors import (
     EnclaveError,
     InvalidIsvSvn,
@@ -320,9 +321,18 @@ def test_report_data_have_64_bytes(platform):
 # Functions.
 
 
-def new_key(enclave, policy=Policy.MRSIGNER) -> SealedInput:
-    blob = msgpack.unpackb(enclave.execute("new_key", [], msgpack.packb([str(policy), AAD])))
-    return SealedInput(blob, AAD)
+def call(enclave, function, inputs, argument):
+    return msgpack.unpackb(enclave.execute(function, inputs, msgpack.packb(argument)))
+
+
+def new_key(enclave, policy=Policy.MRSIGNER, suite=1) -> SealedInput:
+    return SealedInput(call(enclave, "new_key", [], [str(policy), AAD, suite]), AAD)
+
+
+def raw_key(enclave, key: SealedInput) -> bytes:
+    """The key itself, by the backend's own hand: no call of the interface gives it."""
+    opened: bytes = enclave._unseal(key.blob, key.associated_data)
+    return opened[-32:]
 
 
 @pytest.mark.parametrize("policy", Policy)
@@ -332,7 +342,7 @@ def test_a_key_is_born_inside_and_encrypts_and_decrypts_there(platform, policy):
     nonce = os.urandom(12)
     items = msgpack.packb([[nonce, b"header", b"value"]])
     [ciphertext] = msgpack.unpackb(enclave.execute("encrypt", [key], items))
-    assert AESGCM(enclave.unseal(key.blob, AAD)).decrypt(nonce, ciphertext, b"header") == b"value"
+    assert AESGCM(raw_key(enclave, key)).decrypt(nonce, ciphertext, b"header") == b"value"
     again = platform.start()
     items = msgpack.packb([[nonce, b"header", ciphertext], [nonce, b"other", ciphertext]])
     assert msgpack.unpackb(again.execute("decrypt", [key], items)) == [b"value", None]
@@ -345,6 +355,80 @@ def test_a_function_gets_nothing_from_a_seal_that_does_not_open(platform):
         enclave.execute("encrypt", [SealedInput(key.blob, b"other")], msgpack.packb([]))
     with pytest.raises(MacMismatch):
         platform.start("E2").execute("encrypt", [key], msgpack.packb([]))
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_no_call_opens_what_a_function_has_sealed(platform, policy):
+    enclave = platform.start()
+    key = new_key(enclave, policy)
+    # The control: the blob is whole and opens with these very associated data, in a function and by the backend's hand.
+    assert len(raw_key(enclave, key)) == 32
+    assert call(enclave, "decrypt", [key], []) == []
+    assert enclave.unseal(enclave.seal(raw_key(enclave, key), policy, AAD), AAD) == raw_key(enclave, key)
+    again = SealedInput(call(enclave, "reseal", [key], [str(policy)]), AAD)
+    for made in (key, again):
+        for aad in (AAD, b"", AAD.removeprefix(OUTSIDE), OUTSIDE + AAD):
+            with pytest.raises(MacMismatch):
+                enclave.unseal(made.blob, aad)
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_no_function_takes_for_a_key_what_was_sealed_from_outside(platform, policy):
+    enclave = platform.start()
+    planted = enclave.seal(bytes(32), policy, AAD)
+    assert enclave.unseal(planted, AAD) == bytes(32)
+    with pytest.raises(MacMismatch):
+        call(enclave, "encrypt", [SealedInput(planted, AAD)], [])
+    for function in ("encrypt", "reseal"):
+        with pytest.raises(InvalidParameter, match="begin as those of what is sealed from outside"):
+            call(enclave, function, [SealedInput(planted, OUTSIDE + AAD)], [])
+    # Nor does a function seal what unseal() would open.
+    with pytest.raises(InvalidParameter, match="begin as those of what is sealed from outside"):
+        call(enclave, "new_key", [], [str(policy), OUTSIDE + AAD])
+
+
+@pytest.mark.parametrize("suite", [1, 2, 16])
+def test_a_key_that_is_sealed_anew_is_the_same_key_in_the_same_place_under_the_other_policy(platform, suite):
+    enclave = platform.start(*SEALER)
+    key = new_key(enclave, Policy.MRENCLAVE, suite)
+    by_signer = SealedInput(call(enclave, "reseal", [key], ["mrsigner"]), AAD)
+    assert by_signer.blob != key.blob
+    assert enclave._unseal(by_signer.blob, AAD) == enclave._unseal(key.blob, AAD)  # and the mark of its suite
+    for other in (b"", b"another place", AAD + b"\0"):  # it cannot be brought to another place
+        with pytest.raises(MacMismatch):
+            call(enclave, "reseal", [SealedInput(by_signer.blob, other)], ["mrsigner"])
+    successor = platform.start("E2", "S1", 1, 6)
+    with pytest.raises(MacMismatch):
+        successor._unseal(key.blob, AAD)
+    for policy in ("mrenclave", "hybrid", "mrsigner"):
+        own = SealedInput(call(successor, "reseal", [by_signer], [policy]), AAD)
+        assert len(raw_key(successor, own)) == 32
+    older = platform.start(*SEALER)
+    assert raw_key(older, by_signer) == raw_key(older, key)
+    with pytest.raises(InvalidIsvSvn):  # the last of them was sealed to the signer at the newer version
+        older._unseal(own.blob, AAD)
+
+
+def test_what_reseal_does_not_take_is_refused(platform):
+    enclave = platform.start()
+    key = new_key(enclave)
+    for inputs, argument in (
+        ([], ["mrsigner"]),
+        ([key, key], ["mrsigner"]),
+        ([key], []),
+        ([key], ["anybody"]),
+        ([key], [1]),
+        ([key], ["mrsigner", AAD]),
+        ([key], "mrsigner"),
+    ):
+        with pytest.raises(InvalidParameter):
+            call(enclave, "reseal", inputs, argument)
+    no_key = SealedInput(enclave._seal(b"no key", Policy.MRSIGNER, AAD), AAD)
+    with pytest.raises(InvalidParameter, match="as new_key makes it"):
+        call(enclave, "reseal", [no_key], ["mrsigner"])
+    by_code = new_key(enclave, Policy.MRENCLAVE)
+    with pytest.raises(MacMismatch):
+        call(platform.start("E2"), "reseal", [by_code], ["mrsigner"])
 
 
 def test_what_functions_take_has_bounds(platform):

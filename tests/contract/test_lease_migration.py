@@ -18,9 +18,14 @@ from tests.contract.storage import with_kek, with_key
 from tests.keyrings import new_version
 from tests.sealing import open_postgresql, open_sqlite
 
-COLUMNS = (("encryption_keys", "leasable"), ("key_versions", "exposed_at"))
+COLUMNS = (
+    ("encryption_keys", "leasable"),
+    ("key_versions", "exposed_at"),
+    *(("key_versions", f"seal_{name}") for name in ("mrenclave", "mrsigner", "isv_svn", "simulated")),
+)
 # What later migrations make, each before what it refers to.
 LATER = (
+    "security_internal.enclave_upgrades",
     "security_secret.enclaves",
     "security_internal.blob_chunks",
     "security_internal.blob_bodies",

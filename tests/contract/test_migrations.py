@@ -21,8 +21,8 @@ NEXT = """
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0019"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 
 
 def upgrade():
@@ -46,9 +46,9 @@ def history(tmp_path, monkeypatch):
     def add(more=""):
         folder = tmp_path / "100% new"
         shutil.copytree(revision.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / "versions" / "0019_next.py").write_text(NEXT.format(more=more))
+        (folder / "versions" / "0020_next.py").write_text(NEXT.format(more=more))
         monkeypatch.setattr(revision, "MIGRATIONS", folder)
-        monkeypatch.setattr(revision, "HEAD", "0019")
+        monkeypatch.setattr(revision, "HEAD", "0020")
 
     return add
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from kms.acting import note_changes, noting
-from kms.core.blobs import BlobAccess, Compression, Sealing, Segment, manifest_text
+from kms.core.blobs import BlobAccess, Compression, Segment, manifest_text
 from kms.core.errors import (
     AlreadyExists,
     CannotDecrypt,
@@ -29,6 +29,7 @@ from kms.core.errors import (
 from kms.core.keyring import KekState
 from kms.core.names import Principal, TenantName
 from kms.core.operations import OperationKind
+from kms.core.seals import Sealing
 from kms.enclave_host import EnclaveHost
 from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.blob_upkeep import STALE

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from enclave.interface import MAX_ARGUMENT, MAX_INPUTS
+from enclave import sealing
+from enclave.interface import MAX_ARGUMENT, MAX_INPUTS, Policy
 from kms.channel import HostRefused, HostUnavailable
 from kms.crypto.dek import Dek
 from kms.crypto.xaes import Subkeys
@@ -117,8 +118,8 @@ async def test_a_key_born_inside_encrypts_and_never_comes_out(enclave):
 
 
 async def test_what_a_function_encrypts_is_plain_aes_gcm(enclave):
-    raw = os.urandom(32)
-    sealed = await enclave.call("seal", raw, "mrsigner", b"")
+    sealed = await enclave.execute("new_key", [], ["mrsigner", b""])
+    raw = sealing.unseal(*enclave.keys, sealed, b"")
     nonce = os.urandom(12)
     [ciphertext] = await enclave.execute("encrypt", [(sealed, b"")], [[nonce, b"context", b"value"]])
     assert AESGCM(raw).decrypt(nonce, ciphertext, b"context") == b"value"
@@ -126,7 +127,7 @@ async def test_what_a_function_encrypts_is_plain_aes_gcm(enclave):
 
 async def test_a_key_of_the_second_suite_encrypts_as_xaes_256_gcm_and_by_nothing_else(enclave):
     sealed = await enclave.execute("new_key", [], ["mrsigner", b"bound", 2])
-    raw = (await enclave.call("unseal", sealed, b"bound"))[1:]
+    raw = sealing.unseal(*enclave.keys, sealed, b"bound")[1:]
     nonces = [os.urandom(24), os.urandom(24)]
     items = [[nonce, b"context", bytes([number]) * 50] for number, nonce in enumerate([nonces[0], *nonces, nonces[0]])]
     ciphertexts = await enclave.execute("encrypt", [(sealed, b"bound")], items)
@@ -158,7 +159,8 @@ async def test_a_key_of_streams_seals_streams_and_no_other_key_does(enclave):
 
 async def test_functions_refuse_what_they_do_not_take(enclave):
     sealed = await enclave.execute("new_key", [], ["mrsigner", b"bound"])
-    short = await enclave.call("seal", b"no key", "mrsigner", b"bound")
+    by_signer = sealing.options_for(Policy.MRSIGNER)
+    short = sealing.seal(*enclave.keys, by_signer, b"no key", b"bound")
     item = [bytes(12), b"", b"value"]
     refused = {
         "UNKNOWN_FUNCTION": [("print_key", [(sealed, b"bound")], [item])],

@@ -15,6 +15,7 @@ import structlog
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from enclave import functions, interface
+from enclave.sealing import unseal
 from kms.core import enclave_ports
 from kms.core.ciphertext import HEADER_LENGTH, Header
 from kms.core.context import Context
@@ -94,16 +95,12 @@ async def version_of(node: Node, status: KeyStatus, number: int = 1) -> KeyVersi
 
 
 async def deks_of(node: Node, statuses: Sequence[KeyStatus], process: EnclaveProcess) -> list[bytes]:
-    """The DEKs themselves, 32 bytes each, from a second enclave process of the same platform."""
+    """The DEKs themselves, 32 bytes each, unsealed with the platform's fuse."""
     found = []
-    async with replace(process, counters="second") as second:
-        for status in statuses:
-            sealed = (
-                await node.wrapping.enclave_cipher(status.tenant, status.key, await version_of(node, status))
-            ).sealed
-            assert sealed.associated_data == seal_binding(status.key.place(1))
-            data: bytes = await second.call("unseal", sealed.blob, sealed.associated_data)
-            found.append(data[-32:])
+    for status in statuses:
+        sealed = (await node.wrapping.enclave_cipher(status.tenant, status.key, await version_of(node, status))).sealed
+        assert sealed.associated_data == seal_binding(status.key.place(1))
+        found.append(unseal(*process.keys, sealed.blob, sealed.associated_data)[-32:])
     return found
 
 

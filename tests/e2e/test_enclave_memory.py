@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from kms_client import Classification, Client, ProtectionLevel, Purpose, Suite
 
+from kms.core.enclave_ports import SealedInput
 from kms.core.names import KeyName, TenantName
 from kms.node_enclave import opened_enclave
 from kms.parts import opened_parts
 from kms.settings import load
 from tests.daemon import Daemon, Installation, wait_for_service
+from tests.enclaves import opener
 from tests.memory_search import count_in_memory
 from tests.node_enclaves import enclave_pid
 from tests.secret_search import deks, files_below, forms, found, halves
@@ -46,10 +48,10 @@ def use(client: Client) -> None:
 
 
 async def sealed_deks(installation: Installation, counters: Path) -> dict[str, bytes]:
-    """The DEKs of the two keys of level ENCLAVE, from a second enclave process with the same fuse, or upon the same TPM."""
+    """The DEKs of the two keys of level ENCLAVE, unsealed with the fuse, or upon the same TPM: no enclave gives them out."""
     settings = load(installation.config)
     assert settings.enclave is not None
-    known = {}
+    sealed: dict[str, SealedInput] = {}
     async with opened_enclave(
         settings.enclave.model_copy(update={"counters": counters}), simulated_allowed=True
     ) as second:
@@ -65,9 +67,12 @@ async def sealed_deks(installation: Installation, counters: Path) -> dict[str, b
                     assert key is not None
                     versions = await work.key_versions.list_by_version(tenant.uid, key.uid, 0, 100)
                 for version in versions:
-                    sealed = (await parts.wrapping.enclave_cipher(tenant, key, version)).sealed
-                    data: bytes = await second._host._call("unseal", sealed.blob, sealed.associated_data)
-                    known |= halves(f"{slug} version {version.version}", data[-32:])
+                    cipher = await parts.wrapping.enclave_cipher(tenant, key, version)
+                    sealed[f"{slug} version {version.version}"] = cipher.sealed
+    known = {}
+    with opener(installation.directory) as unseal:
+        for name, one in sealed.items():
+            known |= halves(name, unseal(one.blob, one.associated_data)[-32:])
     return known
 
 

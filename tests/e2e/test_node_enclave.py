@@ -35,12 +35,10 @@ from kms.kmsd.enclave_files import policy_text
 from kms.kmsd.enclave_signing import sign_anew
 from kms.setting_values import SettingsError
 from kms.settings import load
-from softhsm import SoftHsmToken
 from tests.daemon import Installation, wait_until
-from tests.enclaves import measured
+from tests.enclaves import fuse_of, measured
 from tests.node_enclaves import PATIENCE, inner, running, until
 from tests.secret_search import forms
-from tests.softhsm_token import Token
 from tests.trail import MemoryWriter
 
 pytestmark = pytest.mark.softhsm
@@ -62,20 +60,6 @@ def place(made: Path, tmp_path: Path) -> Path:
     configuration = tmp_path / "i/enclave/token/softhsm2.conf"
     configuration.write_text(configuration.read_text().replace(str(made), str(tmp_path / "i")))
     return tmp_path / "i"
-
-
-def fuse_of(place: Path) -> bytes:
-    """The fuse, made in its token by a process of the test's."""
-    settings = load(place / "kmsd.toml").enclave
-    assert settings is not None
-    token = SoftHsmToken(settings.token.module, settings.token.label, settings.token.environment)
-    script = (
-        "(key,) = session.get_objects({Attribute.LABEL: 'kms-enclave-fuse'})\n"
-        f"message = b'kms/v1/enclave-fuse' + bytes(1) + bytes.fromhex('{settings.platform_id}')\n"
-        "result = key.sign(message, mechanism=Mechanism.SHA256_HMAC).hex()\n"
-    )
-    pin = settings.token.pin_file.read_text().strip()
-    return bytes.fromhex(Token(place / "enclave/token", token, pin).run(script))
 
 
 def memory_of(pid: int) -> Iterator[bytes]:

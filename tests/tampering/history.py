@@ -32,6 +32,7 @@ from kms_client import (
 
 from kms.core.blobs import BlobUse
 from kms.core.body_ports import BodyName
+from kms.core.enclave_upgrades import UpgradeState
 from kms.core.names import INSTALLATION_UID
 from kms.core.retention import Month
 from kms.core.roles import GRANTABLE
@@ -39,7 +40,7 @@ from kms.parts import opened_parts
 from kms.settings import load
 from storage.bodies.database import DatabaseBodies
 from storage.database import Database
-from tests.blob_records import KEY, blob_of, upload_of
+from tests.blob_records import KEY, blob_of, upgrade_of, upload_of
 from tests.daemon import Daemon, Installation, wait_until
 from tests.enclave_records import new_enclave
 from tests.keyrings import new_archive
@@ -85,6 +86,8 @@ async def _add_blobs(storage: Database, slug: str) -> None:
         for blob in blobs:
             await work.blobs.add(blob)
             await work.blobs.put_upload(upload_of(tenant, key=key))
+        for state in (UpgradeState.CANCELLED, UpgradeState.PREPARING):
+            await work.enclave_upgrades.add(upgrade_of(tenant, state=state))
         await work.blobs.add_uses(tenant.uid, {blob.uid: BlobUse(1, blob.created_at) for blob in blobs})
     for blob in blobs:
         await DatabaseBodies(storage, lambda: datetime.now(UTC)).write(BodyName(tenant.uid, blob.uid, 1, 0), _bytes())

@@ -50,6 +50,7 @@ class Known:
     reports: list[Any]
     blobs: list[str]
     enclaves: list[tuple[str, bytes, UUID]]
+    upgrades: list[Any]
 
 
 async def _tenant(work: Work, known: Known) -> AsyncIterator[Any]:
@@ -157,6 +158,12 @@ async def _holds(work: Work, known: Known) -> AsyncIterator[Any]:
         yield await work.legal_holds.get(known.uid, hold)
 
 
+async def _upgrades(work: Work, known: Known) -> AsyncIterator[Any]:
+    yield await work.enclave_upgrades.list_all(known.uid)
+    for uid in known.upgrades:
+        yield await work.enclave_upgrades.get(known.uid, uid)
+
+
 async def _archives(work: Work, known: Known) -> AsyncIterator[Any]:
     yield await work.audit_archives.list_after(known.uid, "", MOST)
     for month in known.archives:
@@ -207,6 +214,7 @@ READS: Final[Mapping[str, Callable[[Work, Known], AsyncIterator[Any]]]] = Mappin
         "operations": _operations,
         "security_events": _events,
         "legal_holds": _holds,
+        "enclave_upgrades": _upgrades,
         "audit_archives": _archives,
         "compliance_reports": _reports,
         "blobs": _blobs,
@@ -317,4 +325,5 @@ def _known(tenant: TenantUid, slug: str, rows: Snapshot, seal: ReportSeal) -> Kn
         reports=[uid_of(row["id"]) for row in of("compliance_reports")],
         blobs=[row["blob_id"] for row in of("blobs")],
         enclaves=[(row["node"], bytes(row["platform_id"]), uid_of(row["node_id"])) for row in of("enclaves")],
+        upgrades=[row["id"] for row in of("enclave_upgrades")],
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from ..requests import enclaves
-from ..values import Enclave, EnclaveQuote, NodeEnclave
+from ..values import Enclave, EnclaveQuote, EnclaveUpgrade, NodeEnclave, SealCount
 from .calls import Calls
 
 
 class EnclaveCalls(Calls):
-    """Methods for the enclave of the daemon that answers, and for what is known of the others'."""
+    """Methods for the enclave of the daemon that answers, for what is known of the others', and for tenants' sealed keys."""
 
     async def get_enclave(self, *, deadline: float | None = None) -> Enclave:
         """Return who the enclave is and how it is."""
@@ -27,3 +27,41 @@ class EnclaveCalls(Calls):
     ) -> EnclaveQuote:
         """Have the enclave answer a challenge: 32 random bytes that are used once; the caller verifies the answer."""
         return await self._run(enclaves.attest_enclave(nonce, channel_key, claims), deadline)
+
+    async def get_seal_census(self, parent: str, *, deadline: float | None = None) -> tuple[SealCount, ...]:
+        """Count a tenant's sealed keys by kind, policies and sealer."""
+        return await self._run(enclaves.get_seal_census(parent), deadline)
+
+    async def create_enclave_upgrade(
+        self, parent: str, mrenclave: bytes, isv_svn: int, *, deadline: float | None = None
+    ) -> EnclaveUpgrade:
+        """Begin an upgrade to the enclave of this measurement (32 bytes) and security version; an operation prepares it.
+
+        Raises:
+            ApprovalRequired: others have to approve it; repeat it under() the approval that the error names.
+        """
+        return await self._run(enclaves.create_enclave_upgrade(parent, mrenclave, isv_svn), deadline)
+
+    async def get_enclave_upgrade(self, name: str, *, deadline: float | None = None) -> EnclaveUpgrade:
+        """Return one upgrade."""
+        return await self._run(enclaves.get_enclave_upgrade(name), deadline)
+
+    def list_enclave_upgrades(
+        self, parent: str, *, page_size: int = 0, deadline: float | None = None
+    ) -> AsyncIterator[EnclaveUpgrade]:
+        """Iterate over a tenant's upgrades, the newest first."""
+        return self._pages(enclaves.list_enclave_upgrades(parent, page_size), deadline)
+
+    async def finish_enclave_upgrade(
+        self, name: str, *, force: bool = False, deadline: float | None = None
+    ) -> EnclaveUpgrade:
+        """Finish an upgrade, in the new enclave; *force*: also if keys do not open in it, which stay as they are.
+
+        Raises:
+            ApprovalRequired: others have to approve a *force*; repeat it under() the approval that the error names.
+        """
+        return await self._run(enclaves.finish_enclave_upgrade(name, force), deadline)
+
+    async def cancel_enclave_upgrade(self, name: str, *, deadline: float | None = None) -> EnclaveUpgrade:
+        """Cancel an upgrade, in the old enclave; an operation brings back what was prepared."""
+        return await self._run(enclaves.cancel_enclave_upgrade(name), deadline)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..v1 import enclaves_pb2
-from ..values import Enclave, EnclaveMeasure, EnclaveQuote, NodeEnclave
-from .reading import time_if
+from ..values import Enclave, EnclaveMeasure, EnclaveQuote, EnclaveUpgrade, NodeEnclave, SealCount
+from .reading import time, time_if
 
 
 def enclave(message: enclaves_pb2.Enclave) -> Enclave:
@@ -71,3 +71,39 @@ def _measures(message: enclaves_pb2.Enclave | enclaves_pb2.NodeEnclave) -> tuple
 def quote(message: enclaves_pb2.AttestEnclaveResponse) -> EnclaveQuote:
     """Read an AttestEnclaveResponse."""
     return EnclaveQuote(message.quote, message.root_list, message.platform_list)
+
+
+def upgrade(message: enclaves_pb2.EnclaveUpgrade) -> EnclaveUpgrade:
+    """Read an EnclaveUpgrade."""
+    return EnclaveUpgrade(
+        name=message.name,
+        mrenclave=message.mrenclave,
+        isv_svn=message.isv_svn,
+        from_mrenclave=message.from_mrenclave,
+        from_isv_svn=message.from_isv_svn,
+        state=message.state,
+        state_time=time(message.state_time),
+        create_time=time(message.create_time),
+        creator=message.creator,
+        operation=message.operation,
+        forced_by=message.forced_by,
+    )
+
+
+def seal_census(message: enclaves_pb2.SealCensus) -> tuple[SealCount, ...]:
+    """Read a SealCensus."""
+    return tuple(
+        SealCount(
+            kind=row.kind,
+            wanted_policy=row.wanted_policy,
+            policy=row.policy,
+            recorded=row.recorded,
+            mrenclave=row.mrenclave,
+            mrsigner=row.mrsigner,
+            isv_svn=row.isv_svn,
+            simulated=row.simulated,
+            this_enclave=row.this_enclave,
+            count=row.count,
+        )
+        for row in message.rows
+    )

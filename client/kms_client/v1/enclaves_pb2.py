@@ -22,32 +22,70 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15kms/v1/enclaves.proto\x12\x06kms.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11GetEnclaveRequest\"\x94\x03\n\x07\x45nclave\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x11\n\tsimulated\x18\x02 \x01(\x08\x12\x0e\n\x06in_use\x18\x03 \x01(\x08\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08restarts\x18\x06 \x01(\r\x12\x11\n\tmrenclave\x18\x07 \x01(\x0c\x12\x10\n\x08mrsigner\x18\x08 \x01(\x0c\x12\x13\n\x0bisv_prod_id\x18\t \x01(\r\x12\x0f\n\x07isv_svn\x18\n \x01(\r\x12\x0f\n\x07\x63pu_svn\x18\x0b \x01(\x0c\x12\r\n\x05\x64\x65\x62ug\x18\x0c \x01(\x08\x12\x11\n\tfreshness\x18\r \x01(\t\x12(\n\x08measures\x18\x0e \x03(\x0b\x32\x16.kms.v1.EnclaveMeasure\x12\x13\n\x0bplatform_id\x18\x0f \x01(\x0c\x12/\n\x0b\x61ttest_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x61ttest_expire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x0e\x45nclaveMeasure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"Q\n\x13ListEnclavesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x63tive_only\x18\x03 \x01(\x08\"V\n\x14ListEnclavesResponse\x12%\n\x08\x65nclaves\x18\x01 \x03(\x0b\x32\x13.kms.v1.NodeEnclave\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xab\x05\n\x0bNodeEnclave\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08node_uid\x18\x03 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x11\n\tsimulated\x18\x05 \x01(\x08\x12\x11\n\tmrenclave\x18\x06 \x01(\x0c\x12\x10\n\x08mrsigner\x18\x07 \x01(\x0c\x12\x13\n\x0bisv_prod_id\x18\x08 \x01(\r\x12\x0f\n\x07isv_svn\x18\t \x01(\r\x12\x0f\n\x07\x63pu_svn\x18\n \x01(\x0c\x12\r\n\x05\x64\x65\x62ug\x18\x0b \x01(\x08\x12\x11\n\tfreshness\x18\x0c \x01(\t\x12\x13\n\x0bplatform_id\x18\r \x01(\x0c\x12(\n\x08measures\x18\x0e \x03(\x0b\x32\x16.kms.v1.EnclaveMeasure\x12\x1a\n\x12\x61ttestation_status\x18\x0f \x01(\t\x12\x1a\n\x12\x61ttestation_reason\x18\x10 \x01(\t\x12\r\n\x05quote\x18\x11 \x01(\x0c\x12\x11\n\tsignature\x18\x12 \x01(\x0c\x12/\n\x0b\x61ttest_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x61ttest_expire_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x15 \x01(\t\x12\x10\n\x08restarts\x18\x16 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x17 \x01(\x08\x12\x0e\n\x06health\x18\x18 \x01(\t\x12\x15\n\rhealth_reason\x18\x19 \x01(\t\x12/\n\x0b\x63reate_time\x18\x1a \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x1b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x1c \x01(\x04\"J\n\x14\x41ttestEnclaveRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63hannel_key\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63laims\x18\x03 \x01(\x0c\"P\n\x15\x41ttestEnclaveResponse\x12\r\n\x05quote\x18\x01 \x01(\x0c\x12\x11\n\troot_list\x18\x02 \x01(\x0c\x12\x15\n\rplatform_list\x18\x03 \x01(\x0c\x32\xe3\x01\n\x0e\x45nclaveService\x12\x38\n\nGetEnclave\x12\x19.kms.v1.GetEnclaveRequest\x1a\x0f.kms.v1.Enclave\x12I\n\x0cListEnclaves\x12\x1b.kms.v1.ListEnclavesRequest\x1a\x1c.kms.v1.ListEnclavesResponse\x12L\n\rAttestEnclave\x12\x1c.kms.v1.AttestEnclaveRequest\x1a\x1d.kms.v1.AttestEnclaveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15kms/v1/enclaves.proto\x12\x06kms.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdc\x02\n\x0e\x45nclaveUpgrade\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tmrenclave\x18\x02 \x01(\x0c\x12\x0f\n\x07isv_svn\x18\x03 \x01(\r\x12\x16\n\x0e\x66rom_mrenclave\x18\x04 \x01(\x0c\x12\x14\n\x0c\x66rom_isv_svn\x18\x05 \x01(\r\x12\r\n\x05state\x18\x06 \x01(\t\x12.\n\nstate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63reator\x18\t \x01(\t\x12\x11\n\toperation\x18\n \x01(\t\x12\x11\n\tforced_by\x18\x0b \x01(\t:C\xea\x41@\n\x12kms/EnclaveUpgrade\x12*tenants/{tenant}/enclaveUpgrades/{upgrade}\",\n\x14GetSealCensusRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\nSealCensus\x12\x1f\n\x04rows\x18\x01 \x03(\x0b\x32\x11.kms.v1.SealCount\"\xc0\x01\n\tSealCount\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x15\n\rwanted_policy\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12\x11\n\tmrenclave\x18\x04 \x01(\x0c\x12\x10\n\x08mrsigner\x18\x05 \x01(\x0c\x12\x0f\n\x07isv_svn\x18\x06 \x01(\r\x12\x11\n\tsimulated\x18\x07 \x01(\x08\x12\r\n\x05\x63ount\x18\x08 \x01(\x04\x12\x10\n\x08recorded\x18\t \x01(\x08\x12\x14\n\x0cthis_enclave\x18\n \x01(\x08\"]\n\x1b\x43reateEnclaveUpgradeRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tmrenclave\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12\x0f\n\x07isv_svn\x18\x03 \x01(\r\".\n\x18GetEnclaveUpgradeRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"Y\n\x1aListEnclaveUpgradesRequest\x12\x14\n\x06parent\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x1bListEnclaveUpgradesResponse\x12\x30\n\x10\x65nclave_upgrades\x18\x01 \x03(\x0b\x32\x16.kms.v1.EnclaveUpgrade\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x1b\x46inishEnclaveUpgradeRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"1\n\x1b\x43\x61ncelEnclaveUpgradeRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x13\n\x11GetEnclaveRequest\"\x94\x03\n\x07\x45nclave\x12\x0f\n\x07\x62\x61\x63kend\x18\x01 \x01(\t\x12\x11\n\tsimulated\x18\x02 \x01(\x08\x12\x0e\n\x06in_use\x18\x03 \x01(\x08\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08restarts\x18\x06 \x01(\r\x12\x11\n\tmrenclave\x18\x07 \x01(\x0c\x12\x10\n\x08mrsigner\x18\x08 \x01(\x0c\x12\x13\n\x0bisv_prod_id\x18\t \x01(\r\x12\x0f\n\x07isv_svn\x18\n \x01(\r\x12\x0f\n\x07\x63pu_svn\x18\x0b \x01(\x0c\x12\r\n\x05\x64\x65\x62ug\x18\x0c \x01(\x08\x12\x11\n\tfreshness\x18\r \x01(\t\x12(\n\x08measures\x18\x0e \x03(\x0b\x32\x16.kms.v1.EnclaveMeasure\x12\x13\n\x0bplatform_id\x18\x0f \x01(\x0c\x12/\n\x0b\x61ttest_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x61ttest_expire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x0e\x45nclaveMeasure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"Q\n\x13ListEnclavesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x63tive_only\x18\x03 \x01(\x08\"V\n\x14ListEnclavesResponse\x12%\n\x08\x65nclaves\x18\x01 \x03(\x0b\x32\x13.kms.v1.NodeEnclave\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xab\x05\n\x0bNodeEnclave\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x10\n\x08node_uid\x18\x03 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x11\n\tsimulated\x18\x05 \x01(\x08\x12\x11\n\tmrenclave\x18\x06 \x01(\x0c\x12\x10\n\x08mrsigner\x18\x07 \x01(\x0c\x12\x13\n\x0bisv_prod_id\x18\x08 \x01(\r\x12\x0f\n\x07isv_svn\x18\t \x01(\r\x12\x0f\n\x07\x63pu_svn\x18\n \x01(\x0c\x12\r\n\x05\x64\x65\x62ug\x18\x0b \x01(\x08\x12\x11\n\tfreshness\x18\x0c \x01(\t\x12\x13\n\x0bplatform_id\x18\r \x01(\x0c\x12(\n\x08measures\x18\x0e \x03(\x0b\x32\x16.kms.v1.EnclaveMeasure\x12\x1a\n\x12\x61ttestation_status\x18\x0f \x01(\t\x12\x1a\n\x12\x61ttestation_reason\x18\x10 \x01(\t\x12\r\n\x05quote\x18\x11 \x01(\x0c\x12\x11\n\tsignature\x18\x12 \x01(\x0c\x12/\n\x0b\x61ttest_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x61ttest_expire_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\x15 \x01(\t\x12\x10\n\x08restarts\x18\x16 \x01(\r\x12\x0e\n\x06\x61\x63tive\x18\x17 \x01(\x08\x12\x0e\n\x06health\x18\x18 \x01(\t\x12\x15\n\rhealth_reason\x18\x19 \x01(\t\x12/\n\x0b\x63reate_time\x18\x1a \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x1b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x1c \x01(\x04\"J\n\x14\x41ttestEnclaveRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63hannel_key\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63laims\x18\x03 \x01(\x0c\"P\n\x15\x41ttestEnclaveResponse\x12\r\n\x05quote\x18\x01 \x01(\x0c\x12\x11\n\troot_list\x18\x02 \x01(\x0c\x12\x15\n\rplatform_list\x18\x03 \x01(\x0c\x32\xd4\x05\n\x0e\x45nclaveService\x12\x38\n\nGetEnclave\x12\x19.kms.v1.GetEnclaveRequest\x1a\x0f.kms.v1.Enclave\x12I\n\x0cListEnclaves\x12\x1b.kms.v1.ListEnclavesRequest\x1a\x1c.kms.v1.ListEnclavesResponse\x12L\n\rAttestEnclave\x12\x1c.kms.v1.AttestEnclaveRequest\x1a\x1d.kms.v1.AttestEnclaveResponse\x12\x41\n\rGetSealCensus\x12\x1c.kms.v1.GetSealCensusRequest\x1a\x12.kms.v1.SealCensus\x12S\n\x14\x43reateEnclaveUpgrade\x12#.kms.v1.CreateEnclaveUpgradeRequest\x1a\x16.kms.v1.EnclaveUpgrade\x12M\n\x11GetEnclaveUpgrade\x12 .kms.v1.GetEnclaveUpgradeRequest\x1a\x16.kms.v1.EnclaveUpgrade\x12^\n\x13ListEnclaveUpgrades\x12\".kms.v1.ListEnclaveUpgradesRequest\x1a#.kms.v1.ListEnclaveUpgradesResponse\x12S\n\x14\x46inishEnclaveUpgrade\x12#.kms.v1.FinishEnclaveUpgradeRequest\x1a\x16.kms.v1.EnclaveUpgrade\x12S\n\x14\x43\x61ncelEnclaveUpgrade\x12#.kms.v1.CancelEnclaveUpgradeRequest\x1a\x16.kms.v1.EnclaveUpgradeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kms.v1.enclaves_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETENCLAVEREQUEST']._serialized_start=66
-  _globals['_GETENCLAVEREQUEST']._serialized_end=85
-  _globals['_ENCLAVE']._serialized_start=88
-  _globals['_ENCLAVE']._serialized_end=492
-  _globals['_ENCLAVEMEASURE']._serialized_start=494
-  _globals['_ENCLAVEMEASURE']._serialized_end=554
-  _globals['_LISTENCLAVESREQUEST']._serialized_start=556
-  _globals['_LISTENCLAVESREQUEST']._serialized_end=637
-  _globals['_LISTENCLAVESRESPONSE']._serialized_start=639
-  _globals['_LISTENCLAVESRESPONSE']._serialized_end=725
-  _globals['_NODEENCLAVE']._serialized_start=728
-  _globals['_NODEENCLAVE']._serialized_end=1411
-  _globals['_ATTESTENCLAVEREQUEST']._serialized_start=1413
-  _globals['_ATTESTENCLAVEREQUEST']._serialized_end=1487
-  _globals['_ATTESTENCLAVERESPONSE']._serialized_start=1489
-  _globals['_ATTESTENCLAVERESPONSE']._serialized_end=1569
-  _globals['_ENCLAVESERVICE']._serialized_start=1572
-  _globals['_ENCLAVESERVICE']._serialized_end=1799
+  _globals['_ENCLAVEUPGRADE']._loaded_options = None
+  _globals['_ENCLAVEUPGRADE']._serialized_options = b'\352A@\n\022kms/EnclaveUpgrade\022*tenants/{tenant}/enclaveUpgrades/{upgrade}'
+  _globals['_GETSEALCENSUSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_GETSEALCENSUSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEENCLAVEUPGRADEREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_CREATEENCLAVEUPGRADEREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_CREATEENCLAVEUPGRADEREQUEST'].fields_by_name['mrenclave']._loaded_options = None
+  _globals['_CREATEENCLAVEUPGRADEREQUEST'].fields_by_name['mrenclave']._serialized_options = b'\342A\001\002'
+  _globals['_GETENCLAVEUPGRADEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETENCLAVEUPGRADEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_LISTENCLAVEUPGRADESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTENCLAVEUPGRADESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002'
+  _globals['_FINISHENCLAVEUPGRADEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_FINISHENCLAVEUPGRADEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_CANCELENCLAVEUPGRADEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CANCELENCLAVEUPGRADEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_ENCLAVEUPGRADE']._serialized_start=127
+  _globals['_ENCLAVEUPGRADE']._serialized_end=475
+  _globals['_GETSEALCENSUSREQUEST']._serialized_start=477
+  _globals['_GETSEALCENSUSREQUEST']._serialized_end=521
+  _globals['_SEALCENSUS']._serialized_start=523
+  _globals['_SEALCENSUS']._serialized_end=568
+  _globals['_SEALCOUNT']._serialized_start=571
+  _globals['_SEALCOUNT']._serialized_end=763
+  _globals['_CREATEENCLAVEUPGRADEREQUEST']._serialized_start=765
+  _globals['_CREATEENCLAVEUPGRADEREQUEST']._serialized_end=858
+  _globals['_GETENCLAVEUPGRADEREQUEST']._serialized_start=860
+  _globals['_GETENCLAVEUPGRADEREQUEST']._serialized_end=906
+  _globals['_LISTENCLAVEUPGRADESREQUEST']._serialized_start=908
+  _globals['_LISTENCLAVEUPGRADESREQUEST']._serialized_end=997
+  _globals['_LISTENCLAVEUPGRADESRESPONSE']._serialized_start=999
+  _globals['_LISTENCLAVEUPGRADESRESPONSE']._serialized_end=1103
+  _globals['_FINISHENCLAVEUPGRADEREQUEST']._serialized_start=1105
+  _globals['_FINISHENCLAVEUPGRADEREQUEST']._serialized_end=1169
+  _globals['_CANCELENCLAVEUPGRADEREQUEST']._serialized_start=1171
+  _globals['_CANCELENCLAVEUPGRADEREQUEST']._serialized_end=1220
+  _globals['_GETENCLAVEREQUEST']._serialized_start=1222
+  _globals['_GETENCLAVEREQUEST']._serialized_end=1241
+  _globals['_ENCLAVE']._serialized_start=1244
+  _globals['_ENCLAVE']._serialized_end=1648
+  _globals['_ENCLAVEMEASURE']._serialized_start=1650
+  _globals['_ENCLAVEMEASURE']._serialized_end=1710
+  _globals['_LISTENCLAVESREQUEST']._serialized_start=1712
+  _globals['_LISTENCLAVESREQUEST']._serialized_end=1793
+  _globals['_LISTENCLAVESRESPONSE']._serialized_start=1795
+  _globals['_LISTENCLAVESRESPONSE']._serialized_end=1881
+  _globals['_NODEENCLAVE']._serialized_start=1884
+  _globals['_NODEENCLAVE']._serialized_end=2567
+  _globals['_ATTESTENCLAVEREQUEST']._serialized_start=2569
+  _globals['_ATTESTENCLAVEREQUEST']._serialized_end=2643
+  _globals['_ATTESTENCLAVERESPONSE']._serialized_start=2645
+  _globals['_ATTESTENCLAVERESPONSE']._serialized_end=2725
+  _globals['_ENCLAVESERVICE']._serialized_start=2728
+  _globals['_ENCLAVESERVICE']._serialized_end=3452
 # @@protoc_insertion_point(module_scope)

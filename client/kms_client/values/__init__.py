@@ -45,7 +45,7 @@ from .crypto import (
     ReIndexedBatch,
     TextBatch,
 )
-from .enclaves import Enclave, EnclaveMeasure, EnclaveQuote, NodeEnclave
+from .enclaves import Enclave, EnclaveMeasure, EnclaveQuote, EnclaveUpgrade, NodeEnclave, SealCount
 from .events import SecurityEvent, SecurityEventSum, Severity
 from .keys import Kek, KekState, Key, KeyState, KeyVersion
 from .nodes import HealthStatus, Node, Nodes, PartHealth, PartStatus
@@ -101,6 +101,7 @@ __all__ = [
     "Enclave",
     "EnclaveMeasure",
     "EnclaveQuote",
+    "EnclaveUpgrade",
     "Encrypted",
     "EncryptedBatch",
     "Founder",
@@ -143,6 +144,7 @@ __all__ = [
     "ReportRecipient",
     "ReportStep",
     "Role",
+    "SealCount",
     "SealingPolicy",
     "SecurityEvent",
     "SecurityEventSum",

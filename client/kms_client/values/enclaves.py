@@ -1,4 +1,4 @@
-"""The enclave of a daemon, and its answer to a challenge."""
+"""The enclave of a daemon, its answer to a challenge, and the migration of sealed keys to another one."""
 
 from __future__ import annotations
 
@@ -79,3 +79,36 @@ class EnclaveQuote:
     quote: bytes
     root_list: bytes
     platform_list: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveUpgrade:
+    """The migration of a tenant's sealed keys: `tenants/{tenant}/enclaveUpgrades/{upgrade}`."""
+
+    name: str
+    mrenclave: bytes  # 32 bytes: of the enclave that finishes
+    isv_svn: int
+    from_mrenclave: bytes  # 32 bytes: of the one that ran when it was asked for
+    from_isv_svn: int
+    state: str  # `preparing`, `prepared`, `finishing`, `completed` or `cancelled`
+    state_time: datetime
+    create_time: datetime
+    creator: str
+    operation: str  # the last one that works on it; empty where there was nothing to do
+    forced_by: str  # who has it finished though keys do not open in the new enclave
+
+
+@dataclass(frozen=True, slots=True)
+class SealCount:
+    """How many keys of one kind are sealed alike."""
+
+    kind: str  # `key_version`, `blob` or `upload`
+    wanted_policy: str  # `mrenclave`, `mrsigner` or `hybrid`
+    policy: str  # as it is now
+    recorded: bool  # whether it is known who has sealed them; what follows is empty where it is not
+    mrenclave: bytes  # 32 bytes
+    mrsigner: bytes  # 32 bytes
+    isv_svn: int
+    simulated: bool
+    this_enclave: bool  # whether the enclave of the daemon that answers has this measurement
+    count: int

@@ -17,6 +17,8 @@ COMMANDS = {
     "CreateToken": "tokens create",
     "RotateToken": "tokens rotate",
     "ReleaseLegalHold": "audit holds release",
+    "CreateEnclaveUpgrade": "enclave upgrade start",
+    "FinishEnclaveUpgrade": "enclave upgrade finish",
 }
 
 

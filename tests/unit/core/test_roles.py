@@ -30,6 +30,8 @@ keyVersions.lease l
 keys.computeIndex a    keys.reIndex a         keys.pseudonymize a    keys.encryptFormat a   keys.decryptFormat a
 blobs.seal a           blobs.unseal a         blobs.get asr          blobs.list asr         blobs.update s
 blobs.reseal s         blobs.move s           blobs.delete s
+enclaveUpgrades.create s  enclaveUpgrades.get sr  enclaveUpgrades.list sr  enclaveUpgrades.finish s
+enclaveUpgrades.cancel s  seals.list sr
 random.generate ao     keys.get asr           keys.list asr          keyVersions.list asr   places.list asr
 keys.create s          keys.update s          keys.rotate s          keys.activate s        keys.suspend s
 keys.resume s          keys.archive s         keys.revoke s          keys.destroy s         keys.restore s

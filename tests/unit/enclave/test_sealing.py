@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from enclave.domains import MAX_BOUND
 from enclave.errors import EnclaveError, InvalidIsvSvn, InvalidParameter, MacMismatch
 from enclave.identity import DEBUG, INIT, KSS, MODE64BIT, PROVISIONKEY, Identity
-from enclave.interface import MAX_ASSOCIATED_DATA, MAX_SEALED, Policy
+from enclave.interface import MAX_SEALED, Policy
 from enclave.sealing import HEADER_LENGTH, LABEL, SealOptions, options_for, seal, unseal
 from enclave.sgx_keys import KeyPolicy, Platform, egetkey, parse_key_request
 
@@ -242,9 +243,7 @@ def test_a_seal_to_a_newer_version_than_its_own_is_refused():
 
 
 def test_the_bounds_of_a_seal_are_kept():
-    assert opened(sealed(bytes(MAX_SEALED), bytes(MAX_ASSOCIATED_DATA)), bytes(MAX_ASSOCIATED_DATA)) == bytes(
-        MAX_SEALED
-    )
-    for data, associated in ((b"", b""), (bytes(MAX_SEALED + 1), b""), (b"x", bytes(MAX_ASSOCIATED_DATA + 1))):
+    assert opened(sealed(bytes(MAX_SEALED), bytes(MAX_BOUND)), bytes(MAX_BOUND)) == bytes(MAX_SEALED)
+    for data, associated in ((b"", b""), (bytes(MAX_SEALED + 1), b""), (b"x", bytes(MAX_BOUND + 1))):
         with pytest.raises(InvalidParameter):
             sealed(data, associated)

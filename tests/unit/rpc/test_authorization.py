@@ -102,6 +102,7 @@ def example_name(field: Named, tenant: str) -> str:
         f"tenants/{{0}}/reports/{UUID_TEXT}",
         "tenants/{0}/legalHolds/matter-7",
         "tenants/{0}/blobs/ledger.tar",
+        f"tenants/{{0}}/enclaveUpgrades/{UUID_TEXT}",
     )
     for candidate in candidates:
         try:

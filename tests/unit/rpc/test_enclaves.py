@@ -13,6 +13,7 @@ from kms.core.enclaves import MAX_QUOTE, EnclaveRecord, EnclaveUid
 from kms.core.errors import FailedPrecondition, InvalidRequest
 from kms.core.names import Principal
 from kms.rpc.enclaves import MAX_SAID, EnclaveServicer, enclave_message
+from kms.services.enclave_upgrades import EnclaveUpgrades
 from kms.services.enclaves import Enclaves
 from kms.v1 import enclaves_pb2 as pb
 from tests.attestation import identity, new_scene
@@ -21,6 +22,9 @@ from tests.enclave_records import FACTS, new_enclave
 APP = Principal("acme", "app")
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NOBODY: Enclaves = None  # type: ignore[assignment]  # asked by the list alone
+
+
+UPGRADES: EnclaveUpgrades = None  # type: ignore[assignment]  what is asked here is about no tenant
 
 
 class Recorded:
@@ -35,7 +39,7 @@ class Recorded:
 
 
 async def test_a_daemon_without_an_enclave_says_so() -> None:
-    servicer = EnclaveServicer(None, NOBODY)
+    servicer = EnclaveServicer(None, NOBODY, UPGRADES)
     told = await servicer.GetEnclave(pb.GetEnclaveRequest(), APP)
     assert (told.state, told.in_use, told.simulated, told.backend) == ("none", False, False, "")
     with pytest.raises(FailedPrecondition, match="no enclave"):
@@ -57,14 +61,14 @@ async def test_a_challenge_that_breaks_a_rule_is_refused_by_the_name_of_its_fiel
 ) -> None:
     enclave = Recorded()
     with pytest.raises(InvalidRequest, match=f"{field}: must be"):
-        await EnclaveServicer(enclave, NOBODY).AttestEnclave(request_, APP)  # type: ignore[arg-type]
+        await EnclaveServicer(enclave, NOBODY, UPGRADES).AttestEnclave(request_, APP)  # type: ignore[arg-type]
     assert enclave.asked == []
 
 
 async def test_a_challenge_is_passed_on_whole() -> None:
     enclave = Recorded()
     request = pb.AttestEnclaveRequest(nonce=b"n" * 32, channel_key=b"k" * MAX_SAID, claims=b"c")
-    answer = await EnclaveServicer(enclave, NOBODY).AttestEnclave(request, APP)  # type: ignore[arg-type]
+    answer = await EnclaveServicer(enclave, NOBODY, UPGRADES).AttestEnclave(request, APP)  # type: ignore[arg-type]
     assert enclave.asked == [(b"n" * 32, b"k" * MAX_SAID, b"c")]
     assert (answer.quote, answer.root_list, answer.platform_list) == (b"quote", b"root", b"platform")
 
@@ -95,7 +99,7 @@ class Listed:
 async def test_they_are_listed_page_by_page_with_all_that_is_known() -> None:
     verdict = Verdict(AttestationState.REVOKED, "why", bytes(436) + b"g" * 64 + b"rest", NOW, NOW)
     listed = Listed([new_enclave(verdict=verdict, restarts=2, revision=7) for _ in range(3)])
-    servicer = EnclaveServicer(None, listed)  # type: ignore[arg-type]
+    servicer = EnclaveServicer(None, listed, UPGRADES)  # type: ignore[arg-type]
     first = await servicer.ListEnclaves(pb.ListEnclavesRequest(page_size=2, active_only=True), APP)
     assert [one.name for one in first.enclaves] == [f"enclaves/{one.uid}" for one in listed.records[:2]]
     then = await servicer.ListEnclaves(pb.ListEnclavesRequest(page_token=first.next_page_token), APP)

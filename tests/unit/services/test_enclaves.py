@@ -236,8 +236,8 @@ async def test_others_ask_which_live_nodes_run_another_enclave(storage, clock):
     live = await Enclaves(storage, clock).of_live_nodes()
     assert [one.node.name for one in live] == ["other", "same", "stopped", "without"]
     assert [one.node.name for one in live if one.enclave is None] == ["without"]
-    assert sorted(one.node for one in others_than(live, FACTS.mrenclave)) == ["other", "stopped"]
-    assert [one.node for one in others_than(live, other.mrenclave)] == ["same"]
+    assert sorted(one.node for one in others_than(live, FACTS.sealer)) == ["other", "stopped"]
+    assert [one.node for one in others_than(live, other.sealer)] == ["same"]
 
 
 def test_a_node_whose_clock_is_ahead_lives_and_one_that_has_been_silent_too_long_does_not():
