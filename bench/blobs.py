@@ -24,6 +24,7 @@ from typing import Final
 import grpc
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kms_client.formats.errors import KmsError
+from kms_client.values import Blob
 
 from bench import report
 from bench.process import started
@@ -156,6 +157,10 @@ def _large(
     def timed(work: Callable[[], int]) -> Sampler:
         return repeated(work, size, 0.0, check=lambda found: _check(found, size), server=service.cpu)
 
+    def remove(blob: Blob) -> None:
+        _check(blob.size, size)
+        client.delete_blob(blob.name)
+
     alone = {"bare AES-256-GCM": timed(lambda: _encrypted(pieces))}
 
     def sent(server: blobs_pb2_grpc.BlobServiceStub) -> int:
@@ -167,7 +172,10 @@ def _large(
     def plain(work: Callable[[blobs_pb2_grpc.BlobServiceStub], int]) -> dict[str, Sampler]:
         return {"plain gRPC": timed(lambda: work(bare)), "the same, memory kept": timed(lambda: work(kept)), **alone}
 
-    sealed = timed(lambda: client.seal_blob(TENANT, f"b-{uuid.uuid4()}", pieces).size)
+    # Removed outside of the clock: memory for the file that was never used takes a virtual machine longer than the copy.
+    sealed = repeated(
+        lambda: client.seal_blob(TENANT, f"b-{uuid.uuid4()}", pieces), size, 0.0, check=remove, server=service.cpu
+    )
     unsealed = timed(lambda: sum(map(len, client.unseal_blob(there))))
     return [
         ("In, Unix socket", "plain gRPC", {**plain(sent), "SealBlob": sealed}),

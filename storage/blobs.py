@@ -31,7 +31,6 @@ from .blob_tables import blob_uploads as p
 from .blob_tables import blob_uses as u
 from .blob_tables import blobs as b
 from .epochs import later
-from .integrity import page
 from .records import find, find_one, remove, require_own, store, store_unchanged
 from .session import Session, insertion
 
@@ -135,19 +134,13 @@ class Blobs:
 
     async def get(self, tenant: TenantUid, blob_id: str) -> Blob | None:
         """Return one blob."""
-        return await find_one(
-            self._session,
-            b,
-            select(b).where(b.c.tenant_id == tenant, b.c.blob_id == blob_id),
-            _blob,
-            groups=[()],
-            wanted=lambda there: [one for one in there if one == (blob_id,)],
-        )
+        query = select(b).where(b.c.tenant_id == tenant, b.c.blob_id == blob_id)
+        return await find_one(self._session, b, query, _blob, groups=[(blob_id,)])
 
     async def list_after(self, tenant: TenantUid, after: str, limit: int) -> list[Blob]:
         """Return at most *limit* blobs with ids greater than *after*, ordered."""
         query = select(b).where(b.c.tenant_id == tenant, b.c.blob_id > after).order_by(b.c.blob_id).limit(limit)
-        return await find(self._session, b, query, _blob, groups=[()], wanted=page(after, limit))
+        return await find(self._session, b, query, _blob)
 
     async def list_expired(self, tenant: TenantUid, now: datetime, limit: int) -> list[Blob]:
         """Return at most *limit* blobs that have expired and are under no legal hold, the longest expired first."""

@@ -66,7 +66,7 @@ IDENTITIES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "legal_holds": ((), ("hold_id",)),
     "audit_archives": ((), ("month",)),
     "compliance_reports": (("id",), ()),
-    "blobs": ((), ("blob_id",)),
+    "blobs": (("blob_id",), ()),  # many: each in a leaf of its own, and not one leaf that grows with every blob
     "enclave_upgrades": ((), ("id",)),
 }
 # Progress and notices: a MAC, and no place in a tree (docs/threat-model.md).

@@ -35,7 +35,9 @@ from kms.hsm.pkcs11 import Pkcs11Vault
 from kms.services.blob_upkeep import STALE
 from kms.services.blobs import BlobChanges
 from kms.services.kek_retirement import KekRetirement
+from storage.blob_tables import blobs
 from storage.database import Database
+from storage.integrity import place_of
 from tests.blobs import CONTEXT, SEGMENT, World, flip, name_of, new_blob, pieces, running_enclave
 from tests.both_databases import Wall
 from tests.node import Hostile
@@ -426,3 +428,19 @@ async def test_a_name_that_is_taken_refuses_one_blob_of_those_that_are_stored_to
     for number in set(range(20)).difference(refused):
         assert await both.read(app, blob_ids[number]) == contents[number]
     assert len(both.bodies()) == 10
+
+
+async def test_a_blob_that_is_hidden_is_missed_and_not_just_not_found(world: World, app: Principal, hostile: Hostile):
+    for number in range(3):
+        await world.seal(app, f"blob-{number}", b"data")
+    assert hostile.change("DELETE FROM blobs WHERE blob_id = :blob_id", blob_id="blob-1") == 1
+    with pytest.raises(CorruptRecord):
+        await world.blobs.get(app, name_of(app, "blob-1"))
+    with pytest.raises(CorruptRecord):
+        await world.seal(app, "blob-1", b"other")
+    assert await world.read(app, "blob-2") == b"data"
+
+
+def test_blobs_stand_in_leaves_of_their_own_so_that_none_grows_with_every_blob():
+    leaves = {place_of(blobs, {"tenant_id": uuid4(), "blob_id": f"blob-{number}"}).leaf for number in range(1000)}
+    assert len(leaves) > 900
