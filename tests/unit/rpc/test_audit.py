@@ -306,6 +306,7 @@ async def test_a_name_of_another_form_is_refused(name):
 MONDAY = datetime(2024, 3, 4, 9, tzinfo=UTC)
 APRIL = datetime(2024, 4, 3, 9, tzinfo=UTC)
 UNTIL = datetime(2024, 4, 5, tzinfo=UTC)
+MRENCLAVE = "ab" * 32
 ENCRYPT, DECRYPT = "/kms.v1.CryptoService/Encrypt", "/kms.v1.CryptoService/DecryptBatch"
 
 
@@ -318,7 +319,17 @@ async def seeded(trail, tenants):
     change = {"category": Category.DATA_MODIFICATION, "resource": PAYROLL, "principal": ALICE}
     await trail.add(
         act(INSTALLATION_UID, action="daemon.started", principal="", at=MONDAY),
-        act(acme, **used, principal=BOB, action=ENCRYPT, items=1, bytes_in=100, context='{"customer":"42"}', at=MONDAY),
+        act(
+            acme,
+            **used,
+            principal=BOB,
+            action=ENCRYPT,
+            items=1,
+            bytes_in=100,
+            context='{"customer":"42"}',
+            details=f'{{"executions":[{{"functions":{{"encrypt":1}},"mrenclave":"{MRENCLAVE}"}}]}}',
+            at=MONDAY,
+        ),
         act(
             acme,
             **used,
@@ -444,6 +455,7 @@ EXPECTED = {
             ("/kms.v1.AccessService/CreateGrant", "tenants/acme/approvals/1"),
         ],
     ),
+    "enclave-executions": ({"mrenclave": MRENCLAVE}, ("principal", "action", "items"), [(BOB, ENCRYPT, "1")]),
     "security": (
         {},
         ("action", "severity", "risk"),
@@ -474,6 +486,8 @@ async def test_a_query_may_be_asked_otherwise(servicer):
         servicer, "by-key", OPERATOR, parent="installation", all_tenants=True, parameters={"key": str(KEY)}
     )
     assert len(everybodys) == 3
+    assert len(await asked(servicer, "enclave-executions")) == 1
+    assert await asked(servicer, "enclave-executions", parameters={"mrenclave": "cd" * 32}) == []
     # The hash is a tenant's own: over all tenants only what stands as it is can be found.
     pairs = {"key": "customer", "value": "42"}
     everybodys = await asked(
