@@ -92,6 +92,7 @@ def tls_server() -> Iterator[TlsServer]:
             except psycopg.OperationalError:
                 if not left:
                     raise
+                server.stop()  # it may be there all the same, under the port of this try
         with psycopg.connect(server.url("postgres"), autocommit=True) as database:
             database.execute(f"CREATE ROLE kms_tls LOGIN CREATEROLE PASSWORD '{password}'".encode())
             database.execute("CREATE DATABASE kms OWNER kms_tls")
