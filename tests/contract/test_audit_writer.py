@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -56,6 +56,20 @@ async def test_a_group_of_any_size_is_written_whole(log, events):
         await asyncio.gather(*map(writer.append, made))
         assert writer.counts.groups == 2
         assert log.verified(writer.head.stream)[1:] == made
+
+
+async def test_a_column_may_differ_in_one_event_of_a_group_and_be_null_in_any(log):
+    full, blank = full_event(), new_event(0)
+    async with log.opened() as writer:
+        written: list[AuditEvent] = []
+        for name in FIELDS:
+            for most, one in ((full, blank), (blank, full)):
+                made = [replace(most) for _ in range(FEW)] + [replace(most, **{name: getattr(one, name)})]
+                await asyncio.gather(*map(writer.append, made))
+                written += made
+        assert len(written) == len(FIELDS) * 2 * (FEW + 1) == 43 * 2 * (FEW + 1)
+        assert writer.counts.groups == 1 + len(FIELDS) * 2
+        assert log.verified(writer.head.stream)[1:] == written
 
 
 async def test_events_stand_in_the_order_in_which_they_were_given(log):
