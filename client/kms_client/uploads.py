@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, cast
@@ -49,18 +50,29 @@ class Sending:
     """
 
     def __init__(self, source: Reader, progress: Progress | None, upload_id: str) -> None:
+        """Read the first piece of *source* ahead.
+
+        Raises:
+            Exception: whatever *source* raises.
+        """
+        start = _position(source)
+        self._ahead = read_full(source, CHUNK)  # and not sent
+        # What is sent in one message is kept, and sent once more as a whole: no upload has to be remembered for it.
+        if small := len(self._ahead) < CHUNK:
+            source, start, self._ahead = io.BytesIO(self._ahead), 0, b""
         self._source = source
         self._progress = progress
         self._lock = threading.Lock()
         self._turn = 0
-        self._start = _position(source)
+        self._start = start
         self._at = 0
         self._hash = hashlib.sha256()
         self._hashed = 0
         self._ended = False
         self.failure: BaseException | None = None  # of the source
         # A source that cannot be read again cannot go on after a lost connection.
-        self.upload_id = upload_id or (str(uuid4()) if self._start is not None else "")
+        self.upload_id = upload_id or (str(uuid4()) if start is not None and not small else "")
+        self._again = small or bool(self.upload_id)
 
     def begin(self, offset: int) -> int:
         """Go on at *offset* for a new call; returns its number.
@@ -74,14 +86,14 @@ class Sending:
                 if self._start is None or offset > self._hashed:
                     self._skip(offset)
                 else:
-                    self._source.seek(self._start + offset)  # type: ignore[attr-defined]  # as _position() has seen
+                    self._seek(self._start + offset)
                 self._at = offset
             return self._turn
 
     def _skip(self, offset: int) -> None:
         # What another process has sent is read all the same: the hash is of the whole.
         if self._start is not None and self._at != self._hashed:
-            self._source.seek(self._start + self._hashed)  # type: ignore[attr-defined]
+            self._seek(self._start + self._hashed)
             self._at = self._hashed
         if offset < self._at:
             raise OSError("the source cannot be read again")
@@ -89,8 +101,14 @@ class Sending:
             if not self._read(min(CHUNK, offset - self._at)):
                 raise OSError("the source is shorter than what has been sent of it")
 
+    def _seek(self, position: int) -> None:
+        self._source.seek(position)  # type: ignore[attr-defined]  # as _position() has seen
+        self._ahead = b""
+
     def _read(self, size: int) -> bytes:
-        piece = read_full(self._source, size)
+        piece, self._ahead = self._ahead[:size], self._ahead[size:]
+        if len(piece) < size:
+            piece += read_full(self._source, size - len(piece))
         self._at += len(piece)
         if self._at > self._hashed:
             self._hash.update(piece[-(self._at - self._hashed) :])
@@ -119,7 +137,7 @@ class Sending:
 
     def goes_on(self, error: KmsError, tried: int) -> bool:
         """Tell whether an upload that failed so is tried again."""
-        return type(error) is Unavailable and bool(self.upload_id) and tried < TRIES
+        return type(error) is Unavailable and self._again and tried < TRIES
 
     def is_whole(self, blob: Blob) -> bool:
         """Tell whether a blob is all that was sent: an answer that was lost leaves one behind."""

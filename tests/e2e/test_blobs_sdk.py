@@ -312,6 +312,17 @@ class TestLostConnections:
         with pytest.raises(AlreadyExists):
             through.seal_blob(ACME, other, Cut(data, LONG, other_by_then))
 
+    def test_what_is_short_is_sent_again_as_a_whole_wherever_it_comes_from(self, through: Client, proxy: TcpProxy):
+        data, cut, handed = content(100_000), self.cut(proxy), list[int]()
+
+        def progress(size: int) -> None:
+            handed.append(size)
+            if len(handed) == 1:
+                cut()
+
+        blob = through.seal_blob(ACME, new_id(), iter([data[:10], data[10:]]), progress=progress)
+        assert (blob.sha256, handed) == (hashlib.sha256(data).hexdigest(), [len(data)] * 2)
+
     def test_what_cannot_be_read_again_fails_with_the_connection(self, through: Client, proxy: TcpProxy):
         blob_id, cut = new_id(), self.cut(proxy)
 

@@ -43,17 +43,17 @@ class BlobCalls(Calls):
     ) -> Blob:
         """Seal what *source* gives until its end; the blob exists when this returns, and not before.
 
-        A source that can be read again, such as a file, goes on after a lost connection, up to four times, where the daemon
-        has kept what it got; with *upload_id*, a UUIDv4 of the caller's choice, another process can go on, too. *progress*
-        is called with the number of bytes that have been handed over; after a lost connection it may go back. *deadline* is
-        that of each call in all, in seconds: without it a call takes as long as it takes.
+        A source that can be read again, such as a file, or that is shorter than 1 MiB goes on after a lost connection, up to
+        four times, where the daemon has kept what it got; with *upload_id*, a UUIDv4 of the caller's choice, another process
+        can go on, too. *progress* is called with the number of bytes that have been handed over; after a lost connection it may
+        go back. *deadline* is that of each call in all, in seconds: without it a call takes as long as it takes.
 
         Raises:
             AlreadyExists: there is a blob of this name.
             FailedPrecondition: the daemon has no enclave, or no such store; the bytes are not what *expected_sha256* says.
             Exception: whatever *source* or *progress* raises; there is no blob then.
         """
-        sending = Sending(reader_of(source), progress, upload_id)
+        sending = await asyncio.to_thread(Sending, reader_of(source), progress, upload_id)
         request = blobs.seal_blob(
             parent,
             blob_id,
@@ -95,6 +95,8 @@ class BlobCalls(Calls):
             await asyncio.sleep(pause(tried))
 
     async def _committed(self, name: str, upload_id: str) -> int:
+        if not upload_id:
+            return 0
         try:
             return (await self.get_upload(name, upload_id)).committed_size
         except NotFound:

@@ -41,10 +41,10 @@ class BlobCalls(Calls):
     ) -> Blob:
         """Seal what *source* gives until its end; the blob exists when this returns, and not before.
 
-        A source that can be read again, such as a file, goes on after a lost connection, up to four times, where the daemon
-        has kept what it got; with *upload_id*, a UUIDv4 of the caller's choice, another process can go on, too. *progress*
-        is called with the number of bytes that have been handed over; after a lost connection it may go back. *deadline* is
-        that of each call in all, in seconds: without it a call takes as long as it takes.
+        A source that can be read again, such as a file, or that is shorter than 1 MiB goes on after a lost connection, up to
+        four times, where the daemon has kept what it got; with *upload_id*, a UUIDv4 of the caller's choice, another process
+        can go on, too. *progress* is called with the number of bytes that have been handed over; after a lost connection it may
+        go back. *deadline* is that of each call in all, in seconds: without it a call takes as long as it takes.
 
         Raises:
             AlreadyExists: there is a blob of this name.
@@ -92,6 +92,8 @@ class BlobCalls(Calls):
             time.sleep(pause(tried))
 
     def _committed(self, name: str, upload_id: str) -> int:
+        if not upload_id:
+            return 0
         try:
             return (self.get_upload(name, upload_id)).committed_size
         except NotFound:
