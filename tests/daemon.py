@@ -114,12 +114,8 @@ class Installation:
         self.port = free_port()
         self.config = directory / "kmsd.toml"
         self._daemons: list[Daemon] = []
-        umask = os.umask(0o077)
-        try:
-            address = f"127.0.0.1:{self.port}"
-            initialise(directory, address, "kms.local", datetime.now(UTC), enclave=enclave or tpm is not None, tpm=tpm)
-        finally:
-            os.umask(umask)
+        address = f"127.0.0.1:{self.port}"
+        initialise(directory, address, "kms.local", datetime.now(UTC), enclave=enclave or tpm is not None, tpm=tpm)
 
     def move_to_postgresql(self, url: str) -> tuple[Path, Path]:
         """Let it use this database, with a new token; returns the configurations of two nodes, the first is `config`."""

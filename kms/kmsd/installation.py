@@ -79,8 +79,8 @@ def initialise(
     measuring = start_measuring(SIMULATED if tpm is None else TPM) if enclave else None  # beside everything else
     # 1. Build beside the final place, so that the last step is one rename on one file system.
     building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.init-", dir=directory.parent))
+    umask = os.umask(0o077)
     try:
-        os.umask(0o077)
         for name in ("certificates", "data", "run", "secrets"):
             (building / name).mkdir(mode=0o700)
         # 2. The token.
@@ -110,6 +110,7 @@ def initialise(
     except (OSError, KmsError, SoftHsmError) as error:
         raise Refused(f"{directory}: could not be made: {error}") from error
     finally:
+        os.umask(umask)
         if measuring is not None:
             measuring.kill()
             measuring.communicate()

@@ -293,7 +293,7 @@ def test_a_row_that_somebody_holds_waits_and_holds_up_no_other(database, service
     [
         ("UPDATE people a SET name_ct = b.name_ct FROM people b WHERE a.id = 1 AND b.id = 2", "does not decrypt"),
         ("UPDATE people SET name = 'forged' WHERE id = 1", "another value than stands beside it"),
-        ("UPDATE people SET email_kv = 2 WHERE id = 1", "another version in its column"),
+        ("UPDATE people SET email_kv = email_kv + 1 WHERE id = 1", "another version in its column"),
         ("UPDATE people SET email_bi = email_bi || '\\x00' WHERE id = 1", "the index of another value"),
         ("UPDATE people SET token_hash = token_hash || '\\x00' WHERE id = 1", "the index of another value"),
         ("UPDATE people SET settings_ct = settings_ct || '{\"x\": 1}' WHERE id = 1", "differs outside of the paths"),
