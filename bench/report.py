@@ -16,6 +16,7 @@ from typing import Final
 
 from cryptography.hazmat.backends.openssl import backend
 
+from bench.cores import beside
 from bench.rounds import Figures
 
 _LIBRARIES: Final = ("grpcio", "protobuf", "cryptography", "uvloop")
@@ -47,6 +48,7 @@ def environment() -> list[str]:
     h2load = shutil.which("h2load")
     return [
         f"CPU: {_cpu_model()}, {len(os.sched_getaffinity(0))} cores; load average {os.getloadavg()[0]:.1f} at the start",
+        f"a processor beside a busy one: {beside():.2f} of its speed alone (1: each is one of its own, 0.5: they share one)",
         f"system: {platform.system()} {platform.release()}, {platform.machine()}",
         f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
         f"{backend.openssl_version_text()} for the cipher, {ssl.OPENSSL_VERSION} in Python's ssl",
