@@ -23,7 +23,7 @@ def durable_server() -> Iterator[PostgresqlServer]:
     """Start a PostgreSQL that brings every commit to the disk, as those of tests do not."""
     server = PostgresqlServer.create()
     try:
-        server.start("fsync=on")
+        server.start("fsync=on", "max_wal_size=1GB")  # what PostgreSQL has by itself
         yield server
     finally:
         server.destroy()

@@ -65,8 +65,9 @@ class PostgresqlServer:
                 pytest.fail(MISSING)
             pytest.skip(MISSING)
         user = _system_user()
-        # A socket's path has at most 107 bytes, and the server's user has to reach it: not below the test's own folder.
-        directory = Path(tempfile.mkdtemp(prefix="kms-pg-", dir="/tmp"))
+        # A socket's path has at most 107 bytes, and the server's user has to reach it: not below the test's own folder. In
+        # memory where scripts/test has made room there: ext4 is slow to make files where many have just been removed.
+        directory = Path(tempfile.mkdtemp(prefix="kms-pg-"))
         if user is not None:
             entry = pwd.getpwnam(user)
             os.chown(directory, entry.pw_uid, entry.pw_gid)
@@ -91,7 +92,7 @@ class PostgresqlServer:
         """Start with further settings, each `name=value`."""
         # fsync is for power cuts; killed processes lose nothing without it.
         options = ["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60", "-k", str(self.directory)]
-        options += ["-p", str(self.port)]
+        options += ["-c", "max_wal_size=256MB", "-p", str(self.port)]
         options += [word for setting in settings for word in ("-c", setting)]
         command = [self.binaries / "postgres", "-D", f"{self.directory}/data", *options]
         deadline = time.monotonic() + DEADLINE
