@@ -72,8 +72,9 @@ def tls_server() -> Iterator[TlsServer]:
         certificate, key = self_signed(server.directory, "server")
         other, _ = self_signed(server.directory, "other")
         owner = server.directory.stat()
-        os.chown(key, owner.st_uid, owner.st_gid)
-        key.chmod(0o600)
+        for file in (certificate, key):  # whatever the umask is
+            os.chown(file, owner.st_uid, owner.st_gid)
+            file.chmod(0o600)
         access = server.directory / "data" / "pg_hba.conf"
         access.write_text("local all postgres trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n")
         password = secrets.token_hex(16)
