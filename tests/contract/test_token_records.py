@@ -18,7 +18,7 @@ from tests.softhsm_token import Opened, eventually
 
 pytestmark = pytest.mark.softhsm
 
-KILLS = 12
+KILLS = 5  # after each the host is started again later
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Two real daemons on one PostgreSQL tell each other of their enclaves; one that is killed is told inactive."""
+"""Two real daemons on one PostgreSQL tell each other of their enclaves."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def nodes(enclave_installation: Installation, postgresql_url: str) -> tuple[Daem
     return daemons[0], daemons[1]
 
 
-def test_nodes_see_each_other_s_enclaves_and_one_that_is_killed_is_inactive(
+def test_nodes_see_each_other_s_enclaves(
     nodes: tuple[Daemon, Daemon],
     enclave_installation: Installation,
     capsys: pytest.CaptureFixture[str],
@@ -73,9 +73,16 @@ def test_nodes_see_each_other_s_enclaves_and_one_that_is_killed_is_inactive(
             ("SIMULATED", "valid", "healthy")
         }
 
+
+@pytest.mark.soak  # for a minute; tests/unit/services/test_enclaves.py has it with a clock of its own
+def test_a_node_that_is_killed_has_an_inactive_enclave(
+    nodes: tuple[Daemon, Daemon], enclave_installation: Installation
+) -> None:
+    with enclave_installation.operator() as operator:
+        shown(operator, "both enclaves to be told", valid, 2)
+        members = operator.list_nodes().nodes
+        (own,), (other,) = ([node.uid for node in members if node.is_self is mine] for mine in (True, False))
         # A node that leaves says so; one that is killed says nothing more.
-        [own] = [node.uid for node in operator.list_nodes().nodes if node.is_self]
-        (other,) = uids - {own}
         os.kill(nodes[1].process.pid, signal.SIGKILL)
         wait_until(lambda: set(listed(operator, active_only=True)) == {own}, "the dead node to be noticed", PAST)
         dead = listed(operator)[other]
