@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from psycopg.pq import Format
@@ -86,12 +86,8 @@ def _value(kind: _Kind, value: Any) -> bytes | None:
 
 
 def _array(kind: _Kind, values: Sequence[Any]) -> bytes:
-    if nulls := None in values:
-        pieces = [_NULL if value is None else _sized(kind.encode(value)) for value in values]
-    else:  # most of them
-        encoded = list(map(kind.encode, values))
-        pieces = list(chain.from_iterable(zip(map(_LENGTH, map(len, encoded)), encoded, strict=True)))
-    return _HEADER(1, nulls, kind.element, len(values), 1) + b"".join(pieces)
+    pieces = [_NULL if value is None else _sized(kind.encode(value)) for value in values]
+    return _HEADER(1, None in values, kind.element, len(values), 1) + b"".join(pieces)
 
 
 def _sized(data: bytes) -> bytes:

@@ -24,6 +24,7 @@ from storage.migrate import upgrade
 
 MISSING = "PostgreSQL's server is not installed (Debian: apt-get install postgresql)"
 DEADLINE = 20.0  # seconds for the server to start or stop
+LONGEST_PLACE = 60  # characters
 # Months of the audit log for tests whose clock stands still, or runs for a year; see tests.keyrings.NOW.
 PARTITIONS = """
     SELECT audit.add_partition(month::date)
@@ -37,6 +38,16 @@ def _binaries() -> Path | None:
         return found[-1].parent
     on_path = shutil.which("postgres")
     return Path(on_path).resolve().parent if on_path else None
+
+
+def _place() -> Path:
+    """Return where servers have their directories: in memory where scripts/test has made room there.
+
+    A socket's path has at most 107 bytes, and the server's user has to reach it.
+    """
+    place = Path(tempfile.gettempdir()).absolute()
+    open_to_all = all(one.stat().st_mode & 0o001 for one in (place, *place.parents))
+    return place if open_to_all and len(str(place)) <= LONGEST_PLACE else Path("/tmp")
 
 
 def _system_user() -> str | None:
@@ -65,9 +76,7 @@ class PostgresqlServer:
                 pytest.fail(MISSING)
             pytest.skip(MISSING)
         user = _system_user()
-        # A socket's path has at most 107 bytes, and the server's user has to reach it: not below the test's own folder. In
-        # memory where scripts/test has made room there: ext4 is slow to make files where many have just been removed.
-        directory = Path(tempfile.mkdtemp(prefix="kms-pg-"))
+        directory = Path(tempfile.mkdtemp(prefix="kms-pg-", dir=_place()))
         if user is not None:
             entry = pwd.getpwnam(user)
             os.chown(directory, entry.pw_uid, entry.pw_gid)

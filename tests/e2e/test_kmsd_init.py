@@ -16,7 +16,7 @@ from kms_client.profile import Profile
 
 from kms.core.names import Principal
 from kms.kmsd.certificates import CertificateAuthority
-from kms.kmsd.installation import issue_certificate, revoke_certificate
+from kms.kmsd.installation import initialise, issue_certificate, revoke_certificate
 from kms.kmsd.private_files import Refused
 from kms.settings import load
 
@@ -64,6 +64,18 @@ def test_secrets_are_in_the_secrets_directory_alone(made):
             content = path.read_bytes()
             assert not any(secret in content for secret in secrets.values()), path
             assert b"PRIVATE KEY" not in content, path
+
+
+def test_the_process_has_its_umask_as_before(tmp_path):
+    before = os.umask(0o027)
+    try:
+        initialise(tmp_path / "kms", "127.0.0.1:7443", "kms.example", datetime.now(UTC), enclave=False)
+        assert os.umask(0o027) == 0o027
+        with pytest.raises(Refused):
+            initialise(tmp_path / "kms", "127.0.0.1:7443", "kms.example", datetime.now(UTC), enclave=False)
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
 
 
 def test_nothing_remembers_the_place_where_it_was_built(made):
