@@ -54,6 +54,14 @@ def test_a_file_begins_where_it_stands():
         assert b"".join(sending.pieces(sending.begin(offset))) == content(2 * CHUNK)[offset:]
 
 
+def test_a_file_goes_back_from_the_middle_of_what_was_read_ahead():
+    sending = Sending(io.BytesIO(content(2 * CHUNK)), None, "given")
+    for offset in (5, 3):
+        sending.begin(offset)
+    for offset in (0, 7):
+        assert b"".join(sending.pieces(sending.begin(offset))) == content(2 * CHUNK)[offset:]
+
+
 def test_a_source_that_is_shorter_than_what_was_sent_of_it_is_refused():
     for length in (10, CHUNK + 10):
         with pytest.raises(OSError, match="shorter"):
