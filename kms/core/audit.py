@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any, Final, NewType
 from uuid import UUID
@@ -145,7 +146,6 @@ class AuditEvent:
 
 # The order in the canonical bytes; a later format has another label.
 FIELDS: Final = tuple(field.name for field in fields(AuditEvent) if field.name not in {"stream", "sequence", "at"})
-_VALUES: Final = attrgetter(*FIELDS)
 _KINDS: Final[dict[str, Any]] = {
     "category": Category,
     "phase": Phase,
@@ -155,9 +155,78 @@ _KINDS: Final[dict[str, Any]] = {
 }
 
 
+# Parts of it that come again and again, with every use that one caller makes of one key, are encoded once. What is left is
+# mostly empty. This makes the same bytes as encode() of all fields, in a third of the time.
+_SHARED_RUNS: Final = (
+    ("action", "category", "phase", "outcome", "code", "error", "error_message", "severity", "risk"),
+    ("tenant", "principal", "roles", "credential_kind", "credential_id", "address", "user_agent"),
+    ("node", "release", "region", "resource_type", "resource", "key", "key_version"),
+    ("classification", "sensitivity"),
+    ("retention", "kept_until"),
+)
+_SHARED: Final = attrgetter(*(f"{name}._value_" if name in _KINDS else name for run in _SHARED_RUNS for name in run))
+_OWN: Final = attrgetter(
+    *("request_id", "context", "context_digest", "items_digest"),
+    *("items", "failures", "bytes_in", "bytes_out", "duration_us"),
+)
+_WHY: Final = attrgetter("correlation_id", "approval", "reason", "intent_stream", "intent_sequence")
+_MORE: Final = attrgetter("details", "changes")
+_NO_WHY: Final = ("", "", "", None, 0)
+_NO_MORE: Final = ("", b"")
+_NO_WHY_BYTES: Final = encode(_NO_WHY)
+_NO_MORE_BYTES: Final = encode(_NO_MORE)
+_COUNTS: Final = struct.Struct(">BqBqBI")
+_SIZES: Final = struct.Struct(">BqBqBq")
+_SIZED: Final = struct.Struct(">BI")
+MOST_SHARED: Final = 2_048
+LONGEST_SHARED: Final = 2_048  # bytes of one, so that all of them together are bounded
+_shared_parts: dict[tuple[Value, ...], tuple[bytes, ...]] = {}
+
+
 def body_of(event: AuditEvent) -> bytes:
-    """Return the part of an event's canonical bytes that is known before the writer has seen it."""
-    return encode(_VALUES(event))
+    """Return the part of an event's canonical bytes that is known before the writer has seen it.
+
+    Raises:
+        ValueError: an integer beyond 64 bits, a lone surrogate.
+    """
+    shared = _SHARED(event)
+    what, who, where, sensitivity, kept = _shared_parts.get(shared) or _encoded(shared)
+    request, context, digest, of_items, items, failures, bytes_in, bytes_out, took = _OWN(event)
+    why, more = _WHY(event), _MORE(event)
+    request, context = request.encode(), context.encode()
+    try:
+        return b"".join(
+            (
+                what,
+                who,
+                _SIZED.pack(2, len(request)),
+                request,
+                _NO_WHY_BYTES if why == _NO_WHY else encode(why),
+                where,
+                _SIZED.pack(2, len(context)),
+                context,
+                _SIZED.pack(3, len(digest)),
+                digest,
+                sensitivity,
+                _COUNTS.pack(1, items, 1, failures, 3, len(of_items)),
+                of_items,
+                _SIZES.pack(1, bytes_in, 1, bytes_out, 1, took),
+                _NO_MORE_BYTES if more == _NO_MORE else encode(more),
+                kept,
+            )
+        )
+    except struct.error as error:
+        raise ValueError("an integer beyond 64 bits") from error
+
+
+def _encoded(shared: tuple[Value, ...]) -> tuple[bytes, ...]:
+    if len(_shared_parts) >= MOST_SHARED:
+        _shared_parts.clear()
+    ends = accumulate(map(len, _SHARED_RUNS))
+    made = tuple(encode(shared[end - len(run) : end]) for run, end in zip(_SHARED_RUNS, ends, strict=True))
+    if sum(map(len, made)) <= LONGEST_SHARED:
+        _shared_parts[shared] = made
+    return made
 
 
 def canonical(stream: StreamUid, sequence: int, at: datetime, body: bytes) -> bytes:

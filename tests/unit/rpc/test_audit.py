@@ -355,7 +355,14 @@ async def seeded(trail, tenants):
             address="192.0.2.9",
             at=MONDAY + timedelta(days=1),
         ),
-        act(acme, **change, action="/kms.v1.KeyService/RotateKey", phase=Phase.INTENT, outcome="", at=MONDAY),
+        act(
+            acme,
+            **change,
+            action="/kms.v1.KeyService/RotateKey",
+            phase=Phase.INTENT,
+            outcome=Outcome.UNKNOWN,
+            at=MONDAY,
+        ),
         act(acme, **change, action="/kms.v1.KeyService/RotateKey", phase=Phase.OUTCOME, at=MONDAY, reason="due"),
         act(
             acme,
