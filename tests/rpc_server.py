@@ -21,13 +21,14 @@ from google.rpc import error_details_pb2, status_pb2
 
 from kms.clock import boottime_ns
 from kms.core.callers import Address, Caller, Credential, CredentialKind
-from kms.core.errors import Unauthenticated
+from kms.core.errors import InvalidRequest, Unauthenticated
 from kms.core.names import Principal
 from kms.rpc.admission import FairAdmission
 from kms.rpc.calls import Calls
 from kms.rpc.gates import Authenticator, CallTrail, Gates, QuorumGate, Watch
 from kms.rpc.identity import Identities
 from kms.rpc.methods import METHODS, SERVICES, Method
+from kms.rpc.resources import Resource, resources_of
 from kms.rpc.server import RpcServer
 from kms.rpc.watch import NoWatch
 from kms.settings import Limits, Listen, UnixListener
@@ -42,8 +43,12 @@ Answer = Callable[[Any, Principal], Awaitable[Any]]
 class OpenAuthorizer:
     """Leaves it to the services whose resource it is."""
 
-    async def check(self, method: Method, caller: Caller, request: Any) -> None:
+    async def check(self, method: Method, caller: Caller, request: Any) -> tuple[Resource, ...]:
         """Let a call pass."""
+        try:
+            return resources_of(method.resources, request, caller.principal)
+        except InvalidRequest:
+            return ()
 
 
 class OpenQuorum:

@@ -25,13 +25,18 @@ HASHED_DIGITS: Final = 32
 # Made once: json.dumps() with settings of its own makes one each time, which takes as long as all the rest.
 _encoder: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 _U32: Final = struct.Struct(">I").pack
+_ONE: Final = struct.Struct(">II").pack
+
+
+def hashed_value(key: bytes, tenant: TenantUid, name: str, value: bytes) -> str:
+    """Return what stands for the value of one pair; equal values of equal pairs of a tenant look equal."""
+    return _hashed(key, tenant.int, name, value)
 
 
 @lru_cache(maxsize=4096)  # tables and columns come again and again
-def hashed_value(key: bytes, tenant: TenantUid, name: str, value: bytes) -> str:
-    """Return what stands for the value of one pair; equal values of equal pairs of a tenant look equal."""
+def _hashed(key: bytes, tenant: int, name: str, value: bytes) -> str:
     raw = name.encode()
-    digest = hmac.digest(key, tenant.bytes + _U32(len(raw)) + raw + value, "sha256")
+    digest = hmac.digest(key, tenant.to_bytes(16) + _U32(len(raw)) + raw + value, "sha256")
     return HASHED_PREFIX + digest.hex()[:HASHED_DIGITS]
 
 
@@ -45,7 +50,8 @@ def shown_context(key: bytes, tenant: TenantUid, pairs: Iterable[Pair], how: Aud
         if len(shown) <= LONGEST_DETAILS:
             return shown
     # The same as canonical_json() of them, since nothing in them needs an escape: for every use of a key.
-    return "{" + ",".join(f'"{name}":"{hashed_value(key, tenant, name, value)}"' for name, value in sorted(own)) + "}"
+    number = tenant.int  # is hashed by itself in a tenth of the time that a UUID takes
+    return "{" + ",".join([f'"{name}":"{_hashed(key, number, name, value)}"' for name, value in sorted(own)]) + "}"
 
 
 def canonical_json(value: object) -> str:
@@ -57,6 +63,8 @@ def items_digest(items: Sequence[bytes]) -> bytes:
     """Return the SHA-256 over items in their order, 32 bytes; empty for none."""
     if not items:
         return b""
+    if len(items) == 1:
+        return hashlib.sha256(_ONE(1, len(items[0])) + items[0]).digest()
     # All lengths first: one call packs them, where a length before each item would take longer than the hash itself.
     lengths = struct.pack(f">{len(items) + 1}I", len(items), *map(len, items))
     return hashlib.sha256(b"".join((lengths, *items))).digest()

@@ -34,8 +34,8 @@ class GrantAuthorizer:
         self._now = now
         self._classify = classify
 
-    async def check(self, method: Method, caller: Caller, request: Any) -> None:
-        """Let a call pass.
+    async def check(self, method: Method, caller: Caller, request: Any) -> tuple[Resource, ...]:
+        """Let a call pass; returns what it is about.
 
         Raises:
             InvalidRequest: a resource's name breaks its rule.
@@ -62,6 +62,7 @@ class GrantAuthorizer:
                 decision = decide(access, permission, resource.name, facts)
             if not decision.allowed:
                 raise Denied(f"{permission} on {resource.name} is not allowed")
+        return resources
 
     async def _facts(self, method: Method, caller: Caller, request: Any, resource: Resource, access: Access) -> Facts:
         classification = None

@@ -38,6 +38,7 @@ from kms.core.names import Principal
 from kms.rpc.gates import APPROVAL, Ended, Gates
 from kms.rpc.identity import check_caller, check_scope
 from kms.rpc.methods import AuditKind, Method
+from kms.rpc.resources import Resource
 from kms.rpc.status import code_of, status_of
 
 _log = structlog.get_logger(__name__)
@@ -242,7 +243,7 @@ class Calls:
 
     async def _work(self, handler: Handler, attempt: _Attempt, caller: Caller) -> Message | None:
         gates, method, request = self._gates, attempt.method, attempt.request
-        await gates.authorizer.check(method, caller, request)
+        attempt.resources = await gates.authorizer.check(method, caller, request)
         if method.audit is AuditKind.ADMIN or method.streams:
             # Before the quorum, which stores requests and uses approvals up: that, too, is a change.
             attempt.begun = True
@@ -272,6 +273,7 @@ class _Attempt:
     sent: int = 0  # of a stream of answers, bytes
     begun: bool = False
     intent: Position | None = None
+    resources: tuple[Resource, ...] | None = None
 
     @property
     def who(self) -> str:
@@ -297,6 +299,7 @@ class _Attempt:
             self.begun,
             self.intent,
             self.noted,
+            self.resources,
         )
 
 

@@ -20,6 +20,7 @@ from kms.core.audit_ports import Position
 from kms.core.callers import Address, Caller
 from kms.core.errors import KmsError
 from kms.rpc.methods import Method
+from kms.rpc.resources import Resource
 
 APPROVAL: Final = "x-kms-approval"  # metadata: the name of the approval under which a request is made
 
@@ -69,8 +70,8 @@ class Admission(Protocol):
 class Authorizer(Protocol):
     """Decides who may do what."""
 
-    async def check(self, method: Method, caller: Caller, request: Any) -> None:
-        """Let a call pass.
+    async def check(self, method: Method, caller: Caller, request: Any) -> tuple[Resource, ...]:
+        """Let a call pass; returns what it is about.
 
         Raises:
             InvalidRequest: a resource's name breaks its rule.
@@ -114,6 +115,7 @@ class Ended:
     begun: bool = False  # whether its intent has been asked for
     intent: Position | None = None  # where that stands, once it is durable
     noted: Noted = field(default_factory=Noted)
+    resources: tuple[Resource, ...] | None = None  # what it is about, once the authorizer has let it pass
 
 
 class Watch(Protocol):

@@ -89,11 +89,11 @@ class AuditedCalls:
             reach("audit.change_done")
         try:
             event = await self._event(call, Phase.ACT if call.intent is None else Phase.OUTCOME)
-            first = self._trail.note(event)
         except asyncio.CancelledError:
             self.left(call)
             raise
         try:
+            first = self._trail.append(event)
             if _each_item(call):
                 await self._note_items(event, call, first)
             else:
@@ -178,7 +178,10 @@ class AuditedCalls:
                 task.add_done_callback(looked_at)
 
     async def _event(self, call: Ended, phase: Phase) -> AuditEvent:
-        who = None if call.caller is None else await self._who(call.caller.principal)
+        who = None
+        if call.caller is not None:
+            principal = call.caller.principal
+            who = self._remembered(principal) or await self._who(principal)
         resources = call_resources(call)
         tenant = INSTALLATION_UID if who is None else who.tenant
         if call.caller is not None and call.caller.principal.tenant is None and resources:
@@ -194,16 +197,19 @@ class AuditedCalls:
             self._trail.put_changes(event, call.noted, call.request_id)
         return event
 
+    def _remembered(self, principal: Principal) -> Known | None:
+        """Return how events name a principal, where that is as it was."""
+        held = self._known.get(principal)
+        if held is None or held.access is not self._accesses.peek(principal):
+            return None
+        return held if held.until is None or held.until > self._now() else None
+
     async def _who(self, principal: Principal) -> Known | None:
         """Return how events name a principal; what is not known because the database is away is what was known last."""
-        access, held = self._accesses.peek(principal), self._known.get(principal)
-        if access is None:
-            try:
-                access = await self._accesses.of(principal)
-            except KmsError:
-                return held
-        if held is not None and held.access is access and (held.until is None or held.until > self._now()):
-            return held
+        try:
+            access = await self._accesses.of(principal)
+        except KmsError:
+            return self._known.get(principal)
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         made = self._known[principal] = known(principal, access, self._now())

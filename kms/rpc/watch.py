@@ -29,10 +29,10 @@ from kms.core.errors import (
 )
 from kms.core.events import KINDS, EventType, EventUid, SecurityEvent, risk_of
 from kms.core.lifecycle import KeyState
-from kms.core.names import INSTALLATION_UID, KeyName, Principal
+from kms.core.names import INSTALLATION_UID, KeyName
+from kms.rpc.call_events import call_resources
 from kms.rpc.gates import Ended
 from kms.rpc.methods import AuditKind
-from kms.rpc.resources import Resource, resources_of
 from kms.services.event_recorder import Noticed
 from kms.services.sightings import KeySightings, Refusals
 
@@ -251,19 +251,8 @@ def _network(address: Address | None) -> str:
     return "local" if address is None else str(address)
 
 
-def _resources(call: Ended) -> tuple[Resource, ...]:
-    """Return what a call was about, as far as its request says so."""
-    principal = Principal(None, "") if call.caller is None else call.caller.principal
-    if call.request is None:
-        return ()
-    try:
-        return resources_of(call.method.resources, call.request, principal)
-    except InvalidRequest:
-        return ()
-
-
 def _first(call: Ended) -> str:
-    found = _resources(call)
+    found = call_resources(call)
     return found[0].name if found else ""
 
 
@@ -272,7 +261,7 @@ def _foreign(call: Ended) -> str | None:
     if call.caller is None or call.caller.principal.tenant is None:
         return None
     own = call.caller.principal.tenant
-    return next((resource.name for resource in _resources(call) if resource.tenant != own), None)
+    return next((resource.name for resource in call_resources(call) if resource.tenant != own), None)
 
 
 def _key(resource: str, tenant: str | None) -> KeyName | None:
