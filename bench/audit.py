@@ -50,7 +50,7 @@ class Effort:
     seconds: float  # of each sample
 
 
-FULL: Final = Effort(15, 0.5)
+FULL: Final = Effort(40, 0.2)  # short ones: a machine that is not alone changes its speed every few seconds
 QUICK: Final = Effort(2, 0.1)
 
 
