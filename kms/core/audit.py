@@ -179,7 +179,7 @@ _COUNTS: Final = struct.Struct(">BqBqBI")
 _SIZES: Final = struct.Struct(">BqBqBq")
 _SIZED: Final = struct.Struct(">BI")
 MOST_SHARED: Final = 2_048
-LONGEST_SHARED: Final = 2_048  # bytes of one, so that all of them together are bounded
+LONGEST_SHARED: Final = 2_048  # bytes of one, so that all of them together take 10 MB at most
 _shared_parts: dict[tuple[Value, ...], tuple[bytes, ...]] = {}
 
 
