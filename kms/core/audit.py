@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any, Final, NewType
 from uuid import UUID
 
-from .canonical import EPOCH, Value, decode, encode, microseconds
+from .canonical import EPOCH, INTEGER, OCTETS, SIZED, TEXT, Value, decode, encode, microseconds
 from .names import INSTALLATION_UID, KeyUid, TenantUid
 
 StreamUid = NewType("StreamUid", UUID)
@@ -155,8 +155,8 @@ _KINDS: Final[dict[str, Any]] = {
 }
 
 
-# Parts of it that come again and again, with every use that one caller makes of one key, are encoded once. What is left is
-# mostly empty. This makes the same bytes as encode() of all fields, in a third of the time.
+# Parts of the canonical bytes that come again and again, with every use that one caller makes of one key, are encoded once.
+# What is left is mostly empty. This makes the same bytes as encode() of all fields, in a third of the time.
 _SHARED_RUNS: Final = (
     ("action", "category", "phase", "outcome", "code", "error", "error_message", "severity", "risk"),
     ("tenant", "principal", "roles", "credential_kind", "credential_id", "address", "user_agent"),
@@ -177,7 +177,6 @@ _NO_WHY_BYTES: Final = encode(_NO_WHY)
 _NO_MORE_BYTES: Final = encode(_NO_MORE)
 _COUNTS: Final = struct.Struct(">BqBqBI")
 _SIZES: Final = struct.Struct(">BqBqBq")
-_SIZED: Final = struct.Struct(">BI")
 MOST_SHARED: Final = 2_048
 LONGEST_SHARED: Final = 2_048  # bytes of one, so that all of them together take 10 MB at most
 _shared_parts: dict[tuple[Value, ...], tuple[bytes, ...]] = {}
@@ -199,18 +198,18 @@ def body_of(event: AuditEvent) -> bytes:
             (
                 what,
                 who,
-                _SIZED.pack(2, len(request)),
+                SIZED.pack(TEXT, len(request)),
                 request,
                 _NO_WHY_BYTES if why == _NO_WHY else encode(why),
                 where,
-                _SIZED.pack(2, len(context)),
+                SIZED.pack(TEXT, len(context)),
                 context,
-                _SIZED.pack(3, len(digest)),
+                SIZED.pack(OCTETS, len(digest)),
                 digest,
                 sensitivity,
-                _COUNTS.pack(1, items, 1, failures, 3, len(of_items)),
+                _COUNTS.pack(INTEGER, items, INTEGER, failures, OCTETS, len(of_items)),
                 of_items,
-                _SIZES.pack(1, bytes_in, 1, bytes_out, 1, took),
+                _SIZES.pack(INTEGER, bytes_in, INTEGER, bytes_out, INTEGER, took),
                 _NO_MORE_BYTES if more == _NO_MORE else encode(more),
                 kept,
             )

@@ -17,9 +17,13 @@ Value = None | int | str | bytes | UUID | datetime
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
+# Tags; a UUID's is 4, a time's 5. For those who cannot wait for encode(), too.
+INTEGER: Final = 1  # and an int64
+TEXT: Final = 2  # and its length in bytes u32, and UTF-8
+OCTETS: Final = 3  # and their length u32, and they
 _NULL: Final = b"\0"
-_INTEGER: Final = struct.Struct(">Bq")  # tag 1, int64
-_SIZED: Final = struct.Struct(">BI")  # tag 2 (UTF-8 text) or 3 (bytes), length u32
+_INTEGER: Final = struct.Struct(">Bq")
+SIZED: Final = struct.Struct(">BI")
 _UUID: Final = b"\4"  # and 16 bytes; tag 5 is a time, int64 microseconds since 1970 UTC
 
 
@@ -41,17 +45,17 @@ def encode(values: Iterable[Value]) -> bytes:
         kind = type(value)
         if kind is str:
             data = value.encode()  # type: ignore[union-attr]  # a text, by the test before
-            add(_SIZED.pack(2, len(data)))
+            add(SIZED.pack(TEXT, len(data)))
             add(data)
         elif value is None:
             add(_NULL)
         elif isinstance(value, int):
             try:
-                add(_INTEGER.pack(1, value))
+                add(_INTEGER.pack(INTEGER, value))
             except struct.error as error:
                 raise ValueError("an integer beyond 64 bits") from error
         elif isinstance(value, bytes):
-            add(_SIZED.pack(3, len(value)))
+            add(SIZED.pack(OCTETS, len(value)))
             add(value)
         elif isinstance(value, UUID):
             add(_UUID)
@@ -60,7 +64,7 @@ def encode(values: Iterable[Value]) -> bytes:
             add(_INTEGER.pack(5, microseconds(value)))
         elif isinstance(value, str):  # an enumeration of texts
             data = value.encode()
-            add(_SIZED.pack(2, len(data)))
+            add(SIZED.pack(TEXT, len(data)))
             add(data)
         else:
             raise TypeError(f"no canonical form for {kind.__name__}")
@@ -80,20 +84,20 @@ def decode(data: bytes) -> list[Value]:
         if tag == 0:
             values.append(None)
             position += 1
-        elif tag in (1, 5) and position + 9 <= end:
+        elif tag in (INTEGER, 5) and position + 9 <= end:
             (_, number) = _INTEGER.unpack_from(data, position)
             try:
-                values.append(number if tag == 1 else EPOCH + number * _MICROSECOND)
+                values.append(number if tag == INTEGER else EPOCH + number * _MICROSECOND)
             except OverflowError as error:
                 raise ValueError("a time out of range") from error
             position += 9
-        elif tag in (2, 3) and position + 5 <= end:
-            (_, length) = _SIZED.unpack_from(data, position)
+        elif tag in (TEXT, OCTETS) and position + 5 <= end:
+            (_, length) = SIZED.unpack_from(data, position)
             position += 5
             if position + length > end:
                 raise ValueError("cut off")
             piece = data[position : position + length]
-            values.append(piece.decode() if tag == 2 else piece)
+            values.append(piece.decode() if tag == TEXT else piece)
             position += length
         elif tag == 4 and position + 17 <= end:
             values.append(UUID(bytes=data[position + 1 : position + 17]))

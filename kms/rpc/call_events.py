@@ -59,7 +59,6 @@ class _Kind:
 
     action: str
     category: Category
-    change: bool
     severity: str  # of Severity
     risk: int
     refused: Severity
@@ -169,9 +168,8 @@ class CallEvents:
                     event.failures = len(noted.failures)
                     event.outcome = Outcome.PARTIAL if event.failures < event.items else Outcome.FAILURE
                 event.items_digest = items_digest(noted.items)
-        if details or noted.executions:
-            # Nothing that a request brings along makes executions disappear.
-            event.details = shown_details(details, _executions(noted))
+        # Nothing that a request brings along makes executions disappear.
+        event.details = shown_details(details, _executions(noted))
 
     def _put_context(self, event: AuditEvent, key: UsedKey, noted: Noted, details: dict[str, Any]) -> None:
         if noted.context is None or key.context is AuditContext.NONE:
@@ -235,7 +233,6 @@ def _kind(method: Method) -> _Kind:
     return _Kind(
         method.full_name,
         category,
-        change,
         severity=severity.value,
         risk=RISKS[severity],
         refused=Severity.HIGH if dangerous else Severity.LOW,

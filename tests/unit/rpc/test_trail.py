@@ -49,6 +49,7 @@ from kms.services.audit_changes import Changes
 from kms.v1 import crypto_pb2 as pb
 from kms.v1 import keys_pb2
 from tests.attacks.method_requests import request_for
+from tests.keyrings import new_grant, new_principal
 from tests.node import Clock, Node, stored_tenant
 from tests.rpc_server import CALLER, Claims, Edge, aio_single, info_of, refused
 from tests.trail import INSTALLATION, VALUES_KEY, MemoryWriter, make_trail
@@ -408,6 +409,25 @@ async def test_a_use_of_a_key_tells_which_and_how_much_and_the_context_as_its_po
     else:
         assert shown["table"] == hashed_value(CONTEXT_KEY, TenantUid(INSTALLATION), "table", b"people")
         assert b"people" not in audited.writer.bytes[-1]
+
+
+async def test_roles_are_those_that_the_daemon_knows_at_that_time(audited: Audited, database):
+    async def roles() -> str:
+        audited.writer.events.clear()
+        await audited.call(READING)
+        return one(audited.writer.events).roles
+
+    audited.answer(READING)
+    assert await roles() == ""
+    async with database.transaction(audited.tenant, write=True) as work:
+        tenant = await work.tenants.get("acme")
+        principal = await work.principals.add(new_principal(tenant, CALLER.name))
+        await work.grants.add(new_grant(principal))
+    assert (
+        await roles() == ""
+    )  # what is remembered of the caller is good for 100 seconds, for its event as for its call
+    audited.clock.now += 101
+    assert await roles() == "application"
 
 
 async def test_what_was_run_in_enclaves_is_summed_up_in_the_event_and_bounded(audited: Audited):

@@ -194,6 +194,7 @@ def test_a_digest_of_items_tells_where_one_ends():
     assert items_digest([b"", b"a"]) != items_digest([b"a"])
     assert items_digest([b"a", b""]) != items_digest([b"a"])
     assert items_digest([b"ab", b"c"]) == sha256(b"\0\0\0\2\0\0\0\2\0\0\0\1abc").digest()
+    assert items_digest([b"abc"]) == sha256(b"\0\0\0\1\0\0\0\3abc").digest()
     assert items_digest([]) == b""
 
 
