@@ -136,14 +136,18 @@ class Host:
 
     async def stop(self) -> None:
         """Ask the host to leave and wait for it; a host that does not is killed, after the time it is spared."""
-        if self._task is None:
+        task = self._task
+        if task is None:
             return
         self._stopping.set()
         if self._alive is not None:
             self._alive.lose("is being stopped")
-        await self._task
-        self._task = None
-        self._enter(HostState.STOPPED)
+        await asyncio.wait({task})  # unlike `await`, this lets the supervisor end its work when a caller is cancelled
+        if self._task is task:  # and no other call of stop() has waited, too, and come first
+            self._task = None
+            self._enter(HostState.STOPPED)
+        if not task.cancelled():
+            task.result()
 
     async def call(self, kind: str, arguments: Sequence[object], *, deadline: float, spare: float = 0.0) -> object:
         """Let the host carry out one call.

@@ -381,6 +381,40 @@ async def test_stop_during_back_off_ends_at_once(tmp_path, monkeypatch):
     assert fixture.host.status.state is HostState.STOPPED
 
 
+async def test_whoever_stops_a_host_may_be_cancelled_and_the_next_one_waits_for_its_end(echo, tmp_path):
+    pid = echo.pid
+    call = asyncio.create_task(echo.call("wait_for", str(tmp_path / "go")))
+    await eventually((tmp_path / "go.waiting").exists)
+    first, second, third = (asyncio.create_task(echo.host.stop()) for _ in range(3))
+    await asyncio.wait({call})
+    first.cancel()
+    await asyncio.wait({first})
+    assert (first.cancelled(), is_alive(pid)) == (True, True)
+    (tmp_path / "go").touch()
+    await asyncio.gather(second, third)
+    assert not is_alive(pid)
+    assert [status.state for status in echo.history].count(HostState.STOPPED) == 1
+    assert echo.host.status.state is HostState.STOPPED
+    await echo.host.start()
+    assert await echo.call("echo", 1) == 1
+
+
+async def test_a_start_that_is_cancelled_while_a_refused_host_leaves_can_be_stopped(tmp_path):
+    (tmp_path / "bad").touch()
+    fixture = Fixture("refuse_while", str(tmp_path / "bad"), "passing")
+
+    def cancel_next(status):
+        if status.state is HostState.BACKING_OFF:  # start() has just been let go, and stops the host before it fails
+            asyncio.get_running_loop().call_soon(starting.cancel)
+
+    fixture.host._on_change = cancel_next
+    starting = asyncio.create_task(fixture.host.start())
+    await asyncio.wait({starting})
+    assert starting.cancelled()
+    await fixture.host.stop()
+    assert fixture.host.status.state is HostState.STOPPED
+
+
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_a_loop_that_ends_without_stop_takes_its_host_with_it(factory):
     async def start():
