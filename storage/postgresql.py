@@ -201,13 +201,14 @@ async def open_postgresql(
     refused: Refused | None = None,
     acting: Callable[[], str] = str,
     organization: str = "",
+    bound: float = BOUND,
 ) -> PostgresqlDatabase:
     """Open a database that `kmsd migrate` has made; *url* is a libpq connection string or URI.
 
     *sealer* computes the MACs of records; *on_changes* is called, after a commit, with what it has changed;
     *refused* are tenants whose records are not looked at.
     *acting* returns for whom the present task works, a resource name or nothing; *organization* is the trust domain.
-    Both are told to the database in every transaction.
+    Both are told to the database in every transaction. *bound* is how many seconds one step of a transaction may take.
 
     Raises:
         CannotOpen: the URI is none, the database is missing or not of this release, or not in UTF-8, or the user may
@@ -223,7 +224,8 @@ async def open_postgresql(
         max_overflow=EXCLUSIVE_LOCKS,
         pool_use_lifo=True,
     )
-    line = Line(engine, shut_down, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes, refused or Refused()))
+    seals = Seals(sealer, on_changes, refused or Refused())
+    line = Line(engine, shut_down, Breaker(time.monotonic), Tasks(), seals, bound)
     database = PostgresqlDatabase(line, pool_size, connector, acting, organization)
     try:
         database.excess = await _verify(line)

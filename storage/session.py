@@ -25,7 +25,7 @@ from .breaker import Breaker
 from .errors import translated
 from .seals import Seals, Touched
 
-BOUND: Final = 1.9  # seconds for one step
+BOUND: Final = 1.9  # seconds for one step, but where whoever opens the database says otherwise
 GRACE: Final = 0.1  # seconds for a cut line to be noticed
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Line:
     breaker: Breaker
     tasks: Tasks
     seals: Seals
-    bound: float = BOUND
+    bound: float  # seconds for one step
 
 
 class Session:

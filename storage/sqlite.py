@@ -25,7 +25,7 @@ from .revision import require_found
 from .running import running
 from .schemas import SCHEMAS
 from .seals import Changes, Seals, ignore
-from .session import Line, Session, Tasks
+from .session import BOUND, Line, Session, Tasks
 from .sqlite_file import identity, prepare, require_file, sqlite_url
 
 TRANSACTIONS: Final = 5  # at once: one writer and four readers, each with a thread of its own
@@ -119,12 +119,17 @@ def _interrupt(driver: Any) -> None:
 
 
 async def open_sqlite(
-    path: Path, *, sealer: RecordSealer, on_changes: Changes = ignore, refused: Refused | None = None
+    path: Path,
+    *,
+    sealer: RecordSealer,
+    on_changes: Changes = ignore,
+    refused: Refused | None = None,
+    bound: float = BOUND,
 ) -> SqliteDatabase:
     """Open a database that `kmsd migrate` has made, and check the whole of it.
 
     *sealer* computes the MACs of records; *on_changes* is called, after a commit, with what it has changed;
-    *refused* are tenants whose records are not looked at.
+    *refused* are tenants whose records are not looked at; *bound* is how many seconds one step of a transaction may take.
 
     Raises:
         CannotOpen: it is missing, damaged, unreadable, or not of this release.
@@ -139,10 +144,8 @@ async def open_sqlite(
         execution_options={"schema_translate_map": dict.fromkeys(SCHEMAS)},
     )
     event.listen(engine.sync_engine, "connect", prepare)
-    database = SqliteDatabase(
-        Line(engine, _interrupt, Breaker(time.monotonic), Tasks(), Seals(sealer, on_changes, refused or Refused())),
-        path,
-    )
+    seals = Seals(sealer, on_changes, refused or Refused())
+    database = SqliteDatabase(Line(engine, _interrupt, Breaker(time.monotonic), Tasks(), seals, bound), path)
     try:
         await database.verify()
     except BaseException:

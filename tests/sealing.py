@@ -13,6 +13,9 @@ from storage.database import Database
 from storage.postgresql import PostgresqlDatabase
 from storage.sqlite import SqliteDatabase
 
+# Seconds for one step of a transaction, where a test is not about this bound: a busy machine may be away for a while.
+PATIENT = 20.0
+
 # Processes that a test starts get it, too.
 KEY = os.environ.setdefault("KMS_TESTS_RECORD_KEY", os.urandom(32).hex())
 
@@ -30,9 +33,13 @@ class Sealer:
 SEALER = Sealer(bytes.fromhex(KEY))
 
 
+def _with_key(options: dict[str, Any]) -> dict[str, Any]:
+    return {"sealer": SEALER, "bound": PATIENT, **options}
+
+
 async def open_unadopted(target: Path | str, **options: Any) -> Database:
     """Open a database as it is."""
-    options = {"sealer": SEALER, **options}
+    options = _with_key(options)
     if isinstance(target, Path):
         return await storage.sqlite.open_sqlite(target, **options)
     return await storage.postgresql.open_postgresql(target, 4, **options)
@@ -40,19 +47,19 @@ async def open_unadopted(target: Path | str, **options: Any) -> Database:
 
 async def open_sqlite(path: Path, **options: Any) -> SqliteDatabase:
     """Open a database, and adopt what a migration or a test has brought."""
-    opened = await storage.sqlite.open_sqlite(path, **{"sealer": SEALER, **options})
+    opened = await storage.sqlite.open_sqlite(path, **_with_key(options))
     await opened.adopt()
     return opened
 
 
 async def open_unsealed(path: Path) -> SqliteDatabase:
     """Open a database without looking whether anything is to be adopted, which would write."""
-    return await storage.sqlite.open_sqlite(path, sealer=SEALER)
+    return await storage.sqlite.open_sqlite(path, **_with_key({}))
 
 
 async def open_postgresql(url: str, pool_size: int = 8, **options: Any) -> PostgresqlDatabase:
     """Open a database, and adopt what a migration or a test has brought."""
-    opened = await storage.postgresql.open_postgresql(url, pool_size, **{"sealer": SEALER, **options})
+    opened = await storage.postgresql.open_postgresql(url, pool_size, **_with_key(options))
     await opened.adopt()
     return opened
 

@@ -23,6 +23,7 @@ from kms.core.ports import HealthStatus
 from storage.bodies.database import DatabaseBodies
 from storage.bodies.directory import DirectoryBodies
 from storage.bodies.objects import ObjectBodies, s3_store
+from storage.session import BOUND
 from storage.sqlite import SqliteDatabase
 from tests.bodies import Bodies, collected, noise, stream, wall, with_tenants
 from tests.contract.test_body_stores import HOUR, LONG
@@ -262,7 +263,7 @@ class TestDatabase:
             path = place / "kms.sqlite3"
             path.write_bytes(hostile.path.read_bytes())
             path.chmod(0o600)
-            opened = await open_sqlite(path)
+            opened = await open_sqlite(path, bound=BOUND)
             bodies = Bodies(DatabaseBodies(opened, wall), await with_tenants(opened))
             first, second = bodies.name(), bodies.name()
             await bodies.store.write(first, stream(b"x"))
@@ -276,7 +277,7 @@ class TestDatabase:
 
     @pytest.mark.postgresql
     async def test_a_server_that_stops_in_the_middle(self, unsteady_url: str, postgresql_server: PostgresqlServer):
-        opened = await open_postgresql(unsteady_url)
+        opened = await open_postgresql(unsteady_url, bound=BOUND)
         bodies = Bodies(DatabaseBodies(opened, wall), await with_tenants(opened))
         name = bodies.name()
 

@@ -15,6 +15,7 @@ from kms.core.names import INSTALLATION_UID
 from kms.core.outbox import Topic
 from kms.services.event_recorder import Answers, EventRecorder, Noticed
 from storage.breaker import PAUSE
+from storage.session import BOUND
 from tests.keyrings import new_event
 from tests.node import now
 from tests.sealing import open_postgresql
@@ -28,7 +29,7 @@ AT_MOST = 0.05  # seconds for an event to be taken, whatever the database does
 @pytest.fixture
 async def line(postgresql_url):
     with proxied(postgresql_url) as proxy:
-        storage = await open_postgresql(proxy.url)
+        storage = await open_postgresql(proxy.url, bound=BOUND)
         yield proxy, storage
         proxy.heal()
         await storage.close()

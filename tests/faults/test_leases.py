@@ -20,6 +20,7 @@ from kms.core.suites import Purpose, Suite
 from kms.services.keys import NewKey
 from kms.services.membership import Membership
 from storage.postgresql import PostgresqlDatabase
+from storage.session import BOUND
 from tests.node import DEADLINE, Node, now
 from tests.sealing import open_postgresql
 from tests.tcp_proxy import TcpProxy, proxied
@@ -32,7 +33,7 @@ PATIENCE = 30.0
 
 @pytest.fixture
 async def storage(postgresql_url) -> AsyncIterator[PostgresqlDatabase]:
-    opened = await open_postgresql(postgresql_url)
+    opened = await open_postgresql(postgresql_url, bound=BOUND)
     yield opened
     await opened.close()
 
@@ -200,7 +201,7 @@ async def test_a_node_whose_line_breaks_or_falls_silent_stops_and_comes_back(
     deadline = timedelta(seconds=2)
     other = await nodes[0].key(acme, "other")
     texts = {key: (await nodes[0].fields.encrypt(acme, key, b"x", PAIRS)).ciphertext for key in (name, other)}
-    storage = await open_postgresql(proxy.url)
+    storage = await open_postgresql(proxy.url, bound=BOUND)
     real = Real(storage, open_vault, deadline)
     try:
         await real.until_valid(valid=True)

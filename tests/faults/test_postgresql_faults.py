@@ -31,7 +31,7 @@ IDLE = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 
 @pytest.fixture
 async def storage(unsteady_url, postgresql_server):
-    storage = await open_postgresql(unsteady_url, pool_size=3)
+    storage = await open_postgresql(unsteady_url, pool_size=3, bound=BOUND)
     yield storage
     if postgresql_server.process is not None:
         postgresql_server.thaw()
@@ -279,7 +279,7 @@ async def test_a_caller_who_leaves_a_frozen_server_is_not_held_and_its_place_com
 
 
 async def test_closing_a_storage_on_a_frozen_server_ends(unsteady_url, postgresql_server):
-    storage = await open_postgresql(unsteady_url)
+    storage = await open_postgresql(unsteady_url, bound=BOUND)
     await storage.check()
     postgresql_server.freeze()
     await refused_in_time(storage.check())
@@ -290,9 +290,9 @@ async def test_closing_a_storage_on_a_frozen_server_ends(unsteady_url, postgresq
 
 async def test_a_frozen_server_is_not_waited_for_at_the_start(unsteady_url, postgresql_server):
     postgresql_server.freeze()
-    await refused_in_time(open_postgresql(unsteady_url))
+    await refused_in_time(open_postgresql(unsteady_url, bound=BOUND))
     postgresql_server.thaw()
-    await (await open_postgresql(unsteady_url)).close()
+    await (await open_postgresql(unsteady_url, bound=BOUND)).close()
 
 
 async def test_a_killed_backend_costs_nobody_an_error(storage, unsteady_url):
@@ -324,12 +324,12 @@ async def test_a_missing_database_is_named(postgresql_databases):
         with pytest.raises(DatabaseMissing, match=r"no database kms_absent on .*; create it"):
             call()
     with pytest.raises(DatabaseMissing, match="no database kms_absent"):
-        await open_postgresql(url)
+        await open_postgresql(url, bound=BOUND)
 
 
 async def test_a_database_without_tables_is_not_used(empty_postgresql_url):
     with pytest.raises(DatabaseMissing, match="empty; run `kmsd migrate`"):
-        await open_postgresql(empty_postgresql_url)
+        await open_postgresql(empty_postgresql_url, bound=BOUND)
 
 
 async def test_a_database_in_another_encoding_is_refused(postgresql_databases):
@@ -340,7 +340,7 @@ async def test_a_database_in_another_encoding_is_refused(postgresql_databases):
     try:
         upgrade(postgresql_databases.url(name))
         with pytest.raises(CannotOpen, match="LATIN1; make one in UTF8"):
-            await open_postgresql(postgresql_databases.url(name))
+            await open_postgresql(postgresql_databases.url(name), bound=BOUND)
     finally:
         postgresql_databases.drop(name)
 
@@ -350,7 +350,7 @@ async def test_a_server_that_is_not_there_is_named_with_the_reason_but_without_t
     with pytest.raises(
         StorageUnavailable, match=rf"database kms on {tmp_path} cannot be reached: .*No such file"
     ) as gone:
-        await open_postgresql(url)
+        await open_postgresql(url, bound=BOUND)
     assert "geheim" not in repr(gone.value)
     with pytest.raises(StorageUnavailable, match="cannot be reached"):
         require_current(url)

@@ -10,6 +10,7 @@ import structlog
 
 from kms.core.errors import StorageUnavailable
 from storage.database import Database
+from storage.session import BOUND
 from tests.node import Node
 from tests.postgresql_server import PostgresqlServer
 from tests.schedule import CLAIM_OVER, DAY, Wall, carry_out, rotation_of, stored
@@ -27,7 +28,7 @@ def wall() -> Wall:
 @pytest.fixture
 async def storages(unsteady_url: str) -> AsyncIterator[list[Database]]:
     """One for each of three nodes."""
-    opened = [await open_postgresql(unsteady_url, pool_size=4) for _ in range(3)]
+    opened = [await open_postgresql(unsteady_url, pool_size=4, bound=BOUND) for _ in range(3)]
     yield [*opened]
     for each in opened:
         await each.close()

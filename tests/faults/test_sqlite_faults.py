@@ -30,32 +30,32 @@ def path(tmp_path):
 
 @pytest.fixture
 async def storage(path):
-    storage = await open_sqlite(path)
+    storage = await open_sqlite(path, bound=BOUND)
     yield storage
     await storage.close()
 
 
 async def test_a_missing_file_is_named_and_not_made(tmp_path):
     with pytest.raises(DatabaseMissing, match=r"there is no database .*absent.db; make it with `kmsd migrate`"):
-        await open_sqlite(tmp_path / "absent.db")
+        await open_sqlite(tmp_path / "absent.db", bound=BOUND)
     assert not (tmp_path / "absent.db").exists()
 
 
 async def test_an_empty_file_is_not_taken_for_a_database(tmp_path):
     (tmp_path / "kms.db").touch()
     with pytest.raises(DatabaseMissing, match="empty"):
-        await open_sqlite(tmp_path / "kms.db")
+        await open_sqlite(tmp_path / "kms.db", bound=BOUND)
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "kms.db").write_bytes(b"no database at all" * 1000)
     with pytest.raises(CannotOpen, match="damaged"):
-        await open_sqlite(tmp_path / "kms.db")
+        await open_sqlite(tmp_path / "kms.db", bound=BOUND)
 
 
 async def test_a_file_open_to_others_is_closed_to_them(path):
     path.chmod(0o644)
-    storage = await open_sqlite(path)
+    storage = await open_sqlite(path, bound=BOUND)
     await storage.close()
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -78,19 +78,19 @@ def damage(path):
 
 
 async def test_damage_is_found_at_the_start(path):
-    storage = await open_sqlite(path)
+    storage = await open_sqlite(path, bound=BOUND)
     await fill(storage)
     await storage.close()
     damage(path)
     with pytest.raises(CannotOpen, match="damaged"):
-        await open_sqlite(path)
+        await open_sqlite(path, bound=BOUND)
 
 
 async def test_damage_that_is_met_while_running_is_not_taken_for_an_answer(path):
-    storage = await open_sqlite(path)
+    storage = await open_sqlite(path, bound=BOUND)
     tenant = await fill(storage)
     await storage.close()
-    storage = await open_sqlite(path)
+    storage = await open_sqlite(path, bound=BOUND)
     damage(path)
     with pytest.raises(CorruptRecord, match="damaged"):  # the first session holds the connection that has read all
         async with storage._session(None, write=False), storage.transaction(tenant.uid) as work:

@@ -147,7 +147,9 @@ async def test_a_busy_host_is_not_taken_for_a_hung_one(echo):
     results = await asyncio.gather(*[echo.call("nap", 0.05, deadline=1.0) for _ in range(40)], return_exceptions=True)
     answered = [result for result in results if result is None]
     assert 1 <= len(answered) < 40
-    assert all(isinstance(result, HostUnavailable) for result in results if result is not None)
+    # The host itself refuses what has come too late, where the supervisor has not been first.
+    late = {result.code if isinstance(result, HostRefused) else type(result) for result in results if result}
+    assert late <= {"expired", HostUnavailable}
     assert await echo.call("echo", 1) == 1
     assert echo.host.status.restarts == 0
 
