@@ -13,6 +13,7 @@ import pytest
 from kms.core.census import Uses
 from kms.core.errors import StorageUnavailable
 from kms.core.ports import Counter, HealthStatus, Node
+from storage import postgresql
 from storage.breaker import PAUSE
 from storage.errors import CannotOpen, DatabaseMissing
 from storage.migrate import require_current, upgrade
@@ -20,7 +21,7 @@ from storage.postgresql import begin
 from storage.session import BOUND, GRACE
 from tests.contract.storage import with_kek, with_key
 from tests.keyrings import NOW, new_count, new_key, new_place
-from tests.sealing import open_postgresql
+from tests.sealing import SEALER, open_postgresql
 
 pytestmark = pytest.mark.postgresql
 
@@ -295,6 +296,18 @@ async def test_a_frozen_server_is_not_waited_for_at_the_start(unsteady_url, post
     await (await open_postgresql(unsteady_url, bound=BOUND)).close()
 
 
+async def test_the_bound_is_the_daemons_where_whoever_opens_a_database_sets_none(unsteady_url, postgresql_server):
+    as_daemon = await postgresql.open_postgresql(unsteady_url, sealer=SEALER)
+    impatient = await open_postgresql(unsteady_url, bound=0.2)
+    postgresql_server.freeze()
+    message, elapsed = await refused_in_time(impatient.check())
+    postgresql_server.thaw()
+    assert (as_daemon._line.bound, message) == (BOUND, "the database did not answer in time")
+    assert 0.2 <= elapsed < BOUND
+    for opened in (as_daemon, impatient):
+        await opened.close()
+
+
 async def test_a_killed_backend_costs_nobody_an_error(storage, unsteady_url):
     await storage.check()
     with psycopg.connect(unsteady_url) as connection:
@@ -324,12 +337,12 @@ async def test_a_missing_database_is_named(postgresql_databases):
         with pytest.raises(DatabaseMissing, match=r"no database kms_absent on .*; create it"):
             call()
     with pytest.raises(DatabaseMissing, match="no database kms_absent"):
-        await open_postgresql(url, bound=BOUND)
+        await open_postgresql(url)
 
 
 async def test_a_database_without_tables_is_not_used(empty_postgresql_url):
     with pytest.raises(DatabaseMissing, match="empty; run `kmsd migrate`"):
-        await open_postgresql(empty_postgresql_url, bound=BOUND)
+        await open_postgresql(empty_postgresql_url)
 
 
 async def test_a_database_in_another_encoding_is_refused(postgresql_databases):
@@ -340,7 +353,7 @@ async def test_a_database_in_another_encoding_is_refused(postgresql_databases):
     try:
         upgrade(postgresql_databases.url(name))
         with pytest.raises(CannotOpen, match="LATIN1; make one in UTF8"):
-            await open_postgresql(postgresql_databases.url(name), bound=BOUND)
+            await open_postgresql(postgresql_databases.url(name))
     finally:
         postgresql_databases.drop(name)
 
@@ -350,7 +363,7 @@ async def test_a_server_that_is_not_there_is_named_with_the_reason_but_without_t
     with pytest.raises(
         StorageUnavailable, match=rf"database kms on {tmp_path} cannot be reached: .*No such file"
     ) as gone:
-        await open_postgresql(url, bound=BOUND)
+        await open_postgresql(url)
     assert "geheim" not in repr(gone.value)
     with pytest.raises(StorageUnavailable, match="cannot be reached"):
         require_current(url)

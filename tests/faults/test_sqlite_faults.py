@@ -11,13 +11,14 @@ import pytest
 
 from kms.core.errors import CorruptRecord, StorageUnavailable
 from kms.core.ports import HealthStatus
+from storage import sqlite
 from storage.breaker import PAUSE
 from storage.errors import CannotOpen, DatabaseMissing
 from storage.migrate import upgrade
 from storage.session import BOUND, GRACE
 from tests.contract.storage import with_kek, with_key
 from tests.keyrings import new_key, new_tenant
-from tests.sealing import open_sqlite
+from tests.sealing import SEALER, open_sqlite
 
 IN_TIME = BOUND + GRACE + 1.0  # a busy machine's margin
 
@@ -35,27 +36,34 @@ async def storage(path):
     await storage.close()
 
 
+async def test_the_bound_is_the_daemons_where_whoever_opens_a_database_sets_none(path):
+    for said, bound in (({}, BOUND), ({"bound": 0.25}, 0.25)):
+        opened = await sqlite.open_sqlite(path, sealer=SEALER, **said)
+        assert opened._line.bound == bound
+        await opened.close()
+
+
 async def test_a_missing_file_is_named_and_not_made(tmp_path):
     with pytest.raises(DatabaseMissing, match=r"there is no database .*absent.db; make it with `kmsd migrate`"):
-        await open_sqlite(tmp_path / "absent.db", bound=BOUND)
+        await open_sqlite(tmp_path / "absent.db")
     assert not (tmp_path / "absent.db").exists()
 
 
 async def test_an_empty_file_is_not_taken_for_a_database(tmp_path):
     (tmp_path / "kms.db").touch()
     with pytest.raises(DatabaseMissing, match="empty"):
-        await open_sqlite(tmp_path / "kms.db", bound=BOUND)
+        await open_sqlite(tmp_path / "kms.db")
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path):
     (tmp_path / "kms.db").write_bytes(b"no database at all" * 1000)
     with pytest.raises(CannotOpen, match="damaged"):
-        await open_sqlite(tmp_path / "kms.db", bound=BOUND)
+        await open_sqlite(tmp_path / "kms.db")
 
 
 async def test_a_file_open_to_others_is_closed_to_them(path):
     path.chmod(0o644)
-    storage = await open_sqlite(path, bound=BOUND)
+    storage = await open_sqlite(path)
     await storage.close()
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -78,19 +86,19 @@ def damage(path):
 
 
 async def test_damage_is_found_at_the_start(path):
-    storage = await open_sqlite(path, bound=BOUND)
+    storage = await open_sqlite(path)
     await fill(storage)
     await storage.close()
     damage(path)
     with pytest.raises(CannotOpen, match="damaged"):
-        await open_sqlite(path, bound=BOUND)
+        await open_sqlite(path)
 
 
 async def test_damage_that_is_met_while_running_is_not_taken_for_an_answer(path):
-    storage = await open_sqlite(path, bound=BOUND)
+    storage = await open_sqlite(path)
     tenant = await fill(storage)
     await storage.close()
-    storage = await open_sqlite(path, bound=BOUND)
+    storage = await open_sqlite(path)
     damage(path)
     with pytest.raises(CorruptRecord, match="damaged"):  # the first session holds the connection that has read all
         async with storage._session(None, write=False), storage.transaction(tenant.uid) as work:
