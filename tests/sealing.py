@@ -33,13 +33,13 @@ class Sealer:
 SEALER = Sealer(bytes.fromhex(KEY))
 
 
-def _with_key(options: dict[str, Any]) -> dict[str, Any]:
+def _options(options: dict[str, Any]) -> dict[str, Any]:
     return {"sealer": SEALER, "bound": PATIENT, **options}
 
 
 async def open_unadopted(target: Path | str, **options: Any) -> Database:
     """Open a database as it is."""
-    options = _with_key(options)
+    options = _options(options)
     if isinstance(target, Path):
         return await storage.sqlite.open_sqlite(target, **options)
     return await storage.postgresql.open_postgresql(target, 4, **options)
@@ -47,19 +47,19 @@ async def open_unadopted(target: Path | str, **options: Any) -> Database:
 
 async def open_sqlite(path: Path, **options: Any) -> SqliteDatabase:
     """Open a database, and adopt what a migration or a test has brought."""
-    opened = await storage.sqlite.open_sqlite(path, **_with_key(options))
+    opened = await storage.sqlite.open_sqlite(path, **_options(options))
     await opened.adopt()
     return opened
 
 
 async def open_unsealed(path: Path) -> SqliteDatabase:
     """Open a database without looking whether anything is to be adopted, which would write."""
-    return await storage.sqlite.open_sqlite(path, **_with_key({}))
+    return await storage.sqlite.open_sqlite(path, **_options({}))
 
 
 async def open_postgresql(url: str, pool_size: int = 8, **options: Any) -> PostgresqlDatabase:
     """Open a database, and adopt what a migration or a test has brought."""
-    opened = await storage.postgresql.open_postgresql(url, pool_size, **_with_key(options))
+    opened = await storage.postgresql.open_postgresql(url, pool_size, **_options(options))
     await opened.adopt()
     return opened
 

@@ -53,6 +53,15 @@ async def with_key(storage: Database, tenant: Tenant, slug: str | None = None, *
 class StorageContract:
     """Subclasses give `storage`, and `opener` which opens the same database once more."""
 
+    @pytest.fixture
+    def patient(self, monkeypatch):
+        """Waits that a busy machine does not use up, where many want one thing and all are to get it."""
+        monkeypatch.setattr("storage.database.PLACE_WAIT", PATIENCE)
+        monkeypatch.setattr("storage.database.COUNT_WAIT", PATIENCE)
+        monkeypatch.setattr("storage.sqlite.PLACE_WAIT", PATIENCE)
+        for limit in ("STATEMENT_TIMEOUT", "LOCK_TIMEOUT"):  # milliseconds
+            monkeypatch.setattr(f"storage.postgresql.{limit}", int(PATIENCE * 1000))
+
     @EVERY_FIELD
     @given(tenant=keyrings.tenants, data=st.data())
     async def test_what_is_written_is_read_again_exactly(self, storage, tenant, data):
@@ -382,6 +391,7 @@ class StorageContract:
         wanted = [Counter(tenant.uid, tenant.kek, number + 1) for number in range(5000)]
         assert await storage.reserved(wanted) == [7 if counter.version == 4999 else 0 for counter in wanted]
 
+    @pytest.mark.usefixtures("patient")
     async def test_reservers_together_never_pass_the_limit(self, storage):
         tenant, _ = await with_kek(storage)
         counter = Counter(tenant.uid, tenant.kek, 1)
@@ -475,8 +485,8 @@ class StorageContract:
                 assert await work.keys.get(tenant.uid, key.slug) == key
                 assert len(await work.keys.list_by_slug(tenant.uid, "", 100)) == 1
 
-    async def test_more_callers_than_places_are_served_in_turn(self, storage, monkeypatch):
-        monkeypatch.setattr("storage.database.PLACE_WAIT", PATIENCE)  # a busy machine is not what this is about
+    @pytest.mark.usefixtures("patient")
+    async def test_more_callers_than_places_are_served_in_turn(self, storage):
         tenant, _ = await with_kek(storage)
 
         async def read() -> Tenant | None:

@@ -67,6 +67,7 @@ class SharingContract:
         assert await storage.reserve(counter, 5, 50) is None
         assert await storage.reserve(Counter(tenant.uid, tenant.kek, 2), 7, None) == 7
 
+    @pytest.mark.usefixtures("patient")
     async def test_the_sums_of_all_reservers_are_different(self, storage, opener):
         tenant, _ = await with_kek(storage)
         counter = Counter(tenant.uid, tenant.kek, 1)
@@ -99,6 +100,7 @@ class SharingContract:
         found = await storage.uses(counters)
         assert found == [merged([uses for version, uses in seen if version == c.version]) for c in counters]
 
+    @pytest.mark.usefixtures("patient")
     async def test_two_nodes_add_uses_of_the_same_versions_at_once(self, storage, opener):
         tenant, _ = await with_kek(storage)
         counters = [Counter(tenant.uid, U(), number + 1) for number in range(50)]
@@ -255,6 +257,7 @@ class SharingContract:
                     await getattr(work.epochs, call)(tenant.uid)
         assert await storage.epochs() == (0, {})
 
+    @pytest.mark.usefixtures("patient")
     async def test_revocations_at_once_get_epochs_of_their_own(self, storage, opener):
         stores = [storage, await opener()]
         owners = [(await with_kek(storage))[0] for _ in range(4)]
